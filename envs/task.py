@@ -1,0 +1,120 @@
+"""What an environment must be given to run a task: things, placements, stages, success and an expert.
+
+A task file fills one `Task`. Predicates and experts read a `View`, the privileged state of the scene; policies never
+see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+NOVELTIES = ("seen", "word", "pairing", "motion")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a thing starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad)."""
+
+    x: float
+    y: float
+    yaw: float = 0.0
+    z: float = 0.0
+    joint: float = 0.0
+
+
+class View(Protocol):
+    """The privileged state of a scene, in world coordinates (m, rad)."""
+
+    table_z: float
+
+    def pos(self, name: str) -> np.ndarray:
+        """Returns the (3,) position of a thing's origin, or of one of its named sites ("drawer/handle")."""
+
+    def rot(self, name: str) -> np.ndarray:
+        """Returns the (3, 3) rotation of a thing."""
+
+    def vel(self, name: str) -> np.ndarray:
+        """Returns the (3,) linear velocity of a thing in m/s."""
+
+    def joint(self, name: str) -> float:
+        """Returns the position of the joint of an articulated thing (m or rad)."""
+
+    def size(self, name: str) -> np.ndarray:
+        """Returns the (3,) half extents of a thing's bounding box in its own frame in m, as scaled in this episode."""
+
+    def eef(self) -> np.ndarray:
+        """Returns the (3,) position of the grip site, midway between the finger tips."""
+
+    def eef_rot(self) -> np.ndarray:
+        """Returns the (3, 3) rotation of the grip site; its z axis points out of the gripper."""
+
+    def width(self) -> float:
+        """Returns the distance between the fingers in m: 0 closed, 0.08 open."""
+
+    def touching(self, a: str, b: str) -> bool:
+        """Returns whether two things are in contact; "fingers", "left_finger", "right_finger", "table" are names too."""
+
+    def grasped(self, name: str) -> bool:
+        """Returns whether both fingers touch the thing."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A milestone. Latched: once reached it stays reached; it can be reached only after the stage named in `after`."""
+
+    name: str
+    weight: float
+    reached: Callable[[View], bool]
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: one file of `tasks/` each.
+
+    Attributes:
+        name: CamelCase id without version.
+        version: Raised by any change of predicate, horizon, scene or asset.
+        verb: The verb a person would use.
+        novelty: "seen", or what is new about it: "word", "pairing" or "motion".
+        instruction: Short command.
+        motion: The same, spelled out as motion.
+        things: Names of what stands on the table (`envs.things.THINGS`); equal tuples share a compiled scene.
+        place: rng -> placements of all things; only uses draws of `rng`.
+        stages: Milestones; weights add up to 1.
+        success: Success predicate on the current state.
+        expert: Closed-loop controller: view -> (7,) action in [-1, 1]; must work from any state.
+        horizon: Control steps at 20 Hz.
+    """
+
+    name: str
+    version: int
+    verb: str
+    novelty: str
+    instruction: str
+    motion: str
+    things: tuple[str, ...]
+    place: Callable[[np.random.Generator], Mapping[str, Placement]]
+    stages: tuple[Stage, ...]
+    success: Callable[[View], bool]
+    expert: Callable[[View], np.ndarray]
+    horizon: int
+
+    def __post_init__(self) -> None:
+        if self.novelty not in NOVELTIES:
+            raise ValueError(f"{self.name}: novelty {self.novelty!r} is not one of {NOVELTIES}")
+        if abs(sum(stage.weight for stage in self.stages) - 1.0) > 1e-9:
+            raise ValueError(f"{self.name}: stage weights must add up to 1")
+        names = [stage.name for stage in self.stages]
+        for i, stage in enumerate(self.stages):
+            if stage.after is not None and stage.after not in names[:i]:
+                raise ValueError(f"{self.name}: stage {stage.name!r} depends on {stage.after!r}, which is not before it")
+
+    @property
+    def id(self) -> str:
+        """Versioned id, e.g. "PressButton-v0"."""
+        return f"{self.name}-v{self.version}"

@@ -1,0 +1,253 @@
+"""The values that environments, policies and the harness hand to each other (numpy only).
+
+Everything here is plain data plus two protocols. `Spec` is a control convention: an environment and a policy
+each declare one, and `mismatches` compares them before a run, because a flipped gripper sign or a wrong rotation
+format otherwise shows up only as a low score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+STATUSES = ("ok", "env_error", "policy_error", "timeout")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A control convention. Every field must agree between an environment and the policy that acts in it.
+
+    Attributes:
+        cameras: Camera names, in the order in which `canvas` tiles them left to right.
+        image_size: (height, width) of every camera in pixels; images are upright (row 0 is the top).
+        control_hz: Actions per second.
+        video_hz: Observations per second handed to the policy; divides `control_hz`.
+        action: Meaning of the first six action numbers; "osc_pose_delta" is robosuite's OSC_POSE: a displacement
+            of the end effector, [-1, 1] scaled to +-0.05 m per axis and +-0.5 rad (axis-angle).
+        action_frame: Frame of the displacement: "base" (for the shipped scenes parallel to the world).
+        rotation: Rotation format of action and state.
+        gripper: "close_positive": +1 closes, -1 opens (robosuite's convention).
+        action_dim: Length of an action.
+        state: What the state vector holds, in order: eef position in m (3), axis-angle in rad (3), finger qpos in m (2).
+    """
+
+    cameras: tuple[str, ...] = ("agentview", "wrist")
+    image_size: tuple[int, int] = (96, 96)
+    control_hz: float = 20.0
+    video_hz: float = 5.0
+    action: str = "osc_pose_delta"
+    action_frame: str = "base"
+    rotation: str = "axis_angle"
+    gripper: str = "close_positive"
+    action_dim: int = 7
+    state: tuple[str, ...] = ("eef_pos", "eef_axis_angle", "gripper_qpos")
+
+    @property
+    def frame_stride(self) -> int:
+        """Control steps between two video frames."""
+        return round(self.control_hz / self.video_hz)
+
+
+def mismatches(environment: Spec, policy: Spec) -> list[str]:
+    """Returns one line per field in which the two conventions differ, naming both sides."""
+    lines = []
+    for f in dataclasses.fields(Spec):
+        ours, theirs = getattr(environment, f.name), getattr(policy, f.name)
+        if ours != theirs:
+            lines.append(f"{f.name}: the environment has {ours!r}, the policy expects {theirs!r}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees at one control step.
+
+    Attributes:
+        step: Control steps since reset (0 for the first observation).
+        images: Camera name -> (h, w, 3) uint8, upright RGB.
+        state: (8,) float64: eef position (m), axis-angle (rad), finger positions (m).
+    """
+
+    step: int
+    images: Mapping[str, np.ndarray]
+    state: np.ndarray
+
+
+def canvas(observation: Observation, cameras: Sequence[str]) -> np.ndarray:
+    """Returns the views tiled left to right, (h, w * len(cameras), 3) uint8: the frame a world model imagines."""
+    return np.concatenate([observation.images[camera] for camera in cameras], axis=1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a policy answers.
+
+    Attributes:
+        actions: (H, A) float, each in [-1, 1]; action i is for control step `now + i`.
+        execute: How many of the H actions to carry out before the next query (None: all of them).
+        frames: (T, h, w * n_cameras, 3) uint8 imagined canvases, or None for a policy without video.
+        frame_steps: (T,) int: the env step (`Observation.step` count) each imagined frame is for.
+        timings: Seconds spent, by stage name.
+    """
+
+    actions: np.ndarray
+    execute: int | None = None
+    frames: np.ndarray | None = None
+    frame_steps: np.ndarray | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What is compared. `history` is everything seen since the last call, at the video rate; its last entry is now."""
+
+    spec: Spec
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Starts an episode."""
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        """Returns the next actions and, for a world action model, the frames it imagines."""
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """One episode as a value: the same spec gives the same first frame and, for the same actions, the same trajectory.
+
+    Attributes:
+        task: Task id with version, e.g. "PressButton-v0".
+        split: Split it belongs to.
+        factor: Environment factor that is varied ("all", "none", or one of `FACTORS`).
+        seed: Episode seed; also seeds the policy.
+        instruction: Short command given to the policy.
+        motion: Motion-level paraphrase of the instruction.
+        horizon: Control steps until truncation.
+        control_hz: Control rate.
+        visual: Visual profile ("fast" or "full").
+        poses: Thing name -> JSON placement (x, y, yaw, joint; metres and radians), see `envs.task.Placement`.
+        look: JSON values of the environment factors, see `envs.variation.Look`.
+    """
+
+    task: str
+    split: str
+    factor: str
+    seed: int
+    instruction: str
+    motion: str
+    horizon: int
+    control_hz: float
+    visual: str
+    poses: Mapping[str, Mapping[str, float]]
+    look: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """Returns canonical JSON (sorted keys, no spaces)."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> EpisodeSpec:
+        """Returns the spec that `to_json` wrote; a missing or unknown field raises ValueError."""
+        values = json.loads(text)
+        names = {f.name for f in dataclasses.fields(EpisodeSpec)}
+        if set(values) != names:
+            odd = sorted(names.symmetric_difference(values))
+            raise ValueError(f"not an episode spec: fields missing or unknown: {', '.join(odd)}")
+        return EpisodeSpec(**values)
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a world reports after some control steps.
+
+    Attributes:
+        observations: Observations at video-rate steps since the last report; the last one is the current step.
+        steps: Control steps since reset.
+        progress: Weight of the stages reached so far, in [0, 1].
+        stages: Names of the stages reached so far, in the order of the task.
+        success: The success predicate holds now.
+        success_ever: It has held for half a second at some time.
+        terminated: It has held long enough to end the episode.
+        truncated: The horizon is reached.
+    """
+
+    observations: tuple[Observation, ...]
+    steps: int
+    progress: float
+    stages: tuple[str, ...]
+    success: bool
+    success_ever: bool
+    terminated: bool
+    truncated: bool
+
+
+class World(Protocol):
+    """The part of an environment that a rollout uses: chunks in, video-rate observations out."""
+
+    spec: Spec
+
+    def begin(self, episode: EpisodeSpec) -> Outcome:
+        """Resets to the episode and returns its first observation."""
+
+    def step_chunk(self, actions: np.ndarray) -> Outcome:
+        """Carries out (n, A) actions, stopping early at the episode's end; same result as n single steps."""
+
+    def snapshot(self) -> bytes:
+        """Returns the exact state of the episode, stage latches included."""
+
+    def restore(self, state: bytes) -> None:
+        """Continues from a snapshot, bitwise equal to the original."""
+
+
+class WorldDiverged(RuntimeError):
+    """The simulator left the range of sane states (NaN, huge velocities); an `env_error`, never a policy's fault."""
+
+
+class InvalidPlan(ValueError):
+    """A policy returned something that is no plan: wrong shape, NaN, or actions out of range."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One query of a policy and what followed.
+
+    Attributes:
+        step: Env step of the query.
+        state: `World.snapshot()` at that step.
+        plan: The policy's answer.
+        executed: (n, A) actions carried out.
+        latency_s: Seconds the policy took.
+    """
+
+    step: int
+    state: bytes
+    plan: Plan
+    executed: np.ndarray
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished rollout: the result, and everything needed to score and attribute it again."""
+
+    spec: EpisodeSpec
+    status: str
+    error: str
+    progress: float
+    success_end: bool
+    success_ever: bool
+    stages: tuple[str, ...]
+    steps: int
+    wall_s: float
+    chunks: tuple[Chunk, ...]
+    observations: tuple[Observation, ...]
