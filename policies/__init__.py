@@ -1,0 +1,111 @@
+"""The table of shipped policies, and the loading of one's own.
+
+A policy is a class with `spec`, `reset` and `act` (`wambench.interface.Policy`). Names are imported on use, so that
+listing them costs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from wambench.interface import Policy, Spec, unknown
+
+EXPERT = "expert"  # reads privileged state, so the run gives it the world it acts in
+POLICIES: Mapping[str, str] = MappingProxyType(
+    {
+        EXPERT: "wambench.expert:Expert",
+        "noop": "wambench.policies.floor:Noop",
+        "random": "wambench.policies.floor:Random",
+        "dreamzero": "wambench.policies.dreamzero:DreamZero",
+    }
+)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError if `name` cannot be a policy; imports nothing, so some errors are left to `load`."""
+    if name in POLICIES:
+        return
+    source, colon, cls = name.rpartition(":")
+    if not colon:
+        forms = ", or your own as module:Class or path/to/file.py:Class"
+        raise ValueError(f"{unknown('policy', name, POLICIES)}{forms}")
+    if not source or not cls.isidentifier():
+        raise ValueError(f"policy {name!r} is not of the form module:Class or path/to/file.py:Class")
+    if source.endswith(".py"):
+        _check_file(Path(source), cls)
+        return
+    package = source.split(".")[0]
+    if importlib.util.find_spec(package) is None and not (Path(package).is_dir() or Path(f"{package}.py").is_file()):
+        raise ValueError(f"policy {name!r}: no module named {package!r}")
+
+
+def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) -> Policy:
+    """Returns a new policy.
+
+    Args:
+        name: A name of `POLICIES`, "module:Class" or "path/to/file.py:Class".
+        arguments: Keyword arguments of the class.
+        given: Further ones that the caller supplies, such as the expert's world.
+
+    Raises:
+        ValueError: There is no such policy, the arguments do not fit, or the object is no policy.
+    """
+    check_name(name)
+    source, _, cls = POLICIES.get(name, name).rpartition(":")
+    module = _module_of_file(Path(source)) if source.endswith(".py") else _module(source)
+    if not hasattr(module, cls):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise unknown(f"class of {source}", cls, classes)
+    try:
+        policy = getattr(module, cls)(**(arguments or {}), **given)
+    except TypeError as error:
+        raise ValueError(f"policy {name!r} cannot be made: {error}") from error
+    if not isinstance(policy, Policy) or not isinstance(policy.spec, Spec):
+        raise ValueError(f"policy {name!r} needs a `spec` (wambench.interface.Spec) and the methods reset and act")
+    return policy
+
+
+def _check_file(path: Path, cls: str) -> None:
+    """Raises ValueError unless the file parses and defines or imports a name `cls`."""
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not Python: {error}") from error
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    bound = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    bound |= {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    if cls not in classes and not bound & {cls, "*"}:
+        raise unknown(f"class of {path}", cls, classes)
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """Imports a file; its neighbours can be imported by name, as in a script."""
+    path = path.resolve()
+    sys.path.append(str(path.parent))
+    name = f"wambench_policy_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module(name: str) -> ModuleType:
+    """Imports a module, also from the working directory."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"no module named {error.name!r} (for policy module {name!r})") from error

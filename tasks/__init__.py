@@ -1,0 +1,96 @@
+"""The tasks and the splits: plain tables, readable without a simulator.
+
+Adding a task touches two files: its own, and one row of `_ROWS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from wambench.envs.task import Task
+from wambench.envs.variation import unseen_factors
+from wambench.tasks import lift_cube, press_button
+
+_ROWS: tuple[Task, ...] = (
+    lift_cube.TASK,
+    press_button.TASK,
+)
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which tasks are played where.
+
+    Attributes:
+        name: Name on the command line.
+        tasks: Task names.
+        environments: "train" or "unseen": where the values of the environment factors come from.
+        description: One line for people.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    environments: str
+    description: str
+
+
+SEEN = tuple(task.name for task in _ROWS if task.novelty == "seen")
+UNSEEN = tuple(task.name for task in _ROWS if task.novelty != "seen")
+
+SPLITS: Mapping[str, Split] = MappingProxyType(
+    {
+        split.name: split
+        for split in (
+            Split("seen", SEEN, "train", "seen tasks, training environments, held-out seeds: the control"),
+            Split("unseen-envs", SEEN, "unseen", "seen tasks in environments that differ in the named factors"),
+            Split("unseen-tasks", UNSEEN, "unseen", "verbs with no action demonstration, in unseen environments"),
+        )
+    }
+)
+
+
+def nearest(kind: str, asked: str, known: Iterable[str]) -> str:
+    """Returns the sentence that says what was asked, what exists, and the nearest match."""
+    names = list(known)
+    close = difflib.get_close_matches(asked.lower(), [name.lower() for name in names], 1, 0.4)
+    match = next((name for name in names if close and name.lower() == close[0]), None)
+    hint = f"; did you mean {match!r}?" if match else ""
+    return f"unknown {kind} {asked!r}{hint} There are: {', '.join(names)}"
+
+
+def find(name: str) -> Task:
+    """Returns the task of a name or versioned id; raises ValueError with the nearest match."""
+    for task in TASKS.values():
+        if name in (task.name, task.id):
+            return task
+    raise ValueError(nearest("task", name, TASKS))
+
+
+def default_split(task: str) -> str:
+    """Returns the first split that has the task."""
+    return next(split.name for split in SPLITS.values() if task in split.tasks)
+
+
+def default_factor(split: str) -> str:
+    """Returns "none" for a split in training environments, "all" for one in unseen environments."""
+    if split not in SPLITS:
+        raise ValueError(nearest("split", split, SPLITS))
+    return "none" if SPLITS[split].environments == "train" else "all"
+
+
+def check(task: str, split: str, factor: str) -> None:
+    """Raises ValueError unless the task is in the split and the factor can be varied there."""
+    if split not in SPLITS:
+        raise ValueError(nearest("split", split, SPLITS))
+    if task not in SPLITS[split].tasks:
+        raise ValueError(f"task {task!r} is not in split {split!r}, which has: {', '.join(SPLITS[split].tasks)}")
+    unseen = unseen_factors(factor)
+    if SPLITS[split].environments == "train" and unseen:
+        raise ValueError(f"split {split!r} is played in training environments: factor {factor!r} cannot be varied there")
+    if SPLITS[split].environments == "unseen" and not unseen:
+        raise ValueError(f"split {split!r} is played in unseen environments: factor 'none' would not be one")

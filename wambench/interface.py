@@ -8,9 +8,10 @@ format otherwise shows up only as a low score.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,6 +63,14 @@ def mismatches(environment: Spec, policy: Spec) -> list[str]:
         if ours != theirs:
             lines.append(f"{f.name}: the environment has {ours!r}, the policy expects {theirs!r}")
     return lines
+
+
+def unknown(kind: str, asked: str, known: Iterable[str]) -> ValueError:
+    """Returns the error for a name that does not exist: what was asked, what exists, and the nearest match."""
+    names = list(known)
+    near = difflib.get_close_matches(asked, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"unknown {kind} {asked!r}; {hint}there are: {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -192,9 +201,12 @@ class Outcome:
 
 
 class World(Protocol):
-    """The part of an environment that a rollout uses: chunks in, video-rate observations out."""
+    """The part of an environment that a rollout uses: chunks in, video-rate observations out.
 
-    spec: Spec
+    The convention is not called `spec`, because Gymnasium environments have an attribute of that name.
+    """
+
+    convention: Spec
 
     def begin(self, episode: EpisodeSpec) -> Outcome:
         """Resets to the episode and returns its first observation."""

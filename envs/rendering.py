@@ -1,0 +1,292 @@
+"""Offscreen camera images of a MuJoCo model, fast enough for a CPU.
+
+On a software rasterizer the cost of a frame is triangles times passes; pixels hardly matter. The "fast" profile draws
+the scene once per camera: no shadow maps, no reflections, no multisampling. The "full" profile draws what robosuite
+draws. Which meshes are in the model is decided by whoever compiles it (see `envs.meshes`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import difflib
+import hashlib
+import importlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import mujoco
+import numpy as np
+
+PROFILES = ("fast", "full")
+
+_LINUX_BACKENDS = ("egl", "osmesa")
+_MISSING_GL = (
+    "no headless OpenGL was found: install the Debian packages libegl1 and libgl1-mesa-dri (EGL), or libosmesa6 "
+    "(OSMesa), e.g. apt-get install libegl1 libgl1-mesa-dri"
+)
+_EGL_PLATFORM_DEVICE_EXT = 0x313F
+
+_open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
+_close_at_exit_registered = False
+
+
+def _requested_backend() -> str:
+    """Returns the backend the user asked for, "" if none."""
+    requested = os.environ.get("MUJOCO_GL", "").lower().strip()
+    # robosuite writes "egl" on import, which is then nobody's wish.
+    return "" if requested == "egl" and "robosuite" in sys.modules else requested
+
+
+_REQUESTED = _requested_backend()
+
+
+class Renderer:
+    """Renders cameras of one model in one thread.
+
+    The OpenGL context is created on the first use and belongs to that thread, because Mesa silently returns wrong
+    images to any other.
+
+    Args:
+        model: Compiled model; the meshes and textures it has at the first use are uploaded.
+        profile: "fast" or "full".
+
+    Raises:
+        ValueError: Unknown profile.
+    """
+
+    def __init__(self, model: mujoco.MjModel, profile: str = "fast") -> None:
+        if profile not in PROFILES:
+            raise ValueError(_no_such("visual profile", profile, PROFILES))
+        self.model = model
+        self.profile = profile
+        self._cameras = {model.camera(i).name: i for i in range(model.ncam)}
+        self._option = _visual_option()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._gl: Any = None
+        self._context: mujoco.MjrContext | None = None
+        self._scene: mujoco.MjvScene | None = None
+        self._thread: int | None = None
+        self._closed = False
+
+    def render(self, data: mujoco.MjData, cameras: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Returns camera name -> (h, w, 3) uint8 RGB, row 0 at the top.
+
+        Args:
+            data: State after `mj_forward` (or at least `mj_kinematics`, `mj_camlight`).
+            cameras: Names of cameras of the model.
+            size: (height, width) in pixels.
+
+        Raises:
+            ValueError: Unknown camera or a size that is not positive.
+            RuntimeError: Called from another thread than before, after `close`, or without any usable OpenGL.
+        """
+        height, width = size
+        if height < 1 or width < 1:
+            raise ValueError(f"image size must be positive, got {height} x {width}")
+        for name in cameras:
+            if name not in self._cameras:
+                raise ValueError(_no_such("camera", name, list(self._cameras)))
+        context, scene = self._ready(height, width)
+        rect = mujoco.MjrRect(0, 0, width, height)
+        bottom_up = np.empty((height, width, 3), np.uint8)
+        images: dict[str, np.ndarray] = {}
+        for name in cameras:
+            self._camera.fixedcamid = self._cameras[name]
+            if images:
+                # The geoms of the scene do not depend on the camera; only the first camera pays for building them.
+                mujoco.mjv_updateCamera(self.model, data, self._camera, scene)
+            else:
+                everything = mujoco.mjtCatBit.mjCAT_ALL
+                mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, everything, scene)
+            mujoco.mjr_render(rect, scene, context)
+            mujoco.mjr_readPixels(bottom_up, None, rect, context)
+            images[name] = bottom_up[::-1].copy()
+        return images
+
+    def upload_textures(self, texture_ids: Sequence[int] | None = None) -> None:
+        """Copies textures of the model, changed in place in `model.tex_data`, to the renderer (None: all)."""
+        if self._context is None and not self._closed:
+            return  # the first render uploads everything
+        context, _ = self._ready(1, 1)
+        for i in range(self.model.ntex) if texture_ids is None else texture_ids:
+            mujoco.mjr_uploadTexture(self.model, context, i)
+
+    def close(self) -> None:
+        """Frees the OpenGL context; the renderer cannot be used afterwards."""
+        self._closed = True
+        context, gl = self._context, self._gl
+        self._context = self._gl = self._scene = None
+        if gl is None:
+            return
+        if threading.get_ident() == self._thread:
+            gl.make_current()
+            if context is not None:
+                context.free()
+        gl.free()
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _ready(self, height: int, width: int) -> tuple[mujoco.MjrContext, mujoco.MjvScene]:
+        """Returns context and scene, current in this thread, with a frame buffer of at least the size."""
+        if self._closed:
+            raise RuntimeError("this renderer is closed")
+        if self._thread not in (None, threading.get_ident()):
+            raise RuntimeError("a renderer belongs to the thread of its first use; make one per thread")
+        if self._context is None or self._scene is None:
+            self._open(height, width)
+            assert self._context is not None and self._scene is not None
+        self._gl.make_current()
+        context = self._context
+        if width > context.offWidth or height > context.offHeight:
+            mujoco.mjr_resizeOffscreen(max(width, context.offWidth), max(height, context.offHeight), context)
+        return context, self._scene
+
+    def _open(self, height: int, width: int) -> None:
+        self._gl = _gl_context(width, height)
+        self._gl.make_current()
+        self._thread = threading.get_ident()
+        with _context_quality(self.model, self.profile, height, width):
+            self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._scene = mujoco.MjvScene(self.model, maxgeom=2 * self.model.ngeom + 100)
+        if self.profile == "fast":
+            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+                self._scene.flags[flag] = 0
+        _close_at_exit(self)
+
+
+def gl_backend() -> str:
+    """Returns the OpenGL backend and device, e.g. "egl: llvmpipe (LLVM 15.0.6, 256 bits)".
+
+    Raises:
+        RuntimeError: No usable OpenGL; the message names the packages to install.
+    """
+    backend = _choose_backend()
+    context = _gl_context(16, 16)
+    context.make_current()
+    gl = importlib.import_module("OpenGL.GL")
+    device = gl.glGetString(gl.GL_RENDERER)
+    context.free()
+    return f"{backend}: {device.decode() if device else 'unknown device'}"
+
+
+def frame_hash(image: np.ndarray) -> str:
+    """Returns the first 16 hex digits of the SHA-256 of the shape and the pixels of an (h, w, 3) uint8 image."""
+    digest = hashlib.sha256(repr((image.shape, str(image.dtype))).encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _visual_option() -> mujoco.MjvOption:
+    """Returns what is drawn: no collision geoms (group 0 by robosuite's convention) and no sites."""
+    option = mujoco.MjvOption()
+    option.geomgroup[0] = 0
+    option.sitegroup[:] = 0
+    return option
+
+
+@contextmanager
+def _context_quality(model: mujoco.MjModel, profile: str, height: int, width: int) -> Iterator[None]:
+    """Sets for a while what `MjrContext` reads from the model when it is made."""
+    quality, screen = model.vis.quality, model.vis.global_
+    before = (quality.offsamples, quality.shadowsize, screen.offwidth, screen.offheight)
+    if profile == "fast":
+        quality.offsamples = quality.shadowsize = 0
+    # A frame buffer larger than the image costs time, because all of it is cleared.
+    screen.offwidth, screen.offheight = width, height
+    try:
+        yield
+    finally:
+        quality.offsamples, quality.shadowsize, screen.offwidth, screen.offheight = before
+
+
+def _choose_backend() -> str:
+    """Returns the OpenGL backend to use and sets MUJOCO_GL, which MuJoCo's loader reads, accordingly."""
+    if not sys.platform.startswith("linux"):
+        return _REQUESTED or {"darwin": "cgl"}.get(sys.platform, "glfw")
+    if _REQUESTED in ("glfw", "glx"):
+        return "glfw"
+    candidates = (_REQUESTED,) if _REQUESTED in _LINUX_BACKENDS else _LINUX_BACKENDS
+    works = {"egl": _egl_works, "osmesa": _osmesa_works}
+    backend = next((name for name in candidates if works[name]()), None)
+    if backend is None:
+        asked = f"MUJOCO_GL={_REQUESTED} is set, but " if _REQUESTED else ""
+        raise RuntimeError(asked + _MISSING_GL)
+    os.environ["MUJOCO_GL"] = backend
+    return backend
+
+
+def _gl_context(width: int, height: int) -> Any:
+    backend = _choose_backend()
+    try:
+        return importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
+    except Exception as error:  # PyOpenGL raises AttributeError, ImportError and its own errors for a broken library
+        raise RuntimeError(f"OpenGL by {backend} does not start ({error}); {_MISSING_GL}") from error
+
+
+def _egl_works() -> bool:
+    """Returns whether an EGL device can be initialized.
+
+    Asked through ctypes and before PyOpenGL is imported, because PyOpenGL settles on one platform per process.
+    """
+    try:
+        egl = ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return False
+    address = egl.eglGetProcAddress
+    address.restype, address.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    query, platform_display = address(b"eglQueryDevicesEXT"), address(b"eglGetPlatformDisplayEXT")
+    if not query or not platform_display:
+        return False
+    devices, count = (ctypes.c_void_p * 64)(), ctypes.c_int(0)
+    query_type = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
+    if not query_type(query)(len(devices), devices, ctypes.byref(count)):
+        return False
+    display_type = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)
+    egl.eglInitialize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    for device in devices[: count.value]:
+        display = display_type(platform_display)(_EGL_PLATFORM_DEVICE_EXT, device, None)
+        if display and egl.eglInitialize(display, None, None):
+            return True
+    return False
+
+
+def _osmesa_works() -> bool:
+    for name in ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _close_at_exit(renderer: Renderer) -> None:
+    """Closes renderers before the backend, which registered earlier, ends its display."""
+    global _close_at_exit_registered
+    _open_renderers.add(renderer)
+    if not _close_at_exit_registered:
+        _close_at_exit_registered = True
+        atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for renderer in list(_open_renderers):
+        renderer.close()
+
+
+def _no_such(kind: str, name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"no {kind} {name!r}; there are {', '.join(known) or 'none'}{hint}"

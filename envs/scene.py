@@ -1,0 +1,236 @@
+"""Compiled scene families, and setting an episode in one of them without recompiling.
+
+A family is the tuple of things on the table. Its model holds the robot, table, all textures, all distractors and those
+things; `Scene.reset` restores every field that an episode may change to its compiled value and applies the episode's
+poses, sizes, colours, lights and cameras in place. Nothing of an earlier episode can leak into a later one.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import copy
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from wambench.envs import meshes, robot
+from wambench.envs.arm import Arm
+from wambench.envs.things import DISTRACTORS, PARKED, THINGS, Thing
+from wambench.envs.variation import TRAIN, UNSEEN
+from wambench.interface import EpisodeSpec
+
+TABLE_Z = 0.8
+CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
+
+# Fields an episode changes; `Scene` keeps their compiled values.
+EPISODE_FIELDS = (
+    "body_pos", "body_quat", "body_mass", "body_inertia", "body_ipos", "body_gravcomp",
+    "geom_size", "geom_pos", "geom_rgba", "geom_rbound", "geom_aabb", "geom_contype", "geom_conaffinity",
+    "site_pos", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse", "light_ambient", "mat_texid",
+)  # fmt: skip
+
+AGENTVIEW_TARGET = np.array([-0.03, 0.0, TABLE_Z + 0.05])
+AGENTVIEW_DISTANCE, AGENTVIEW_ELEVATION, AGENTVIEW_FOVY = 0.95, 48.0, 43.0
+
+
+def _textures() -> dict[str, tuple[str, ...]]:
+    """Returns, for floor, wall and table, the names of all textures an episode may ask for."""
+    slots = {"floor": ("background", "floor"), "wall": ("background", "wall"), "table": ("table", "top")}
+    return {
+        slot: TRAIN[factor][name].values + UNSEEN[factor][name].values  # type: ignore[union-attr]
+        for slot, (factor, name) in slots.items()
+    }
+
+
+SLOT_MATERIAL = {"floor": "floorplane", "wall": "walls_mat", "table": "table_ceramic"}
+
+
+def _add_thing(spec: mujoco.MjSpec, thing: Thing, pos: np.ndarray) -> None:
+    body = spec.worldbody.add_body(name=thing.name, pos=list(pos))
+    if thing.free:
+        body.add_freejoint(name=f"{thing.name}_free")
+    thing.build(body)
+    # MuJoCo lets a moving part collide with a parent that does not move; the joint already keeps the two apart.
+    for part in body.bodies:
+        spec.add_exclude(bodyname1=body.name, bodyname2=part.name)
+        spec.add_exclude(bodyname1="table", bodyname2=part.name)
+
+
+@functools.lru_cache(maxsize=16)
+def compile_family(things: tuple[str, ...], visual: str) -> mujoco.MjModel:
+    """Returns the model of a scene family; it takes about a second, once per process.
+
+    Args:
+        things: Names from `THINGS`.
+        visual: "fast" (simplified robot meshes) or "full" (robosuite's own).
+    """
+    spec = robot.tabletop_spec()
+    # robosuite takes inertia from group 0 only; our things are visible and solid at once, in group 1. The robot's
+    # links state their inertia, so nothing else that moves is changed.
+    spec.compiler.inertiagrouprange = [0, 1]
+    if visual == "fast":
+        meshes.simplify(spec)
+    robot.add_textures(spec, _textures())
+    camera = next(c for c in spec.cameras if c.name == "agentview")
+    camera.fovy = AGENTVIEW_FOVY
+    for i, name in enumerate(things):
+        _add_thing(spec, THINGS[name], np.array([0.1 * i, 0.0, TABLE_Z + 0.1]))
+    for i, thing in enumerate(DISTRACTORS):
+        _add_thing(spec, thing, PARKED + [0.5 * i, 0, 0])
+        spec.body(thing.name).gravcomp = 1.0
+    return spec.compile()
+
+
+def _yaw_quat(yaw: float) -> np.ndarray:
+    return np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)])
+
+
+def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns the (4,) wxyz quaternion of a MuJoCo camera at `eye` (it looks along its own -z, +y up)."""
+    z = (eye - target) / np.linalg.norm(eye - target)
+    x = np.cross([0.0, 0.0, 1.0], z)
+    x /= np.linalg.norm(x)
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, np.stack([x, np.cross(z, x), z], axis=1).ravel())
+    return quat
+
+
+def shade(rgb: np.ndarray, value: float, hue: float) -> np.ndarray:
+    """Returns a colour with its brightness multiplied by `value` and its hue turned by `hue` (in turns)."""
+    h, s, v = colorsys.rgb_to_hsv(*(float(c) for c in rgb))
+    return np.array(colorsys.hsv_to_rgb((h + hue) % 1.0, s, min(1.0, v * value)))
+
+
+class Scene:
+    """One compiled family with its data and arm, set to one episode at a time.
+
+    Attributes:
+        model, data: The MuJoCo model and data; after `reset` all position-dependent quantities are up to date.
+        arm: The controller.
+        things: Names of the things of the family.
+        scale: Relative size of the free things in this episode.
+    """
+
+    def __init__(self, things: tuple[str, ...], visual: str = "fast") -> None:
+        # A private copy: environments of one process must not share the fields that episodes change.
+        self.model = copy.copy(compile_family(things, visual))
+        self.data = mujoco.MjData(self.model)
+        self.things = things
+        self.visual = visual
+        self.scale = 1.0
+        self.arm = Arm(self.model)
+        self.arm_qpos = np.array([self.model.joint(f"robot0_joint{i}").qposadr[0] for i in range(1, 8)])
+        self.finger_qpos = np.array([self.model.joint(f"gripper0_right_finger_joint{i}").qposadr[0] for i in (1, 2)])
+        self._pristine = {name: getattr(self.model, name).copy() for name in EPISODE_FIELDS}
+        self._scratch = mujoco.MjData(self.model)
+        self._thing_bodies = {name: self._subtree(name) for name in things + tuple(d.name for d in DISTRACTORS)}
+
+    def _subtree(self, name: str) -> np.ndarray:
+        """Returns the ids of a thing's body and of the bodies hanging on it."""
+        root = self.model.body(name).id
+        ids = [root]
+        for body in range(root + 1, self.model.nbody):
+            if self.model.body_parentid[body] in ids:
+                ids.append(body)
+        return np.array(ids)
+
+    def geoms(self, name: str) -> np.ndarray:
+        """Returns the ids of all geoms of a thing."""
+        return np.flatnonzero(np.isin(self.model.geom_bodyid, self._thing_bodies[name]))
+
+    def reset(self, episode: EpisodeSpec) -> None:
+        """Sets the scene to the start of an episode."""
+        for name, value in self._pristine.items():
+            getattr(self.model, name)[...] = value
+        look = episode.look
+        self.scale = 1.0 + look["object"]["scale"]
+        self._apply_object_look(look["object"])
+        self._apply_background(look["background"], look["table"])
+        self._apply_lighting(look["lighting"])
+        self._apply_camera(look["camera"])
+        mujoco.mj_setConst(self.model, self._scratch)
+        mujoco.mj_resetData(self.model, self.data)
+        self._place_things(episode.poses)
+        self._place_distractors(look["distractors"]["placed"])
+        self.data.qpos[self.arm_qpos] = robot.initial_qpos(look["robot"])
+        self.data.qpos[self.finger_qpos] = robot.OPEN_FINGERS
+        mujoco.mj_step1(self.model, self.data)
+        self.arm.reset(self.data)
+
+    def _place_things(self, poses: Mapping[str, Mapping[str, float]]) -> None:
+        m, d = self.model, self.data
+        for name in self.things:
+            thing, p = THINGS[name], poses[name]
+            base = np.array([p["x"], p["y"], TABLE_Z + p["z"]])
+            if thing.free:
+                base[2] += thing.half[2] * self.scale
+                address = m.joint(f"{name}_free").qposadr[0]
+                d.qpos[address : address + 3] = base
+                d.qpos[address + 3 : address + 7] = _yaw_quat(p["yaw"])
+            else:
+                body = m.body(name).id
+                m.body_pos[body] = base
+                m.body_quat[body] = _yaw_quat(p["yaw"])
+            if thing.joint_range is not None:
+                d.qpos[m.joint(name).qposadr[0]] = p["joint"]
+
+    def _place_distractors(self, placed: list[dict[str, Any]]) -> None:
+        m, d = self.model, self.data
+        used = {item["kind"]: item for item in placed}
+        for kind, thing in enumerate(DISTRACTORS):
+            body, geoms = m.body(thing.name).id, self.geoms(thing.name)
+            item = used.get(kind)
+            m.body_gravcomp[body] = 1.0 if item is None else 0.0
+            if item is None:
+                m.geom_contype[geoms] = m.geom_conaffinity[geoms] = 0
+                continue
+            address = m.joint(f"{thing.name}_free").qposadr[0]
+            d.qpos[address : address + 3] = item["x"], item["y"], TABLE_Z + thing.half[2]
+            d.qpos[address + 3 : address + 7] = _yaw_quat(item["yaw"])
+
+    def _apply_object_look(self, values: Mapping[str, float]) -> None:
+        """Scales the free things and recolours all things; mass goes with volume, inertia with scale to the fifth."""
+        m, s = self.model, self.scale
+        for name in self.things:
+            geoms = self.geoms(name)
+            for geom in geoms:
+                m.geom_rgba[geom, :3] = shade(m.geom_rgba[geom, :3], values["value"], values["hue"])
+            if not THINGS[name].free:
+                continue
+            body = m.body(name).id
+            for field in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):
+                getattr(m, field)[geoms] *= s
+            m.body_mass[body] *= s**3
+            m.body_inertia[body] *= s**5
+            m.body_ipos[body] *= s
+            m.site_pos[m.site_bodyid == body] *= s
+
+    def _apply_background(self, background: Mapping[str, str], table: Mapping[str, str]) -> None:
+        chosen = {"floor": background["floor"], "wall": background["wall"], "table": table["top"]}
+        for slot, texture in chosen.items():
+            material = self.model.mat(SLOT_MATERIAL[slot]).id
+            role = mujoco.mjtTextureRole.mjTEXROLE_RGB
+            self.model.mat_texid[material, role] = self.model.texture(f"{slot}:{texture}").id
+
+    def _apply_lighting(self, values: Mapping[str, float]) -> None:
+        m, angle, warmth = self.model, math.radians(values["azimuth"]), values["warmth"]
+        tint = np.array([1 + warmth, 1.0, 1 - warmth])
+        m.light_diffuse[0] = np.clip(0.6 * values["level"] * tint, 0, 1)
+        m.light_ambient[0] = np.clip(0.25 * values["level"] * tint, 0, 1)
+        eye = np.array([1.2 * math.cos(angle), 1.2 * math.sin(angle), 3.0])
+        m.light_pos[0] = eye
+        m.light_dir[0] = (AGENTVIEW_TARGET - eye) / np.linalg.norm(AGENTVIEW_TARGET - eye)
+
+    def _apply_camera(self, values: Mapping[str, float]) -> None:
+        azimuth = math.radians(values["azimuth"])
+        elevation = math.radians(AGENTVIEW_ELEVATION + values["elevation"])
+        distance = AGENTVIEW_DISTANCE * (1 + values["distance"])
+        direction = [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]
+        eye = AGENTVIEW_TARGET + distance * np.array(direction)
+        camera = self.model.camera("agentview").id
+        self.model.cam_pos[camera] = eye
+        self.model.cam_quat[camera] = look_at(eye, AGENTVIEW_TARGET)

@@ -1,0 +1,92 @@
+"""The privileged state of a scene, as tasks and experts read it (`envs.task.View`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wambench.envs.scene import TABLE_Z, Scene
+from wambench.envs.things import THINGS
+
+FINGER_BODIES = {
+    "left_finger": ("gripper0_right_leftfinger", "gripper0_right_finger_joint1_tip"),
+    "right_finger": ("gripper0_right_rightfinger", "gripper0_right_finger_joint2_tip"),
+}
+
+
+class SceneView:
+    """Reads a `Scene`; all positions in world coordinates (m), as of the last `mj_step1`."""
+
+    table_z = TABLE_Z
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        model = scene.model
+        self._grip_site = model.site("gripper0_right_grip_site").id
+        labels = [*scene.things, *FINGER_BODIES, "table"]
+        self._label = {name: i for i, name in enumerate(labels)}
+        self._geom_label = np.full(model.ngeom, -1)
+        for name in scene.things:
+            self._geom_label[scene.geoms(name)] = self._label[name]
+        for finger, bodies in FINGER_BODIES.items():
+            ids = [model.body(body).id for body in bodies]
+            self._geom_label[np.isin(model.geom_bodyid, ids)] = self._label[finger]
+        self._geom_label[model.geom("table_collision").id] = self._label["table"]
+        self._body = {name: model.body(name).id for name in scene.things}
+        self._site = {model.site(i).name: i for i in range(model.nsite) if "/" in model.site(i).name}
+        self._joint = {model.joint(i).name: model.joint(i).qposadr[0] for i in range(model.njnt)}
+
+    def pos(self, name: str) -> np.ndarray:
+        if "/" in name:
+            return self._scene.data.site_xpos[self._site[name]].copy()
+        return self._scene.data.xpos[self._body[name]].copy()
+
+    def rot(self, name: str) -> np.ndarray:
+        return self._scene.data.xmat[self._body[name]].reshape(3, 3).copy()
+
+    def vel(self, name: str) -> np.ndarray:
+        if not THINGS[name].free:
+            return np.zeros(3)
+        address = self._scene.model.joint(f"{name}_free").dofadr[0]
+        return self._scene.data.qvel[address : address + 3].copy()
+
+    def joint(self, name: str) -> float:
+        return float(self._scene.data.qpos[self._joint[name]])
+
+    def size(self, name: str) -> np.ndarray:
+        half = np.array(THINGS[name].half)
+        return half * self._scene.scale if THINGS[name].free else half
+
+    def eef(self) -> np.ndarray:
+        return self._scene.data.site_xpos[self._grip_site].copy()
+
+    def eef_rot(self) -> np.ndarray:
+        return self._scene.data.site_xmat[self._grip_site].reshape(3, 3).copy()
+
+    def width(self) -> float:
+        fingers = self._scene.data.qpos[self._scene.finger_qpos]
+        return float(abs(fingers[0] - fingers[1]))
+
+    def fingers(self) -> np.ndarray:
+        """Returns the (2,) finger joint positions in m."""
+        return self._scene.data.qpos[self._scene.finger_qpos].copy()
+
+    def touching(self, a: str, b: str) -> bool:
+        data = self._scene.data
+        if data.ncon == 0:
+            return False
+        pairs = self._geom_label[data.contact.geom[: data.ncon]]
+        first, second = self._labels(a), self._labels(b)
+        hit = (np.isin(pairs[:, 0], first) & np.isin(pairs[:, 1], second)) | (
+            np.isin(pairs[:, 1], first) & np.isin(pairs[:, 0], second)
+        )
+        return bool(hit.any())
+
+    def grasped(self, name: str) -> bool:
+        return self.touching("left_finger", name) and self.touching("right_finger", name)
+
+    def _labels(self, name: str) -> list[int]:
+        if name == "fingers":
+            return [self._label["left_finger"], self._label["right_finger"]]
+        if name not in self._label:
+            raise KeyError(f"{name!r} is not in this scene; there are: fingers, {', '.join(self._label)}")
+        return [self._label[name]]

@@ -1,0 +1,354 @@
+"""The frozen image encoder that all shipped policies read: a convolutional autoencoder with key points.
+
+Letters: B batch, C key-point classes, Z latent channels, H x W canvas in pixels (views tiled left to right), V views.
+
+Design decisions:
+- Latents reconstruct the picture, key points say where things are. A plain autoencoder does not keep the position of
+  small things; the key-point head, trained on simulator labels of rendered scenes, does. Said openly: this is
+  simulator-supervised perception, used alike by every policy that is compared.
+- 16x down by convolutions without normalisation; no KL term, only noise on the latent and a small pull to zero.
+- Key points: a soft-argmax of one heatmap per class and view gives image positions, a per-class perceptron over both
+  views' positions, the features found there and the robot's state gives world coordinates and presence. Per class, so
+  that scenes with things in new combinations are read as well.
+- Rotations enter as the first two columns of the rotation matrix: the axis-angle of a gripper that points down flips
+  sign.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+STATE_FEATURES = 11
+POINT_UNIT_M = 0.1
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the encoder.
+
+    Attributes:
+        widths: Channels at 4x, 8x and 16x down.
+        channels: Latent channels.
+        points: Names of the key points.
+        canvas: (height, width) of a frame in pixels.
+        views: Cameras tiled in a frame.
+        probe: Features read at each key point.
+        hidden: Width of the key-point perceptrons.
+    """
+
+    widths: tuple[int, int, int] = (64, 128, 192)
+    channels: int = 24
+    points: tuple[str, ...] = ()
+    canvas: tuple[int, int] = (96, 192)
+    views: int = 2
+    probe: int = 8
+    hidden: int = 96
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a latent."""
+        return self.channels, self.canvas[0] // 16, self.canvas[1] // 16
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> EncoderConfig:
+        """Returns the config that `dataclasses.asdict` and JSON turned into a dict."""
+        return EncoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+CONFIGS: dict[str, EncoderConfig] = {
+    "v0": EncoderConfig(),
+    "tiny": EncoderConfig(widths=(16, 24, 32), channels=8, hidden=32),
+}
+
+
+def state_features(states: Tensor) -> Tensor:
+    """Returns (B, 11): eef position (m), two columns of its rotation matrix, finger positions (m), from (B, 8) states."""
+    vector = states[:, 3:6].float()
+    angle = vector.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    x, y, z = (vector / angle).unbind(1)
+    cos, sin = angle.cos().squeeze(1), angle.sin().squeeze(1)
+    rest = 1 - cos
+    first = [cos + x * x * rest, z * sin + x * y * rest, -y * sin + x * z * rest]
+    second = [-z * sin + x * y * rest, cos + y * y * rest, x * sin + y * z * rest]
+    return torch.cat([states[:, :3].float(), torch.stack(first + second, dim=1), states[:, 6:8].float()], dim=1)
+
+
+class Residual(nn.Module):
+    """x + conv(silu(x)), started small."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv.weight.data *= 0.3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, D, h, w)."""
+        return x + self.conv(functional.silu(x))
+
+
+class PerClass(nn.Module):
+    """A separate linear layer for each class."""
+
+    def __init__(self, classes: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, inputs, outputs) / inputs**0.5)
+        self.bias = nn.Parameter(torch.zeros(classes, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(C, B, inputs) -> (C, B, outputs)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class KeyPoints(nn.Module):
+    """Feature maps and state -> world position and presence of each class."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        w4, w8, w16 = config.widths
+        count = len(config.points)
+        self.from4, self.from8, self.from16 = (nn.Conv2d(w, w4, 1) for w in (w4, w8, w16))
+        self.mix = nn.Conv2d(w4, w4, 3, padding=1)
+        self.heat, self.probe = nn.Conv2d(w4, count, 1), nn.Conv2d(w4, config.probe, 1)
+        inputs = config.views * (3 + config.probe) + STATE_FEATURES
+        self.layer1 = PerClass(count, inputs, config.hidden)
+        self.layer2 = PerClass(count, config.hidden, config.hidden)
+        self.layer3 = PerClass(count, config.hidden, 4)
+
+    def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Returns (B, C, V, 3 + probe): u, v in [-1, 1] within the view, log peak, and features at each key point."""
+        s4, s8, s16 = maps
+        x = self.from8(s8) + functional.interpolate(self.from16(s16), scale_factor=2.0)
+        x = self.from4(s4) + functional.interpolate(x, scale_factor=2.0)
+        x = functional.silu(self.mix(functional.silu(x)))
+        b, _, h, w = x.shape
+        views, width = self.config.views, w // self.config.views
+        heat = self.heat(x).float().view(b, -1, h, views, width).permute(0, 3, 1, 2, 4).flatten(3)  # (B, V, C, h*w)
+        probe = self.probe(x).float().view(b, -1, h, views, width).permute(0, 3, 2, 4, 1).flatten(2, 3)
+        weights = heat.softmax(dim=3)
+        v, u = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, width), indexing="ij")
+        grid = torch.stack([u, v], dim=2).view(1, 1, h * width, 2).to(x.device).expand(b, views, -1, -1)
+        found = weights @ torch.cat([grid, probe], dim=3)  # (B, V, C, 2 + probe)
+        # how far the best cell stands out: visible things have a peak, absent ones do not
+        peak = torch.logsumexp(heat, dim=3, keepdim=True) * 0.2
+        return torch.cat([found, peak], dim=3).transpose(1, 2)
+
+    def forward(self, maps: tuple[Tensor, Tensor, Tensor], state: Tensor) -> Tensor:
+        """Returns (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; state is (B, 11), standardised."""
+        found = self.read(maps)
+        b, c = found.shape[:2]
+        x = torch.cat([found.flatten(2), state[:, None].expand(b, c, -1)], dim=2).transpose(0, 1)
+        weight_type = self.layer1.weight.dtype
+        x = functional.silu(self.layer1(x.to(weight_type)))
+        return self.layer3(functional.silu(self.layer2(x))).transpose(0, 1).float()
+
+
+class Encoder(nn.Module):
+    """The autoencoder and its key-point head. `encode` and `decode` are the frozen interface."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+    state_mean: Tensor
+    state_std: Tensor
+    points_mean: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        w4, w8, w16 = config.widths
+        self.stem = nn.Conv2d(48, w4, 3, padding=1)
+        self.down8 = nn.Sequential(nn.Conv2d(w4, w8, 3, stride=2, padding=1), Residual(w8))
+        self.down16 = nn.Sequential(nn.Conv2d(w8, w16, 3, stride=2, padding=1), Residual(w16), Residual(w16))
+        self.to_latent = nn.Conv2d(w16, config.channels, 1)
+        self.up8 = nn.Sequential(
+            nn.Conv2d(config.channels, w16, 3, padding=1),
+            Residual(w16),
+            nn.SiLU(),
+            nn.Conv2d(w16, 4 * w8, 1),
+            nn.PixelShuffle(2),
+        )
+        self.up4 = nn.Sequential(Residual(w8), nn.SiLU(), nn.Conv2d(w8, 4 * w4, 1), nn.PixelShuffle(2))
+        self.up1 = nn.Sequential(Residual(w4), nn.SiLU(), nn.Conv2d(w4, 48, 3, padding=1), nn.PixelShuffle(4))
+        self.key_points = KeyPoints(config)
+        sizes = {"latent": config.channels, "state": STATE_FEATURES}
+        for name, size in sizes.items():
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
+        self.register_buffer("points_mean", torch.zeros(3))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type the layers compute in."""
+        return self.stem.weight.dtype
+
+    def maps(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the feature maps at 4x, 8x and 16x down of (B, 3, H, W) pixels in [-0.5, 0.5]."""
+        x = functional.pixel_unshuffle(pixels.to(self.dtype), 4).contiguous(memory_format=torch.channels_last)
+        s4 = functional.silu(self.stem(x))
+        s8 = functional.silu(self.down8(s4))
+        return s4, s8, functional.silu(self.down16(s8))
+
+    def standard_state(self, states: Tensor) -> Tensor:
+        """Returns standardised (B, 11) features of (B, 8) states."""
+        return ((state_features(states) - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
+
+    def reconstruct(self, latent: Tensor) -> Tensor:
+        """Returns (B, 3, H, W) pixels around [-0.5, 0.5] of raw (B, Z, y, x) latents."""
+        x = latent.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return self.up1(self.up4(self.up8(x))).float()
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns standardised latents (B, Z, y, x) and points (B, C, 4) of frames.
+
+        Args:
+            frames: (B, H, W, 3) uint8 canvases.
+            states: (B, 8) robot states at the frames.
+
+        Returns:
+            Float32 latents, and world xyz in m with the probability that the thing is in the scene.
+        """
+        maps = self.maps(to_pixels(frames))
+        latent = (self.to_latent(maps[2]).float() - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
+        found = self.key_points(maps, self.standard_state(states))
+        xyz = found[..., :3] * POINT_UNIT_M + self.points_mean
+        return latent.contiguous(), torch.cat([xyz, found[..., 3:].sigmoid()], dim=2)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns (B, H, W, 3) uint8 frames of standardised latents (B, Z, y, x)."""
+        raw = latents * self.latent_std.view(-1, 1, 1) + self.latent_mean.view(-1, 1, 1)
+        pixels = self.reconstruct(raw).permute(0, 2, 3, 1)
+        return ((pixels + 0.5) * 255.0).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_pixels(frames: Tensor) -> Tensor:
+    """Returns (B, 3, H, W) float pixels in [-0.5, 0.5] of (B, H, W, 3) uint8 frames."""
+    return frames.permute(0, 3, 1, 2).float() / 255.0 - 0.5
+
+
+def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns (B, 3, H, W) pixels under random brightness, contrast, saturation, channel gain and grain."""
+    b = pixels.shape[0]
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        values = torch.rand(b, channels, 1, 1, generator=generator) * (high - low) + low
+        return values.to(pixels.device)
+
+    mean = pixels.mean(dim=1, keepdim=True)
+    saturation, contrast = uniform(0.7, 1.3), uniform(0.75, 1.25) * uniform(0.9, 1.1, 3)
+    out = (mean + (pixels - mean) * saturation) * contrast + uniform(-0.12, 0.12)
+    keep = uniform(0.0, 1.0) < 0.3
+    return torch.where(keep, pixels, out).clamp(-0.5, 0.5)
+
+
+def image_loss(guess: Tensor, pixels: Tensor) -> Tensor:
+    """Returns L1 with weight 1 + 5 saturation (small coloured things count), plus L1 of the image gradient."""
+    weight = 1.0 + 5.0 * (pixels.amax(dim=1, keepdim=True) - pixels.amin(dim=1, keepdim=True))
+    error = guess - pixels
+    plain = (error.abs() * weight).mean()
+    gradient = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    return plain + 0.5 * gradient
+
+
+def point_loss(found: Tensor, xyz: Tensor, present: Tensor) -> Tensor:
+    """Returns smooth-L1 of positions (2 cm knee) on present classes plus cross-entropy of presence.
+
+    Args:
+        found: (B, C, 4) in units of `POINT_UNIT_M`, presence logit last.
+        xyz: (B, C, 3) in the same units.
+        present: (B, C) bool.
+    """
+    mask = present.float()
+    distance = functional.smooth_l1_loss(found[..., :3], xyz, beta=0.2, reduction="none").mean(dim=2)
+    position = (distance * mask).sum() / mask.sum().clamp_min(1.0)
+    return position + 0.1 * functional.binary_cross_entropy_with_logits(found[..., 3], mask)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Frames with labels: (B, H, W, 3) uint8, (B, 8) states, (B, C, 3) points in m, (B, C) present."""
+
+    frames: Tensor
+    states: Tensor
+    points: Tensor
+    present: Tensor
+
+
+def loss(model: Encoder, batch: Labelled, generator: torch.Generator, latent_noise: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Returns (image, key point) losses on jittered pictures; the image loss holds the pull of the latent to zero."""
+    pixels = jitter(to_pixels(batch.frames), generator)
+    maps = model.maps(pixels)
+    latent = model.to_latent(maps[2]).float()
+    noise = torch.randn(latent.shape, generator=generator).to(latent.device)
+    image = image_loss(model.reconstruct(latent + latent_noise * noise), pixels) + 1e-3 * latent.square().mean()
+    found = model.key_points(maps, model.standard_state(batch.states))
+    xyz = (batch.points - model.points_mean) / POINT_UNIT_M
+    return image, point_loss(found, xyz, batch.present)
+
+
+def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the float32 tensors and the metadata of a weights file; one that is no such file raises ValueError."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("wambench", "{}"))
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such weights file") from None
+    except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged weights file ({error})") from None
+    if meta.get("kind") != kind:
+        raise ValueError(f"{path}: holds {meta.get('kind', 'unknown')!r} weights, not {kind!r}")
+    return tensors, meta
+
+
+def load_into(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Copies tensors into a model; names or shapes that do not fit raise ValueError."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: weights do not fit the model ({reason})") from None
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise ValueError(f"{path}: damaged weights file (not finite)")
+
+
+def write_weights(path: str | Path, tensors: dict[str, Tensor], exact: set[str], meta: dict[str, Any]) -> None:
+    """Writes a weights file in one step: float16, except the tensors named in `exact`."""
+    half = {k: (v.float() if k in exact else v.half()).contiguous() for k, v in tensors.items()}
+    path, part = Path(path), Path(f"{path}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(half, str(part), metadata={"wambench": json.dumps(meta, sort_keys=True)})
+    part.replace(path)
+
+
+def save(model: Encoder, path: str | Path, meta: dict[str, Any]) -> None:
+    """Writes an encoder with its config and whatever else `meta` says."""
+    meta = {**meta, "kind": "encoder", "config": asdict(model.config)}
+    write_weights(path, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
+
+
+def load(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
+    """Returns an encoder in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
+    tensors, meta = read_weights(path, "encoder")
+    try:
+        model = Encoder(EncoderConfig.from_dict(meta["config"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
+    load_into(model, tensors, path)
+    return model.eval().to(memory_format=torch.channels_last), meta
+
+
+def as_tensors(frames: np.ndarray, states: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Returns uint8 frames and float32 states as tensors."""
+    return torch.from_numpy(np.ascontiguousarray(frames)), torch.from_numpy(np.asarray(states, np.float32))

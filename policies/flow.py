@@ -1,0 +1,63 @@
+"""Flow matching as free functions: interpolation, schedules, and one Euler step.
+
+Convention of DreamZero's code: sigma = 1 is noise, sigma = 0 is clean, x_sigma = (1 - sigma) clean + sigma noise, and
+the velocity is dx/dsigma = noise - clean. (The paper counts t = 1 - sigma.) The networks here predict the clean value;
+the velocity follows from it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# how often the video's sigma is: equal to the actions', independent, pure noise (the rest is clean: inverse dynamics)
+VIDEO_MIX = (0.45, 0.25, 0.18)
+# share of the independent draws in which the actions are pure noise (video alone, as `imagine` needs)
+NOISE_ACTIONS = 0.2
+
+
+def interpolate(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Returns (1 - sigma) clean + sigma noise; sigma is (B,), the others (B, ...)."""
+    s = sigma.view(-1, *[1] * (clean.dim() - 1)).to(clean.dtype)
+    return clean + s * (noise - clean)
+
+
+def velocity(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+    """Returns noise - clean as implied by a predicted clean value at sigma > 0: (x - clean) / sigma."""
+    return (x - clean) / sigma
+
+
+def euler_step(x: Tensor, clean: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """Returns x after one Euler step from sigma to sigma_next along the implied velocity."""
+    return x + (sigma_next - sigma) * velocity(x, clean, sigma)
+
+
+def schedule(steps: int, shift: float = 1.0) -> list[float]:
+    """Returns the steps + 1 sigmas from 1 to 0; shift > 1 stays longer at high noise (shift s: s u / (1 + (s - 1) u))."""
+    if steps < 1:
+        raise ValueError(f"a sampler needs at least 1 step, got {steps}")
+    u = [1.0 - i / steps for i in range(steps + 1)]
+    return [shift * v / (1.0 + (shift - 1.0) * v) for v in u]
+
+
+def draw_sigma(n: int, generator: torch.Generator) -> Tensor:
+    """Returns (n,) sigmas distributed Beta(1.5, 1): more often near noise (as in pi0)."""
+    return torch.rand(n, generator=generator) ** (1.0 / 1.5)
+
+
+def draw_sigmas(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns (sigma_video, sigma_action), each (n,), from the mixture that lets one network do four things.
+
+    Equal sigmas train joint generation, a pure-noise video the policy without video, a clean video inverse dynamics,
+    pure-noise actions the video model.
+    """
+    action, own = draw_sigma(n, generator), draw_sigma(n, generator)
+    kind, alone = torch.rand(n, generator=generator), torch.rand(n, generator=generator) < NOISE_ACTIONS
+    equal, independent, noise = VIDEO_MIX
+    is_own = (kind >= equal) & (kind < equal + independent)
+    is_noise = (kind >= equal + independent) & (kind < equal + independent + noise)
+    video = torch.where(is_own, own, action)
+    video = torch.where(is_noise, torch.ones_like(video), video)
+    video = torch.where(kind >= equal + independent + noise, torch.zeros_like(video), video)
+    action = torch.where(is_own & alone, torch.ones_like(action), action)
+    return video, action

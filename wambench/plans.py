@@ -1,0 +1,48 @@
+"""What makes a policy's answer a valid plan."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wambench.interface import InvalidPlan, Plan, Spec
+
+TOLERANCE = 1e-6  # float32 rounding of an action at its limit
+
+
+def checked(plan: Plan, spec: Spec) -> Plan:
+    """Returns a copy of the plan that its policy can no longer change, actions (H, A) float64 in [-1, 1].
+
+    Raises InvalidPlan, saying what is wrong, if it is no plan under `spec`.
+    """
+    if not isinstance(plan, Plan):
+        raise InvalidPlan(f"act returned {type(plan).__name__}, not a Plan")
+    actions = np.array(plan.actions, dtype=np.float64)
+    if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != spec.action_dim:
+        raise InvalidPlan(f"actions have shape {actions.shape}, expected (H, {spec.action_dim}) with H > 0")
+    if not np.isfinite(actions).all():
+        raise InvalidPlan("actions hold NaN or infinity")
+    if np.abs(actions).max() > 1 + TOLERANCE:
+        raise InvalidPlan(f"an action of {np.abs(actions).max():.6g} is out of range [-1, 1]")
+    execute = len(actions) if plan.execute is None else int(plan.execute)
+    if not 0 < execute <= len(actions):
+        raise InvalidPlan(f"execute is {execute}, expected 1 to {len(actions)}")
+    frames, frame_steps = _checked_frames(plan, spec)
+    actions = actions.clip(-1, 1)
+    return Plan(actions, execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
+
+
+def _checked_frames(plan: Plan, spec: Spec) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Returns copies of the imagined frames and their steps."""
+    if plan.frames is None and plan.frame_steps is None:
+        return None, None
+    if plan.frames is None or plan.frame_steps is None:
+        raise InvalidPlan("frames and frame_steps must be given together")
+    frames, steps = np.array(plan.frames), np.array(plan.frame_steps)
+    canvas = (spec.image_size[0], spec.image_size[1] * len(spec.cameras), 3)
+    if frames.dtype != np.uint8 or frames.shape[1:] != canvas:
+        raise InvalidPlan(f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {', '.join(map(str, canvas))})")
+    if steps.shape != frames.shape[:1] or steps.dtype.kind not in "iu":
+        raise InvalidPlan(f"frame_steps are {steps.dtype} {steps.shape}, expected integers ({len(frames)},)")
+    if (np.diff(steps) <= 0).any() or (steps < 0).any():
+        raise InvalidPlan(f"frame_steps must rise from 0 or later, not {steps.tolist()}")
+    return frames, steps.astype(np.int64)

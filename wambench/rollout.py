@@ -1,0 +1,85 @@
+"""One episode: a world and a policy in, an `Episode` out."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from wambench.interface import Chunk, Episode, EpisodeSpec, Outcome, Policy, World, WorldDiverged
+from wambench.plans import checked
+
+Observer = Callable[[Chunk | None, Outcome], None]
+NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
+
+
+def rollout(
+    world: World, policy: Policy, spec: EpisodeSpec, observers: Sequence[Observer] = (), time_limit_s: float = math.inf
+) -> Episode:
+    """Returns the finished episode. An exception ends it and is laid at the door of whoever raised it.
+
+    Args:
+        world: Where it happens; `begin` is called here.
+        policy: Who acts; `reset` is called here.
+        spec: The episode.
+        observers: Called with (None, first outcome), then with every chunk and its outcome.
+        time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
+
+    Returns:
+        The episode; status "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the
+        world failed, with the reason in `error` and everything up to then in the other fields.
+    """
+    started = time.perf_counter()
+    outcome, chunks, seen = NOTHING, [], []
+    status, error, blame = "ok", "", "env_error"
+    try:
+        outcome = world.begin(spec)
+        seen.extend(outcome.observations)
+        for observe in observers:
+            observe(None, outcome)
+        blame = "policy_error"
+        policy.reset(spec.instruction, spec.seed)
+        while not (outcome.terminated or outcome.truncated):
+            if time.perf_counter() - started > time_limit_s:
+                status, error = "timeout", f"longer than {time_limit_s:g} s"
+                break
+            blame = "env_error"
+            step, state = outcome.steps, world.snapshot()
+            blame = "policy_error"
+            asked = time.perf_counter()
+            answer = policy.act(outcome.observations)
+            latency_s = time.perf_counter() - asked
+            plan = checked(answer, world.spec)
+            blame = "env_error"
+            outcome = world.step_chunk(plan.actions[: plan.execute])
+            if outcome.steps <= step:
+                raise RuntimeError(f"the world did not advance from step {step}")
+            seen.extend(outcome.observations)
+            chunks.append(Chunk(step, state, plan, plan.actions[: outcome.steps - step], latency_s))
+            for observe in observers:
+                observe(chunks[-1], outcome)
+    except WorldDiverged as diverged:
+        status, error = "env_error", reason(diverged)
+    except (Exception, SystemExit) as raised:
+        status, error = blame, reason(raised)
+    return Episode(
+        spec=spec,
+        status=status,
+        error=error,
+        progress=outcome.progress,
+        success_end=outcome.success,
+        success_ever=outcome.success_ever,
+        stages=outcome.stages,
+        steps=outcome.steps,
+        wall_s=time.perf_counter() - started,
+        chunks=tuple(chunks),
+        observations=tuple(seen),
+    )
+
+
+def reason(raised: BaseException) -> str:
+    """Returns an exception as one line: its type, its message, and the place it came from."""
+    frames = traceback.extract_tb(raised.__traceback__)
+    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(raised).__name__}: {' '.join(str(raised).split())}"[:300] + place

@@ -1,0 +1,214 @@
+"""Spawned worker processes that take one job after another; the death of one costs the job it was doing.
+
+Spawned and not forked: a GL context, a mujoco renderer and torch's threads do not survive a fork. Every worker
+renders in its main thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+GRACE_S = 20.0  # a rollout ends itself at its time limit; a worker that hangs is killed this much later
+TICK_S = 0.5
+SPAWN = multiprocessing.get_context("spawn")
+
+Handle = Callable[[Any], Any]
+Setup = Callable[[Any], tuple[Any, Handle]]
+
+
+class WorkerFailed(RuntimeError):
+    """A worker could not be set up: nothing can be run."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job without a result: its worker died, failed, or (`timeout`) took too long and was killed."""
+
+    reason: str
+    timeout: bool = False
+
+
+class _Worker:
+    """One process, seen from the parent: getting ready, idle, or busy with the job of index `job`."""
+
+    def __init__(self, setup: Setup, payload: Any) -> None:
+        self.connection, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_serve, args=(theirs, setup, payload), daemon=True)
+        self.ready = False
+        self.job: int | None = None
+        self.since = time.monotonic()
+        with _interrupts_ignored():  # inherited: Ctrl-C is the parent's to handle, also while the child still imports
+            self.process.start()
+        theirs.close()
+
+    def begin(self, job: int, work: Any) -> None:
+        self.job, self.since = job, time.monotonic()
+        with contextlib.suppress(BrokenPipeError):  # it died a moment ago: `receive` will tell
+            self.connection.send(work)
+
+    def receive(self) -> tuple[str, Any] | None:
+        """Returns its next message, or None if it died without a word."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return None
+
+    def bury(self) -> str:
+        """Ends the process and returns how it had ended."""
+        self.process.join(TICK_S)
+        code = self.process.exitcode
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        if code is None:
+            return "it hung"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+class Pool:
+    """A context of worker processes; leaving it kills them.
+
+    Args:
+        setup: Module-level function run in every worker: payload -> (what to tell the parent, job -> result).
+        payload: Its argument, picklable.
+        workers: How many processes.
+
+    Attributes:
+        info: What the first worker's setup told.
+
+    A setup that fails raises WorkerFailed here, with its message.
+    """
+
+    def __init__(self, setup: Setup, payload: Any, workers: int) -> None:
+        self._setup, self._payload, self._count = setup, payload, workers
+        self._workers: list[_Worker] = []
+        self.info: Any = None
+
+    def __enter__(self) -> Pool:
+        try:
+            self._workers = [_Worker(self._setup, self._payload) for _ in range(self._count)]
+            self.info = _ready(self._workers[0], self._workers[0].receive())  # the others get ready meanwhile
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.bury()
+        self._workers = []
+
+    def results(self, jobs: Sequence[Any], limit_s: float) -> Iterator[tuple[int, Any]]:
+        """Yields (index of the job, its result or Lost) as they come in.
+
+        Args:
+            jobs: Picklable jobs, begun in this order.
+            limit_s: Seconds a job may take; `GRACE_S` later its worker is killed.
+        """
+        queue, left = deque(range(len(jobs))), len(jobs)
+        while left:
+            for worker in self._workers:
+                if worker.ready and worker.job is None and queue:
+                    job = queue.popleft()
+                    worker.begin(job, jobs[job])
+            for worker in self._stirring(limit_s):
+                done, result = worker.job, self._result(worker, limit_s)
+                if done is not None:
+                    left -= 1
+                    yield done, result
+            missing = min(self._count, len(queue)) - len(self._workers)
+            self._workers += [_Worker(self._setup, self._payload) for _ in range(missing)]
+
+    def _stirring(self, limit_s: float) -> list[_Worker]:
+        """Waits a moment and returns the workers that spoke, died, or are late."""
+        handles = [worker.connection for worker in self._workers]
+        spoke = wait(handles, TICK_S)  # the end of a process closes its connection, so this covers death
+        now = time.monotonic()
+        return [w for w in self._workers if w.connection in spoke or (w.job is not None and now > w.since + limit_s + GRACE_S)]
+
+    def _result(self, worker: _Worker, limit_s: float) -> Any:
+        """Returns what a stirring worker has to say about its job; a dead or late one is taken out of the pool."""
+        late = not worker.connection.poll()
+        message = None if late else worker.receive()
+        if message is None:
+            self._workers.remove(worker)
+            end = worker.bury()
+            if not worker.ready:
+                raise WorkerFailed(f"a worker process died while getting ready: {end}")
+            reason = f"no answer after {limit_s + GRACE_S:g} s" if late else f"the worker process died: {end}"
+            return Lost(reason, timeout=late)
+        if not worker.ready:
+            _ready(worker, message)
+            return None
+        worker.job = None
+        kind, result = message
+        return Lost(result) if kind == "failed" else result
+
+
+def _ready(worker: _Worker, message: tuple[str, Any] | None) -> Any:
+    """Marks a worker as ready and returns what its setup told."""
+    if message is None:
+        raise WorkerFailed(f"a worker process died while getting ready: {worker.bury()}")
+    kind, told = message
+    if kind == "failed":
+        raise WorkerFailed(told)
+    worker.ready = True
+    return told
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
+    """Runs in the worker: sets up, then answers one job after another until the parent is gone."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        info, handle = setup(payload)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)  # one process per core: more threads than that only get in each other's way
+    except (Exception, SystemExit) as error:
+        message = " ".join(str(error).split())
+        connection.send(("failed", message if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {message}"))
+        return
+    connection.send(("ready", info))
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = ("done", handle(job))
+        except (Exception, SystemExit) as error:
+            answer = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        connection.send(answer)
+
+
+def _die_with_parent() -> None:
+    """Ends this process with the parent's, also when it was killed: an orphan would go on computing for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
