@@ -267,7 +267,7 @@ class Arm:
         control_hz: Actions per second; a step has floor(1 / (control_hz * timestep)) substeps, as in robosuite.
 
     Raises:
-        ValueError: A name is missing, the arm is not one chain of seven hinges on a fixed base, or the rate is too high.
+        ValueError: A name is missing, the rate is too high, or the arm is not a chain of seven hinges on a fixed base.
     """
 
     def __init__(self, model: mujoco.MjModel, control_hz: float = 20.0) -> None:
@@ -293,7 +293,7 @@ class Arm:
         self._data: mujoco.MjData | None = None
 
     def _chain(self) -> slice:
-        """Returns where the arm's 7x7 block of the mass matrix lies in `MjData.M`: 28 numbers, lower triangle by rows."""
+        """Returns where the arm's mass matrix lies in `MjData.M`: 28 numbers, its lower triangle by rows."""
         model, first = self.model, self._dofs.start
         parents = model.dof_parentid[self._dofs]
         hinges = np.all(model.jnt_type[self._joints] == mujoco.mjtJoint.mjJNT_HINGE)
@@ -315,7 +315,7 @@ class Arm:
         self._ctrl, self._finger_ctrl = data.ctrl[self._motors], data.ctrl[self._fingers]
         self._base_pos, self._base_rot = data.site_xpos[self._base], data.site_xmat[self._base].reshape(3, 3)
         self._grip_pos, self._grip_rot = data.site_xpos[self._grip], data.site_xmat[self._grip]
-        self._state = (
+        self._state: tuple[np.ndarray, ...] = (
             data.qpos[self._qpos],
             data.qvel[self._dofs],
             data.qfrc_bias[self._dofs],
@@ -340,10 +340,10 @@ class Arm:
         turned = _product(to_base, self._grip_rot.reshape(3, 3))
         self.goal_rot = _product(rotation_from_axis_angle(delta[3:]), turned)
 
-    def _command(self) -> tuple[np.ndarray, ...]:
-        """Returns torque limits, world goal and rest posture, all of which stay during a control step."""
+    def _inputs(self) -> tuple[np.ndarray, ...]:
+        """Returns what `_torques` reads: limits, world goal, rest posture, and live views of the state."""
         goal_pos = self._base_pos + _rotate(self._base_rot, self.goal_pos)
-        return self._low, self._high, goal_pos, _product(self._base_rot, self.goal_rot), self.rest
+        return self._low, self._high, goal_pos, _product(self._base_rot, self.goal_rot), self.rest, *self._state
 
     def step(self, data: mujoco.MjData, action: np.ndarray) -> None:
         """Carries out one action (7,) for one control step; values outside [-1, 1] are clipped.
@@ -361,9 +361,9 @@ class Arm:
         self._aim(delta)
         self.fingers = np.clip(self.fingers + FINGER_SIGNS * FINGER_SPEED * np.sign(action[6]), -1.0, 1.0)
         self._finger_ctrl[:] = self._finger_mid + self._finger_half * self.fingers
-        command, state, model, ctrl = self._command(), self._state, self.model, self._ctrl
+        model, ctrl, inputs = self.model, self._ctrl, self._inputs()
         for _ in range(self.substeps):
-            _torques(ctrl, *command, *state)
+            _torques(ctrl, *inputs)
             mujoco.mj_step2(model, data)
             mujoco.mj_step1(model, data)
 
@@ -371,7 +371,7 @@ class Arm:
         """Returns the torques (7,) in N m for the current state and goal, clipped to the motors' limits."""
         self._bind(data)
         out = np.empty(7)
-        _torques(out, *self._command(), *self._state)
+        _torques(out, *self._inputs())
         return out
 
     def get_state(self) -> np.ndarray:

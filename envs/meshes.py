@@ -35,14 +35,12 @@ class Detail:
 
     factor: float = 4.0
     close_up_factor: float = 14.0
-    close_up: tuple[str, ...] = ("hand", "finger")
+    close_up: tuple[str, ...] = ("hand_vis", "finger_vis")
     fewest: int = 24
 
-    def target(self, mesh_name: str, triangles: int) -> int:
-        """Returns the number of triangles to aim at."""
-        near = any(part in mesh_name for part in self.close_up)
-        factor = self.close_up_factor if near else self.factor
-        return min(triangles, max(self.fewest, round(factor * math.sqrt(triangles))))
+    def factor_of(self, mesh_name: str) -> float:
+        """Returns the factor that applies to a mesh."""
+        return self.close_up_factor if any(part in mesh_name for part in self.close_up) else self.factor
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,14 @@ class Mesh:
     """A triangle mesh in the frame of its file.
 
     Attributes:
-        vertices: (v, 3) float32.
-        faces: (f, 3) int32, indices of vertices.
-        normals: (n, 3) float32 unit vectors.
-        face_normals: (f, 3) int32, indices of normals, one a corner.
+        vertices: (v, 3); a vertex on a sharp edge appears once for each of its normals.
+        normals: (v, 3) unit vectors.
+        faces: (f, 3), indices of vertices.
     """
 
     vertices: np.ndarray
-    faces: np.ndarray
     normals: np.ndarray
-    face_normals: np.ndarray
+    faces: np.ndarray
 
 
 def simplify(spec: mujoco.MjSpec, detail: Detail | None = None) -> int:
@@ -81,13 +77,14 @@ def simplify(spec: mujoco.MjSpec, detail: Detail | None = None) -> int:
     detail = detail or Detail()
     count = 0
     for mesh in _visual_meshes(spec):
-        simple = _simplified(_mesh_path(spec, mesh), mesh.name, detail)
+        simple = _simplified(_mesh_path(spec, mesh), detail.factor_of(mesh.name), detail.fewest)
         mesh.file = ""
         mesh.content_type = ""
-        mesh.uservert = simple.vertices.ravel()
+        # Only the frame in which the compiler stores the vertices depends on it; open surfaces have no volume.
+        mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+        # One normal a vertex: MuJoCo 3.9 garbles separate normals of corners (`userfacenormal`).
+        mesh.uservert, mesh.usernormal = simple.vertices.ravel(), simple.normals.ravel()
         mesh.userface = simple.faces.ravel()
-        mesh.usernormal = simple.normals.ravel()
-        mesh.userfacenormal = simple.face_normals.ravel()
         count += 1
     return count
 
@@ -127,23 +124,29 @@ def _mesh_path(spec: mujoco.MjSpec, mesh: mujoco.MjsMesh) -> Path:
     return Path(spec.modelfiledir or "") / (spec.compiler.meshdir or "") / mesh.file
 
 
-def _simplified(path: Path, name: str, detail: Detail) -> Mesh:
+def _simplified(path: Path, factor: float, fewest: int) -> Mesh:
     """Returns the simplified mesh, from the cache if it is there."""
     try:
-        content = path.read_bytes()
+        stat = path.stat()
+        content = _content_hash(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
-        raise ValueError(f"mesh {name!r}: cannot read {path}: {error.strerror}") from error
-    rule = f"{_RULE} {detail.target(name, 10**6)} {detail.fewest} {version('fast-simplification')} {path.suffix.lower()}"
-    key = hashlib.sha256(rule.encode() + b"\0" + hashlib.sha256(content).digest()).hexdigest()
-    return _load_or_make(key, path, name, detail)
+        raise ValueError(f"cannot read the mesh {path}: {error.strerror}") from error
+    made_by = f"{content} {path.suffix.lower()} {factor} {fewest} {_RULE} {version('fast-simplification')}"
+    return _load_or_make(hashlib.sha256(made_by.encode()).hexdigest(), path, factor, fewest)
 
 
 @lru_cache(maxsize=512)
-def _load_or_make(key: str, path: Path, name: str, detail: Detail) -> Mesh:
+def _content_hash(path: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns  # they make a changed file a new one
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@lru_cache(maxsize=512)
+def _load_or_make(key: str, path: Path, factor: float, fewest: int) -> Mesh:
     stored = cache_dir() / "meshes" / f"{key}.npz"
     mesh = _load(stored)
     if mesh is None:
-        mesh = _make(path, name, detail)
+        mesh = _make(path, factor, fewest)
         _store(stored, mesh)
     return mesh
 
@@ -152,7 +155,7 @@ def _load(path: Path) -> Mesh | None:
     """Returns a stored mesh, None if there is none or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Mesh(arrays["vertices"], arrays["faces"], arrays["normals"], arrays["face_normals"])
+            return Mesh(arrays["vertices"], arrays["normals"], arrays["faces"])
     except Exception:  # zipfile, zlib and numpy each have their own errors for a torn file; all mean: make it again
         return None
 
@@ -164,13 +167,7 @@ def _store(path: Path, mesh: Mesh) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file,
-                    vertices=mesh.vertices,
-                    faces=mesh.faces,
-                    normals=mesh.normals,
-                    face_normals=mesh.face_normals,
-                )
+                np.savez(file, vertices=mesh.vertices, normals=mesh.normals, faces=mesh.faces)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -179,18 +176,17 @@ def _store(path: Path, mesh: Mesh) -> None:
         return
 
 
-def _make(path: Path, name: str, detail: Detail) -> Mesh:
+def _make(path: Path, factor: float, fewest: int) -> Mesh:
     original = _read(path)
-    vertices, faces = _welded(original.vertices, original.faces, 1e-6)
-    target = detail.target(name, len(faces))
+    vertices, faces = _joined(original.vertices, original.faces, 1e-6)
+    target = max(fewest, round(factor * math.sqrt(len(faces))))
     if target < len(faces):
         vertices, faces = _reduced(vertices, faces, target)
-    normals, face_normals = _borrowed_normals(vertices, faces, original)
-    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), normals, face_normals)
+    return _shaded(vertices, faces, original)
 
 
 def _read(path: Path) -> Mesh:
-    """Returns the mesh in the frame of its file, as MuJoCo reads it."""
+    """Returns the mesh in the frame of its file, as MuJoCo reads it, with every corner a vertex of its own."""
     spec = mujoco.MjSpec()
     spec.add_mesh(name="mesh", file=str(path.resolve()), inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="mesh", contype=0, conaffinity=0)
@@ -201,57 +197,64 @@ def _read(path: Path) -> Mesh:
     back = rotation.reshape(3, 3).T
     vertices = model.mesh_vert.astype(np.float64) @ back + model.mesh_pos[0]
     normals = model.mesh_normal.astype(np.float64) @ back
-    return Mesh(vertices, model.mesh_face.astype(np.int64), normals, model.mesh_facenormal.astype(np.int64))
+    corners = np.arange(model.mesh_face.size).reshape(-1, 3)
+    return Mesh(vertices[model.mesh_face.ravel()], normals[model.mesh_facenormal.ravel()], corners)
 
 
-def _welded(vertices: np.ndarray, faces: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mesh with near vertices joined and faces without area dropped; seams would tear otherwise.
+def _joined(vertices: np.ndarray, faces: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mesh with the vertices of each cell of a grid joined at their mean, without the flattened faces.
 
     Args:
         vertices: (v, 3).
         faces: (f, 3).
-        tolerance: Grid on which vertices count as equal, relative to the longest side of the mesh.
+        tolerance: Size of a cell relative to the longest side of the mesh.
     """
     grid = max(float(np.ptp(vertices, axis=0).max()) * tolerance, 1e-12)
-    cells = np.round(vertices / grid).astype(np.int64)
-    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
-    faces = inverse.ravel()[faces]
-    a, b, c = faces.T
-    return vertices[first], faces[(a != b) & (b != c) & (c != a)]
+    _, cell = np.unique(np.round(vertices / grid).astype(np.int64), axis=0, return_inverse=True)
+    cell = cell.ravel()
+    means = np.stack([np.bincount(cell, vertices[:, i]) for i in range(3)], axis=1) / np.bincount(cell)[:, None]
+    a, b, c = cell[faces].T
+    return means, cell[faces][(a != b) & (b != c) & (c != a)]
 
 
 def _reduced(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mesh by quadric edge collapse, or as it was if a side of its bounding box would shrink by a fifth."""
+    """Returns the mesh with about `target` faces: by collapsing edges, or by joining vertices where that fails.
+
+    Collapsing edges is the better of the two, but it does not get far with a mesh of loose patches, and can make a
+    small open one vanish.
+    """
     import fast_simplification
 
-    points, triangles = vertices, faces
-    for tolerance in (1e-6, 3e-3):
-        points, triangles = _welded(vertices, faces, tolerance)
-        points, triangles = fast_simplification.simplify(points, triangles.astype(np.int32), target_count=target)
-        # Loose patches keep their borders, and so too many triangles, unless they are welded coarsely.
-        if len(triangles) <= 1.2 * target:
+    points, triangles = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=target)
+    side = np.ptp(vertices, axis=0).max()
+    shrunk = np.abs(np.ptp(points, axis=0) - np.ptp(vertices, axis=0)).max() / side if len(triangles) else 1.0
+    if len(triangles) <= 1.2 * target and shrunk < 0.1:
+        return np.asarray(points, np.float64), np.asarray(triangles, np.int64)
+    for cells in range(64, 4, -4):
+        points, triangles = _joined(vertices, faces, 1 / cells)
+        triangles = triangles[np.unique(np.sort(triangles, axis=1), axis=0, return_index=True)[1]]
+        if len(triangles) <= 3 * target:
             break
-    if len(triangles) < 4 or np.any(np.ptp(points, axis=0) < 0.8 * np.ptp(vertices, axis=0)):
-        return vertices, faces
-    return np.asarray(points, np.float64), np.asarray(triangles, np.int64)
+    return points, triangles
 
 
-def _borrowed_normals(vertices: np.ndarray, faces: np.ndarray, original: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (n, 3) normals and (f, 3) indices: each corner takes the normals that the original has near it.
+def _shaded(vertices: np.ndarray, faces: np.ndarray, original: Mesh) -> Mesh:
+    """Returns the mesh with the normals that the original has near each corner.
 
-    Normals computed from a few triangles show every facet; the original's keep a curved surface smooth. Of the
-    normals at the nearest vertex, those within 60 degrees of the corner's own face are averaged, so that edges stay.
+    Normals computed from few triangles show every facet; the original's keep a curved surface smooth. The normals near
+    a vertex are averaged with more weight the more they agree with a corner's own face, so that edges stay sharp.
     """
-    at, source = original.faces.ravel(), original.normals[original.face_normals.ravel()]
-    nearest = _nearest(vertices, original.vertices[at])  # (v, k) corners of the original
+    nearest = _nearest(vertices, original.vertices)  # (v, k) corners of the original
     corners = vertices[faces]
     face = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
-    candidates = source[nearest[faces]]  # (f, 3, k, 3)
-    agree = np.einsum("fckd,fd->fck", candidates, face) > 0.5
-    normals = _unit((candidates * agree[..., None]).sum(axis=2))
-    normals = np.where(agree.any(axis=2)[..., None], normals, face[:, None])
-    index = np.arange(faces.size, dtype=np.int32).reshape(-1, 3)
-    return normals.reshape(-1, 3).astype(np.float32), index
+    candidates = original.normals[nearest[faces]]  # (f, 3, k, 3)
+    agreement = np.einsum("fckd,fd->fck", candidates, face).clip(min=0.0) ** 6
+    normals = _unit((candidates * agreement[..., None]).sum(axis=2) + 1e-3 * face[:, None]).reshape(-1, 3)
+    split, first, corner = np.unique(
+        np.column_stack([faces.ravel(), np.round(normals, 2)]), axis=0, return_index=True, return_inverse=True
+    )
+    points = vertices[split[:, 0].astype(np.int64)]
+    return Mesh(points.astype(np.float32), normals[first].astype(np.float32), corner.reshape(-1, 3).astype(np.int32))
 
 
 def _nearest(points: np.ndarray, cloud: np.ndarray, k: int = 12) -> np.ndarray:

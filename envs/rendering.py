@@ -1,8 +1,8 @@
 """Offscreen camera images of a MuJoCo model, fast enough for a CPU.
 
 On a software rasterizer the cost of a frame is triangles times passes; pixels hardly matter. The "fast" profile draws
-the scene once per camera: no shadow maps, no reflections, no multisampling. The "full" profile draws what robosuite
-draws. Which meshes are in the model is decided by whoever compiles it (see `envs.meshes`).
+the scene once per camera: no shadow maps, no reflections, no multisampling, and no sky, which walls hide anyway. The "full"
+profile draws what robosuite draws. Which meshes are in the model is decided by whoever compiles it (see `envs.meshes`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ import numpy as np
 
 PROFILES = ("fast", "full")
 
+_FAST_FLAGS_OFF = ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX", "mjRND_HAZE")
+# No shadow map, no multisampling, and round and flat primitives of as many triangles as a small image can show.
+_FAST_QUALITY = {"shadowsize": 0, "offsamples": 0, "numslices": 20, "numstacks": 10, "numquads": 2}
+
 _LINUX_BACKENDS = ("egl", "osmesa")
 _MISSING_GL = (
     "no headless OpenGL was found: install the Debian packages libegl1 and libgl1-mesa-dri (EGL), or libosmesa6 "
@@ -33,6 +37,7 @@ _MISSING_GL = (
 _EGL_PLATFORM_DEVICE_EXT = 0x313F
 
 _open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
+_abandoned: list[Any] = []
 _close_at_exit_registered = False
 
 
@@ -72,7 +77,7 @@ class Renderer:
         self._gl: Any = None
         self._context: mujoco.MjrContext | None = None
         self._scene: mujoco.MjvScene | None = None
-        self._thread: int | None = None
+        self._owner: tuple[int, int] | None = None
         self._closed = False
 
     def render(self, data: mujoco.MjData, cameras: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -125,11 +130,18 @@ class Renderer:
         self._context = self._gl = self._scene = None
         if gl is None:
             return
-        if threading.get_ident() == self._thread:
-            gl.make_current()
-            if context is not None:
-                context.free()
+        if _here() != self._owner:
+            # Freeing here would delete the objects of whichever context this thread or process uses.
+            _abandoned.append((context, gl))
+            return
+        gl.make_current()
+        if context is not None:
+            context.free()
         gl.free()
+
+    def __del__(self) -> None:
+        if getattr(self, "_gl", None) is not None:
+            self.close()
 
     def __enter__(self) -> Renderer:
         return self
@@ -141,8 +153,8 @@ class Renderer:
         """Returns context and scene, current in this thread, with a frame buffer of at least the size."""
         if self._closed:
             raise RuntimeError("this renderer is closed")
-        if self._thread not in (None, threading.get_ident()):
-            raise RuntimeError("a renderer belongs to the thread of its first use; make one per thread")
+        if self._owner not in (None, _here()):
+            raise RuntimeError("a renderer belongs to the process and thread of its first use; make one for each")
         if self._context is None or self._scene is None:
             self._open(height, width)
             assert self._context is not None and self._scene is not None
@@ -155,15 +167,19 @@ class Renderer:
     def _open(self, height: int, width: int) -> None:
         self._gl = _gl_context(width, height)
         self._gl.make_current()
-        self._thread = threading.get_ident()
+        self._owner = _here()
         with _context_quality(self.model, self.profile, height, width):
             self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(self.model, maxgeom=2 * self.model.ngeom + 100)
         if self.profile == "fast":
-            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-                self._scene.flags[flag] = 0
+            for flag in _FAST_FLAGS_OFF:
+                self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
         _close_at_exit(self)
+
+
+def _here() -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
 
 
 def gl_backend() -> str:
@@ -200,15 +216,19 @@ def _visual_option() -> mujoco.MjvOption:
 def _context_quality(model: mujoco.MjModel, profile: str, height: int, width: int) -> Iterator[None]:
     """Sets for a while what `MjrContext` reads from the model when it is made."""
     quality, screen = model.vis.quality, model.vis.global_
-    before = (quality.offsamples, quality.shadowsize, screen.offwidth, screen.offheight)
+    before = {name: getattr(quality, name) for name in _FAST_QUALITY}
+    before_size = (screen.offwidth, screen.offheight)
     if profile == "fast":
-        quality.offsamples = quality.shadowsize = 0
+        for name, value in _FAST_QUALITY.items():
+            setattr(quality, name, value)
     # A frame buffer larger than the image costs time, because all of it is cleared.
     screen.offwidth, screen.offheight = width, height
     try:
         yield
     finally:
-        quality.offsamples, quality.shadowsize, screen.offwidth, screen.offheight = before
+        for name, value in before.items():
+            setattr(quality, name, value)
+        screen.offwidth, screen.offheight = before_size
 
 
 def _choose_backend() -> str:

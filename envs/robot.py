@@ -65,10 +65,21 @@ def _texture_png(name: str) -> bytes:
     return buffer.getvalue()
 
 
-def add_textures(spec: mujoco.MjSpec, slots: Mapping[str, tuple[str, ...]]) -> None:
-    """Adds robosuite's textures as "slot:name", so that a material can switch among them without recompiling."""
+def add_materials(spec: mujoco.MjSpec, slots: Mapping[str, tuple[str, ...]]) -> None:
+    """Adds one material "slot:texture" per texture, so that a geom can switch among them without recompiling.
+
+    Args:
+        spec: A tabletop spec.
+        slots: Name of an existing material -> names of robosuite's textures; the new ones copy its properties.
+    """
     for slot, names in slots.items():
+        like = spec.material(slot)
         for name in names:
             file = f"{slot}-{name}.png"
             spec.assets[file] = _texture_png(name)
             spec.add_texture(name=f"{slot}:{name}", type=mujoco.mjtTexture.mjTEXTURE_2D, file=file)
+            material = spec.add_material(name=f"{slot}:{name}", reflectance=like.reflectance, specular=like.specular)
+            material.shininess, material.texrepeat, material.texuniform = like.shininess, like.texrepeat, like.texuniform
+            textures = list(material.textures)
+            textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = f"{slot}:{name}"
+            material.textures = textures

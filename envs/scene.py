@@ -30,23 +30,23 @@ CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 EPISODE_FIELDS = (
     "body_pos", "body_quat", "body_mass", "body_inertia", "body_ipos", "body_gravcomp",
     "geom_size", "geom_pos", "geom_rgba", "geom_rbound", "geom_aabb", "geom_contype", "geom_conaffinity",
-    "site_pos", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse", "light_ambient", "mat_texid",
+    "site_pos", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse", "light_ambient", "geom_matid",
 )  # fmt: skip
 
 AGENTVIEW_TARGET = np.array([-0.03, 0.0, TABLE_Z + 0.05])
 AGENTVIEW_DISTANCE, AGENTVIEW_ELEVATION, AGENTVIEW_FOVY = 0.95, 48.0, 43.0
 
 
+# Material in robosuite's arena -> (factor, value) that chooses its texture.
+SURFACES = {"floorplane": ("background", "floor"), "walls_mat": ("background", "wall"), "table_ceramic": ("table", "top")}
+
+
 def _textures() -> dict[str, tuple[str, ...]]:
-    """Returns, for floor, wall and table, the names of all textures an episode may ask for."""
-    slots = {"floor": ("background", "floor"), "wall": ("background", "wall"), "table": ("table", "top")}
+    """Returns, for every surface, the names of all textures an episode may ask for."""
     return {
-        slot: TRAIN[factor][name].values + UNSEEN[factor][name].values  # type: ignore[union-attr]
-        for slot, (factor, name) in slots.items()
+        surface: TRAIN[factor][name].values + UNSEEN[factor][name].values  # type: ignore[union-attr]
+        for surface, (factor, name) in SURFACES.items()
     }
-
-
-SLOT_MATERIAL = {"floor": "floorplane", "wall": "walls_mat", "table": "table_ceramic"}
 
 
 def _add_thing(spec: mujoco.MjSpec, thing: Thing, pos: np.ndarray) -> None:
@@ -74,7 +74,7 @@ def compile_family(things: tuple[str, ...], visual: str) -> mujoco.MjModel:
     spec.compiler.inertiagrouprange = [0, 1]
     if visual == "fast":
         meshes.simplify(spec)
-    robot.add_textures(spec, _textures())
+    robot.add_materials(spec, _textures())
     camera = next(c for c in spec.cameras if c.name == "agentview")
     camera.fovy = AGENTVIEW_FOVY
     for i, name in enumerate(things):
@@ -149,7 +149,7 @@ class Scene:
         look = episode.look
         self.scale = 1.0 + look["object"]["scale"]
         self._apply_object_look(look["object"])
-        self._apply_background(look["background"], look["table"])
+        self._apply_surfaces(look)
         self._apply_lighting(look["lighting"])
         self._apply_camera(look["camera"])
         mujoco.mj_setConst(self.model, self._scratch)
@@ -209,12 +209,12 @@ class Scene:
             m.body_ipos[body] *= s
             m.site_pos[m.site_bodyid == body] *= s
 
-    def _apply_background(self, background: Mapping[str, str], table: Mapping[str, str]) -> None:
-        chosen = {"floor": background["floor"], "wall": background["wall"], "table": table["top"]}
-        for slot, texture in chosen.items():
-            material = self.model.mat(SLOT_MATERIAL[slot]).id
-            role = mujoco.mjtTextureRole.mjTEXROLE_RGB
-            self.model.mat_texid[material, role] = self.model.texture(f"{slot}:{texture}").id
+    def _apply_surfaces(self, look: Mapping[str, Mapping[str, Any]]) -> None:
+        # The renderer reads a material's texture once, when it starts; which material a geom has it reads every time.
+        pristine = self._pristine["geom_matid"]
+        for surface, (factor, name) in SURFACES.items():
+            geoms = pristine == self.model.mat(surface).id
+            self.model.geom_matid[geoms] = self.model.mat(f"{surface}:{look[factor][name]}").id
 
     def _apply_lighting(self, values: Mapping[str, float]) -> None:
         m, angle, warmth = self.model, math.radians(values["azimuth"]), values["warmth"]

@@ -93,8 +93,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         before = self._tracker.progress
-        self._advance(np.asarray(action, dtype=np.float64))
-        outcome = self._outcome(())
+        outcome = self.advance(action)
         return self._as_dict(self.observe()), outcome.progress - before, outcome.terminated, outcome.truncated, _info(outcome)
 
     def render(self) -> np.ndarray | None:
@@ -110,8 +109,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     # -- interface.World ---------------------------------------------------------------------------------------
 
-    def begin(self, episode: EpisodeSpec) -> Outcome:
-        """Resets to the episode; the first observation is in the outcome."""
+    def begin(self, episode: EpisodeSpec, render: bool = True) -> Outcome:
+        """Resets to the episode; the first observation is in the outcome unless `render` is False."""
         if episode.task != self.task.id:
             raise ValueError(f"this environment plays {self.task.id}, the episode spec is for {episode.task}")
         scene = self._family(episode.visual)
@@ -121,7 +120,12 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._tracker = Tracker(self.task, episode.control_hz)
         self._tracker.update(self._view)
         self._steps = 0
-        return self._outcome((self.observe(),))
+        return self._outcome((self.observe(),) if render else ())
+
+    def advance(self, action: np.ndarray) -> Outcome:
+        """Carries out one (7,) action without rendering."""
+        self._advance(np.asarray(action, dtype=np.float64))
+        return self._outcome(())
 
     def step_chunk(self, actions: np.ndarray) -> Outcome:
         """Carries out (n, 7) actions; renders at the video rate and at the last step only."""
@@ -160,6 +164,12 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._tracker.set_state(latches)
 
     # -- for experts, recorders and tests ------------------------------------------------------------------------
+
+    @property
+    def scene(self) -> Scene:
+        """The compiled scene, set to the current episode."""
+        self._loaded()
+        return self._family()
 
     @property
     def view(self) -> SceneView:

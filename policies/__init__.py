@@ -82,8 +82,12 @@ def _check_file(path: Path, cls: str) -> None:
     except (SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not Python: {error}") from error
     classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-    bound = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    bound |= {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    bound = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     if cls not in classes and not bound & {cls, "*"}:
         raise unknown(f"class of {path}", cls, classes)
 

@@ -5,30 +5,33 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import open_drawer, skills
 
 DEPTH = 0.009
 
 
 def place(rng: np.random.Generator) -> dict[str, Placement]:
-    """Returns the button in front of the robot, on the other side of the drawer cabinet."""
-    side = float(rng.choice((-1.0, 1.0)))
-    return {
-        "drawer": Placement(float(rng.uniform(0.14, 0.18)), side * float(rng.uniform(0.10, 0.16))),
-        "button": Placement(float(rng.uniform(-0.14, 0.08)), -side * float(rng.uniform(0.08, 0.20))),
-    }
+    """Returns the scene of the drawer tasks, open or closed, so that only the instruction tells this task apart."""
+    return open_drawer.place(rng, (open_drawer.AJAR, open_drawer.PULLED_OUT)[int(rng.integers(2))])
+
+
+def is_pressed(view: View) -> bool:
+    """The cap is down."""
+    return view.joint("button") > DEPTH
 
 
 def expert(view: View) -> np.ndarray:
     """Presses with closed fingers from above."""
-    top = view.pos("button/top")
-    away = np.linalg.norm(view.eef()[:2] - top[:2])
-    if away > 0.012:
-        return skills.approach(view, top + [0, 0, 0.04], skills.CLOSE, radius=0.01)
-    if view.width() > 0.02:
-        return skills.servo(view, top + [0, 0, 0.04], skills.CLOSE)
-    return skills.servo(view, top - [0, 0, 0.03], skills.CLOSE, speed=0.6)
+    wide = float(np.clip((view.width() - 0.01) / 0.02, 0.0, 1.0))  # open fingers would straddle the cap
+    aim = view.pos("button/top") + [0, 0, -0.03 + 0.07 * wide]
+    return skills.funnel(view, aim, skills.CLOSE, radius=0.016, travel=open_drawer.TRAVEL, slope=3.0)
 
+
+STAGES = (
+    Stage("reach", 0.3, lambda v: bool(np.linalg.norm(v.eef()[:2] - v.pos("button/top")[:2]) < 0.03) or is_pressed(v)),
+    Stage("touch", 0.3, lambda v: v.touching("fingers", "button") or is_pressed(v), after="reach"),
+    Stage("press", 0.4, is_pressed, after="touch"),
+)
 
 TASK = Task(
     name="PressButton",
@@ -37,14 +40,10 @@ TASK = Task(
     novelty="seen",
     instruction="press the button",
     motion="close the fingers, move above the red button and push it straight down",
-    things=("drawer", "button"),
+    things=open_drawer.THINGS,
     place=place,
-    stages=(
-        Stage("reach", 0.3, lambda v: bool(np.linalg.norm(v.eef()[:2] - v.pos("button/top")[:2]) < 0.03)),
-        Stage("touch", 0.3, lambda v: v.touching("fingers", "button"), after="reach"),
-        Stage("press", 0.4, lambda v: v.joint("button") > DEPTH, after="touch"),
-    ),
-    success=lambda v: v.joint("button") > DEPTH,
+    stages=STAGES,
+    success=is_pressed,
     expert=expert,
     horizon=120,
 )

@@ -67,6 +67,36 @@ def approach(view: View, target: np.ndarray, gripper: float, yaw: float = 0.0, r
     return servo(view, np.array([*target[:2], safe]), gripper, yaw)
 
 
+def funnel(
+    view: View,
+    target: np.ndarray,
+    gripper: float,
+    yaw: float = 0.0,
+    radius: float = 0.012,
+    travel: float = TRAVEL,
+    slope: float = 2.0,
+    speed: float = 1.0,
+) -> np.ndarray:
+    """Moves to `target` from above along the surface of a funnel, so that the action is a continuous function of state.
+
+    Args:
+        target: (3,) position.
+        gripper: OPEN or CLOSE.
+        yaw: Of the hand about the vertical.
+        radius: Inside this horizontal distance in m the hand goes straight to the target.
+        travel: Height above the table, in m, at which the hand crosses the scene.
+        slope: Of the funnel's wall: metres up per metre away.
+        speed: As in `servo`.
+    """
+    eef = view.eef()
+    away = float(np.linalg.norm(eef[:2] - target[:2]))
+    ceiling = max(view.table_z + travel, target[2])
+    height = min(ceiling, target[2] + slope * max(0.0, away - radius))
+    across = float(np.clip(1.5 - (height - eef[2]) / 0.02, 0.0, 1.0))  # below the wall: up before across
+    aim = np.array([*(eef[:2] + across * (target[:2] - eef[:2])), height])
+    return servo(view, aim, gripper, yaw, speed)
+
+
 def scatter(
     rng: np.random.Generator,
     radii: dict[str, float],

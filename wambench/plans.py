@@ -40,7 +40,9 @@ def _checked_frames(plan: Plan, spec: Spec) -> tuple[np.ndarray | None, np.ndarr
     frames, steps = np.array(plan.frames), np.array(plan.frame_steps)
     canvas = (spec.image_size[0], spec.image_size[1] * len(spec.cameras), 3)
     if frames.dtype != np.uint8 or frames.shape[1:] != canvas:
-        raise InvalidPlan(f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {', '.join(map(str, canvas))})")
+        raise InvalidPlan(
+            f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {', '.join(map(str, canvas))})"
+        )
     if steps.shape != frames.shape[:1] or steps.dtype.kind not in "iu":
         raise InvalidPlan(f"frame_steps are {steps.dtype} {steps.shape}, expected integers ({len(frames)},)")
     if (np.diff(steps) <= 0).any() or (steps < 0).any():

@@ -56,6 +56,11 @@ def _status(text: str) -> str:
     return text
 
 
+def episode_stem(key: Key) -> str:
+    """Returns the name of an episode's files without their ending."""
+    return ".".join(map(str, key))
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of episodes.csv: how it is read, and its type in a DataFrame."""
@@ -288,10 +293,9 @@ def _decode(arrays: Mapping[str, np.ndarray]) -> Episode:
     for i, timings in enumerate(meta.pop("timings")):
         own = arrays["imagined_chunk"] == i
         frames, frame_steps = (arrays["imagined"][own], arrays["imagined_steps"][own]) if own.any() else (None, None)
-        part = {name: arrays[name][slice(*arrays[f"{name}_start"][i : i + 2])] for name in ("actions", "planned", "snapshots")}
-        plan = Plan(part["planned"], int(arrays["execute"][i]), frames, frame_steps, timings)
+        plan = Plan(_part(arrays, "planned", i), int(arrays["execute"][i]), frames, frame_steps, timings)
         step, latency_s = int(arrays["chunk_steps"][i]), float(arrays["latency_s"][i])
-        chunks.append(Chunk(step, part["snapshots"].tobytes(), plan, part["actions"], latency_s))
+        chunks.append(Chunk(step, _part(arrays, "snapshots", i).tobytes(), plan, _part(arrays, "actions", i), latency_s))
     del meta["first_frame_sha256"]
     meta["spec"] = EpisodeSpec(**meta["spec"])
     meta["stages"] = tuple(meta["stages"])
@@ -304,6 +308,11 @@ def _stack(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
 
 def _starts(lengths: Sequence[int]) -> np.ndarray:
     return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def _part(arrays: Mapping[str, np.ndarray], name: str, chunk: int) -> np.ndarray:
+    start = arrays[f"{name}_start"]
+    return arrays[name][start[chunk] : start[chunk + 1]]
 
 
 def _sha256(image: np.ndarray) -> str:
@@ -381,7 +390,9 @@ class RunFolder:
     def finish(self) -> None:
         """Puts the rows in the order of the run, whichever worker was first."""
         rows = sorted(self.rows.values(), key=lambda row: self._order[row.key])
-        write_whole(self.path / ROWS, HEADER + "".join(to_line(row) for row in rows))
+        text = HEADER + "".join(to_line(row) for row in rows)
+        if (self.path / ROWS).read_text() != text:
+            write_whole(self.path / ROWS, text)
 
     def _read_origin(self) -> dict[str, Any]:
         path = self.path / RUN

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from wambench.interface import Chunk, Episode, EpisodeSpec, Outcome, Policy, World, WorldDiverged
+from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, World, WorldDiverged
 from wambench.plans import checked
 
 Observer = Callable[[Chunk | None, Outcome], None]
@@ -31,7 +31,9 @@ def rollout(
         world failed, with the reason in `error` and everything up to then in the other fields.
     """
     started = time.perf_counter()
-    outcome, chunks, seen = NOTHING, [], []
+    outcome = NOTHING
+    chunks: list[Chunk] = []
+    seen: list[Observation] = []
     status, error, blame = "ok", "", "env_error"
     try:
         outcome = world.begin(spec)
@@ -50,7 +52,7 @@ def rollout(
             asked = time.perf_counter()
             answer = policy.act(outcome.observations)
             latency_s = time.perf_counter() - asked
-            plan = checked(answer, world.spec)
+            plan = checked(answer, world.convention)
             blame = "env_error"
             outcome = world.step_chunk(plan.actions[: plan.execute])
             if outcome.steps <= step:

@@ -136,8 +136,8 @@ class Pool:
         """Waits a moment and returns the workers that spoke, died, or are late."""
         handles = [worker.connection for worker in self._workers]
         spoke = wait(handles, TICK_S)  # the end of a process closes its connection, so this covers death
-        now = time.monotonic()
-        return [w for w in self._workers if w.connection in spoke or (w.job is not None and now > w.since + limit_s + GRACE_S)]
+        begun = time.monotonic() - limit_s - GRACE_S
+        return [w for w in self._workers if w.connection in spoke or (w.job is not None and w.since < begun)]
 
     def _result(self, worker: _Worker, limit_s: float) -> Any:
         """Returns what a stirring worker has to say about its job; a dead or late one is taken out of the pool."""
@@ -190,8 +190,8 @@ def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # one process per core: more threads than that only get in each other's way
     except (Exception, SystemExit) as error:
-        message = " ".join(str(error).split())
-        connection.send(("failed", message if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {message}"))
+        kind = "" if isinstance(error, ValueError | OSError | RuntimeError) else f"{type(error).__name__}: "
+        connection.send(("failed", kind + " ".join(str(error).split())))
         return
     connection.send(("ready", info))
     while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mujoco
@@ -30,6 +30,15 @@ def lift() -> Any:
         ignore_done=True,
         seed=0,
     )
+
+
+@pytest.fixture
+def base_quat(lift: Any) -> Iterator[np.ndarray]:
+    """The rotation of the robot's base, put back after the test."""
+    quat = lift.sim.model._model.body("robot0_base").quat
+    before = quat.copy()
+    yield quat
+    quat[:] = before
 
 
 def controller(env: Any) -> Any:
@@ -95,34 +104,42 @@ def grasp(step: int, data: mujoco.MjData, arm: Arm, rng: np.random.Generator) ->
 
 @pytest.mark.parametrize("script", [wander, stir, stretch, grasp])
 def test_torques_are_those_of_robosuite(lift: Any, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every substep of 280 control steps a script, four scripts, each in four episodes."""
+    """Every substep of 280 control steps a script, four scripts, each in four episodes.
+
+    Where the arm is nearly singular the inverses magnify rounding by the condition number of J M^-1 J^T (here up to
+    1e10); against 60-digit arithmetic the larger part of that difference is robosuite's.
+    """
     rng = np.random.default_rng(1)
     errors: list[float] = []
     for _ in range(4):
         model, data = begin(lift)
-        osc, arm, gripper = controller(lift), Arm(model), lift.robots[0].gripper["right"]
+        osc, arm = controller(lift), Arm(model)
         stock = osc.run_controller
 
         def compared(stock: Any = stock, osc: Any = osc, arm: Arm = arm, data: mujoco.MjData = data) -> np.ndarray:
             torques = stock()
             expected = np.clip(torques, osc.actuator_min, osc.actuator_max)
             arm.set_state(np.concatenate([osc.goal_pos, osc.goal_ori.ravel(), osc.initial_joint, np.zeros(2)]))
-            errors.append(np.abs(arm.torques(data) - expected).max() / np.abs(expected).max())
+            error = np.abs(arm.torques(data) - expected).max() / np.abs(expected).max()
+            condition = np.linalg.cond(osc.J_full @ np.linalg.inv(osc.mass_matrix) @ osc.J_full.T)
+            errors.append(error / max(1.0, 1e-4 * condition))
             return torques
 
         monkeypatch.setattr(osc, "run_controller", compared)
         for step in range(70):
             lift.step(script(step, data, arm, rng))
-        assert gripper.current_action.shape == (2,)
     assert len(errors) == 4 * 70 * 25
-    assert max(errors) < 1e-6
+    assert max(errors) < 1e-10
 
 
-@pytest.mark.parametrize(("script", "tolerance"), [(stir, 1e-10), (grasp, 1e-6)])
-def test_trajectories_are_those_of_robosuite(lift: Any, script: Script, tolerance: float) -> None:
+@pytest.mark.parametrize(("script", "yaw", "tolerance"), [(stir, 0.0, 1e-10), (stir, 0.6, 1e-10), (grasp, 0.0, 1e-6)])
+def test_trajectories_are_those_of_robosuite(
+    lift: Any, base_quat: np.ndarray, script: Script, yaw: float, tolerance: float
+) -> None:
     """200 steps of the same actions in two simulations; in a grasp the contacts magnify the last digits."""
     rng = np.random.default_rng(2)
-    model, data, arm = twin(lift)
+    base_quat[:] = [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+    _, data, arm = twin(lift)
     state = arm.get_state()
     state[12:19] = controller(lift).initial_joint
     arm.set_state(state)
@@ -148,7 +165,7 @@ def test_rotation_is_robosuites_to_the_last_bit() -> None:
 
 
 def test_state_is_exact_in_the_middle_of_a_grasp(lift: Any) -> None:
-    """A branch from a snapshot, in new objects, equals the original bit for bit; without the arm's state it does not."""
+    """A branch from a snapshot equals the original bit for bit; one without the arm's state does not."""
     rng = np.random.default_rng(4)
     model, data, arm = twin(lift)
     for step in range(58):
@@ -200,15 +217,16 @@ def test_actions_are_clipped(lift: Any) -> None:
     np.testing.assert_array_equal(save(model, data), save(model, other))
 
 
-def test_goal_is_the_displaced_pose(lift: Any) -> None:
-    """A held displacement arrives: 5 cm along one axis of the base, with the gripper's rotation kept."""
+def test_goal_is_the_pose_reached_and_displaced(lift: Any) -> None:
     _, data, arm = twin(lift)
-    start, rot = arm.eef_pos(data), arm.eef_rot(data)
     np.testing.assert_allclose(arm.torques(data), data.qfrc_bias[:7], atol=1e-9)
+    start, rot, base = arm.eef_pos(data), arm.eef_rot(data), data.site("robot0_right_center").xpos.copy()
     for _ in range(20):
+        reached = arm.eef_pos(data)
         arm.step(data, np.array([0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0]))
+        np.testing.assert_allclose(arm.get_state()[:3], reached - base + [0.0, 0.0125, 0.0], atol=1e-12)
     moved = arm.eef_pos(data) - start
-    assert moved[1] > 0.1
+    assert moved[1] > 0.05
     assert np.abs(moved[[0, 2]]).max() < 0.01
     np.testing.assert_allclose(arm.eef_rot(data), rot, atol=0.1)
 

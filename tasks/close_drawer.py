@@ -1,0 +1,52 @@
+"""Close the drawer: push its handle into the cabinet with closed fingers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wambench.envs.task import Stage, Task, View
+from wambench.tasks import open_drawer, skills
+
+CLOSED = 0.01
+STANDOFF = 0.040  # between the hand and the handle before the push
+
+
+def is_closed(view: View) -> bool:
+    """The drawer is shut."""
+    return view.joint("drawer") < CLOSED
+
+
+def expert(view: View) -> np.ndarray:
+    """Comes down between the robot and the handle, then pushes."""
+    handle, (into, yaw), off = view.pos("drawer/handle"), open_drawer.axis(view), open_drawer.offset(view)
+    before = -0.07 < off[0] < -0.012 and abs(off[1]) < 0.025 and abs(off[2]) < 0.025
+    if before and view.width() < 0.03:
+        push = max(0.0, view.joint("drawer") + 0.02)
+        return skills.servo(view, handle + into * (push - 0.02), skills.CLOSE, yaw, speed=0.8)
+    return skills.funnel(view, handle - into * STANDOFF, skills.CLOSE, yaw, travel=open_drawer.TRAVEL)
+
+
+def _reached(view: View) -> bool:
+    off = open_drawer.offset(view)
+    return bool(abs(off[2]) < 0.03 and np.hypot(off[0] + 0.03, off[1]) < 0.04) or is_closed(view)
+
+
+TASK = Task(
+    name="CloseDrawer",
+    version=0,
+    verb="close",
+    novelty="seen",
+    instruction="close the drawer",
+    motion="close the fingers, move them in front of the orange handle and push it straight away from the robot",
+    things=open_drawer.THINGS,
+    place=lambda rng: open_drawer.place(rng, open_drawer.PULLED_OUT),
+    stages=(
+        Stage("reach", 0.3, _reached),
+        Stage("push", 0.2, lambda v: v.joint("drawer") < 0.08, after="reach"),
+        Stage("half closed", 0.2, lambda v: v.joint("drawer") < 0.04, after="push"),
+        Stage("closed", 0.3, is_closed, after="half closed"),
+    ),
+    success=is_closed,
+    expert=expert,
+    horizon=150,
+)

@@ -1,0 +1,143 @@
+"""A world of arithmetic and policies of a few lines, so that the harness is tested without a simulator.
+
+The world: a point on a line starts at 0; action[0] moves it by up to 0.05. Progress is reached in two halves, at 0.5
+and 1.0. It is drawn as a bright column. Worker processes import these by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wambench.interface import EpisodeSpec, Observation, Outcome, Plan, Spec, WorldDiverged
+from wambench.run import RunConfig
+
+HORIZON = 40
+SMALL = Spec(image_size=(8, 8))
+
+
+class LineWorld:
+    """A point that should go to 1."""
+
+    def __init__(self, convention: Spec) -> None:
+        self.convention = convention
+
+    def begin(self, episode: EpisodeSpec) -> Outcome:
+        self.shade = episode.seed % 200
+        self.at, self.steps, self.best = 0.0, 0, 0.0
+        return self._outcome([self._observation()])
+
+    def step_chunk(self, actions: np.ndarray) -> Outcome:
+        seen = []
+        for i, action in enumerate(actions):
+            self.at += 0.05 * float(action[0])
+            self.steps += 1
+            self.best = max(self.best, self.at)
+            if self.at < -1.5:
+                raise WorldDiverged("fell off the line")
+            over = self.best >= 1 or self.steps >= HORIZON
+            if over or i == len(actions) - 1 or self.steps % self.convention.frame_stride == 0:
+                seen.append(self._observation())
+            if over:
+                break
+        return self._outcome(seen)
+
+    def snapshot(self) -> bytes:
+        return json.dumps([self.at, self.steps, self.best]).encode()
+
+    def restore(self, state: bytes) -> None:
+        self.at, self.steps, self.best = json.loads(state)
+
+    def expert_action(self) -> np.ndarray:
+        return np.array([1.0, 0, 0, 0, 0, 0, -1.0])
+
+    def _observation(self) -> Observation:
+        height, width = self.convention.image_size
+        image = np.full((height, width, 3), self.shade, np.uint8)
+        image[:, int(np.clip(self.at, 0, 0.99) * width)] = 255
+        state = np.array([self.at, *[0.0] * 7])
+        return Observation(self.steps, {camera: image.copy() for camera in self.convention.cameras}, state)
+
+    def _outcome(self, seen: Sequence[Observation]) -> Outcome:
+        reached = tuple(name for name, at in (("half", 0.5), ("whole", 1.0)) if self.best >= at - 1e-9)
+        done = len(reached) == 2
+        return Outcome(tuple(seen), self.steps, len(reached) / 2, reached, done, done, done, self.steps >= HORIZON)
+
+
+class Steady:
+    """Moves right by the same amount in every step, and imagines so."""
+
+    def __init__(self, speed: float = 0.6, pause_s: float = 0.0, spec: Spec = SMALL) -> None:
+        self.spec, self.speed, self.pause_s = spec, speed, pause_s
+
+    def reset(self, instruction: str, seed: int) -> None:
+        self.histories: list[list[int]] = []
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        time.sleep(self.pause_s)
+        self.histories.append([observation.step for observation in history])
+        actions = np.zeros((8, 7))
+        actions[:, 0] = self.speed
+        now = history[-1]
+        height, width = self.spec.image_size
+        frames = np.full((2, height, width * len(self.spec.cameras), 3), now.step, np.uint8)
+        return Plan(actions, frames=frames, frame_steps=np.array([now.step + 4, now.step + 8]))
+
+
+class Faulty(Steady):
+    """Goes wrong in one episode in three, by seed; `fault` says how."""
+
+    def __init__(self, fault: str = "raise", every: int = 3) -> None:
+        super().__init__()
+        self.fault, self.every = fault, every
+
+    def reset(self, instruction: str, seed: int) -> None:
+        super().reset(instruction, seed)
+        self.bad = seed % self.every == 0
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        plan = super().act(history)
+        if not self.bad or history[-1].step < 8:
+            return plan
+        return FAULTS[self.fault](plan)
+
+
+def _raise(plan: Plan) -> Plan:
+    raise KeyError("no such thing\nat all")
+
+
+def _exit(plan: Plan) -> Plan:
+    os._exit(3)
+
+
+def _hang(plan: Plan) -> Plan:
+    time.sleep(600)
+    return plan
+
+
+FAULTS: dict[str, Any] = {
+    "raise": _raise,
+    "exit": _exit,
+    "hang": _hang,
+    "nan": lambda plan: Plan(plan.actions * np.nan),
+    "shape": lambda plan: Plan(plan.actions[:, :5]),
+    "range": lambda plan: Plan(plan.actions * 10),
+    "no plan": lambda plan: plan.actions,
+}
+
+
+class Unfit(Steady):
+    """Closes the gripper with -1."""
+
+    def __init__(self) -> None:
+        super().__init__(spec=Spec(image_size=(8, 8), gripper="open_positive"))
+
+
+def line_world(task: str, config: RunConfig, convention: Spec) -> LineWorld:
+    """Returns a line whatever the task; it is the environment of the shipped convention."""
+    return LineWorld(Spec(image_size=convention.image_size))

@@ -1,0 +1,145 @@
+"""The worker's side of a run: one policy, the world of the task at hand, one episode after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wambench import policies, tasks
+from wambench.film import Film
+from wambench.interface import Episode, EpisodeSpec, Policy, Spec, World, mismatches
+from wambench.records import Key, Row, encode_episode, episode_stem
+from wambench.rollout import rollout
+from wambench.workers import Lost
+
+if TYPE_CHECKING:
+    from wambench.run import RunConfig
+
+MakeWorld = Callable[[str, "RunConfig", Spec], World]
+Result = tuple[Row, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An episode to be played, and its number among those of its task and factor."""
+
+    spec: EpisodeSpec
+    index: int
+
+    @property
+    def key(self) -> Key:
+        return self.spec.task, self.spec.factor, self.index
+
+
+def tabletop(task: str, config: RunConfig, convention: Spec) -> World:
+    """Returns the simulated world of a task, with the image size and video rate that the policy asks for."""
+    from wambench.envs.tabletop import TabletopEnv
+
+    size, video_hz = convention.image_size, convention.video_hz
+    return TabletopEnv(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
+
+
+def set_up(payload: tuple[RunConfig, MakeWorld, str]) -> tuple[dict[str, Any], Callable[[Job], Result]]:
+    """Returns what the run should know about policy and world, and the function that plays a job."""
+    config, make_world, task = payload
+    player = Player(config, make_world)
+    return player.describe(task), player.play
+
+
+class Player:
+    """Plays episodes of one policy.
+
+    Only one world is kept: a run goes through its tasks in order.
+
+    Args:
+        config: The run.
+        make_world: Makes the world of a task.
+    """
+
+    def __init__(self, config: RunConfig, make_world: MakeWorld) -> None:
+        self._config, self._make_world = config, make_world
+        privileged = config.policy == policies.EXPERT
+        self._policy = None if privileged else policies.load(config.policy, config.policy_args)
+        self._stage: tuple[str, World, Policy] | None = None
+
+    def enter(self, task: str) -> tuple[World, Policy]:
+        """Returns the world of a task and who acts in it; raises ValueError if their conventions differ."""
+        if self._stage is not None:
+            name, world, policy = self._stage
+            if name == task:
+                return world, policy
+            self._stage = None
+            if hasattr(world, "close"):
+                world.close()
+        world = self._make_world(task, self._config, self._policy.spec if self._policy else Spec())
+        policy = self._policy or policies.load(self._config.policy, self._config.policy_args, world=world)
+        lines = mismatches(world.convention, policy.spec)
+        if lines:
+            raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
+        self._stage = task, world, policy
+        return world, policy
+
+    def describe(self, task: str) -> dict[str, Any]:
+        """Returns where the numbers of a task come from, as JSON values."""
+        _, policy = self.enter(task)
+        rendering = sys.modules.get("wambench.envs.rendering")
+        return {
+            "renderer": rendering.gl_backend() if rendering else "none",
+            "device": str(getattr(policy, "device", "cpu")),
+            "weights_hash": getattr(policy, "weights_hash", None),
+            "corpus": getattr(policy, "corpus", None),
+            "convention": dataclasses.asdict(policy.spec),
+        }
+
+    def play(self, job: Job) -> Result:
+        """Returns the row of an episode and its files by path within the run's folder."""
+        world, policy = self.enter(job.spec.task)
+        film = Film(world.convention) if self._config.record_video else None
+        episode = rollout(world, policy, job.spec, [film] if film else [], self._config.time_limit_s)
+        stem = episode_stem(job.key)
+        files = {f"episodes/{stem}.npz": encode_episode(episode, world.convention.cameras)}
+        if film:
+            files[f"videos/{stem}.mp4"] = film.mp4()
+        return to_row(self._config, job, episode), files
+
+
+def to_row(config: RunConfig, job: Job, episode: Episode) -> Row:
+    """Returns the row of an episode."""
+    task = tasks.find(job.spec.task)
+    latencies = [chunk.latency_s for chunk in episode.chunks]
+    return Row(
+        policy=config.label,
+        split=job.spec.split,
+        task=job.spec.task,
+        verb=task.verb,
+        novelty=task.novelty,
+        factor=job.spec.factor,
+        episode=job.index,
+        seed=job.spec.seed,
+        spec_hash=job.spec.hash,
+        prompt=job.spec.instruction,
+        status=episode.status,
+        progress=float(episode.progress),
+        success_end=bool(episode.success_end),
+        success_ever=bool(episode.success_ever),
+        stages=";".join(episode.stages),
+        steps=int(episode.steps),
+        queries=len(latencies),
+        latency_p50_s=float(np.percentile(latencies, 50)) if latencies else math.nan,
+        latency_p95_s=float(np.percentile(latencies, 95)) if latencies else math.nan,
+        wall_s=episode.wall_s,
+        error=episode.error,
+    )
+
+
+def lost_row(config: RunConfig, job: Job, lost: Lost) -> Row:
+    """Returns the row of an episode whose worker died: nothing is known of how far it had come."""
+    status = "timeout" if lost.timeout else "env_error"
+    episode = Episode(job.spec, status, lost.reason, math.nan, False, False, (), 0, math.nan, (), ())
+    return to_row(config, job, episode)

@@ -1,0 +1,161 @@
+"""A run: every task x factor x episode of a split, played by one policy and recorded; continues where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from wambench import origin, policies, tasks
+from wambench.envs.episodes import episode_spec
+from wambench.interface import unknown
+from wambench.player import Job, MakeWorld, lost_row, set_up, tabletop
+from wambench.records import Row, RunFolder
+from wambench.workers import Lost, Pool
+
+RESULTS = Path("results")
+VISUALS = ("fast", "full")
+FIXED = ("split_hash", "weights_hash")  # rows made with others do not belong into one table
+UNRECORDED = ("workers", "out")  # without influence on the rows
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What is played. Everything is checked here, before anything heavy is imported.
+
+    Attributes:
+        policy: A name of `policies.POLICIES`, "module:Class" or "path/to/file.py:Class".
+        split: A name of `tasks.SPLITS`.
+        tasks: Task names; empty for all of the split.
+        factors: Environment factors, each played in episodes of its own; empty for the split's default.
+        episodes: Episodes per task and factor.
+        seed: Seed of the run; equal seeds give every policy the same episodes.
+        visual: Visual profile, "fast" or "full".
+        policy_args: Keyword arguments of the policy's class, JSON values.
+        record_video: Write an mp4 of every episode.
+        time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
+        workers: Processes; without influence on the results.
+        out: Folder; None for one in `results/`, named after the configuration.
+
+    Raises:
+        ValueError: Says what was asked, what exists, and the nearest match.
+    """
+
+    policy: str
+    split: str
+    tasks: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    episodes: int = 5
+    seed: int = 0
+    visual: str = "fast"
+    policy_args: Mapping[str, Any] = field(default_factory=dict)
+    record_video: bool = False
+    time_limit_s: float = 600.0
+    workers: int = 1
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        policies.check_name(self.policy)
+        if self.split not in tasks.SPLITS:
+            raise unknown("split", self.split, tasks.SPLITS)
+        factors = self.factors or (tasks.default_factor(self.split),)
+        names = tuple(tasks.find(name).name for name in self.tasks) or tasks.SPLITS[self.split].tasks
+        for factor in factors:
+            for name in names:
+                tasks.check(name, self.split, factor)
+        for kind, values in (("task", names), ("factor", factors)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"a {kind} is named twice: {', '.join(values)}")
+        for kind in ("episodes", "workers", "time_limit_s"):
+            if not getattr(self, kind) > 0:
+                raise ValueError(f"{kind} must be positive, not {getattr(self, kind)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, not {self.seed}")
+        if self.visual not in VISUALS:
+            raise unknown("visual profile", self.visual, VISUALS)
+        object.__setattr__(self, "tasks", names)  # written out, so that the default and its value are one run
+        object.__setattr__(self, "factors", factors)
+
+    @property
+    def label(self) -> str:
+        """How the policy is called in the rows: its name, and the arguments it was given."""
+        name = self.policy.rsplit("/", 1)[-1]
+        arguments = ",".join(f"{key}={value}" for key, value in sorted(self.policy_args.items()))
+        return f"{name}({arguments})" if arguments else name
+
+    @property
+    def folder(self) -> Path:
+        """`out`, or the default: the same for the same configuration, another one for any other."""
+        if self.out is not None:
+            return self.out
+        words = [self.label, self.split]
+        if self.factors != (tasks.default_factor(self.split),):
+            words += self.factors
+        plain = RunConfig(self.policy, self.split, factors=self.factors, policy_args=self.policy_args)
+        if self.recorded() != plain.recorded():
+            words.append(hashlib.sha256(json.dumps(self.recorded(), sort_keys=True).encode()).hexdigest()[:6])
+        return RESULTS / re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns what decides the rows, as JSON values."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in UNRECORDED}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def plan(config: RunConfig) -> list[Job]:
+    """Returns the episodes of a run in the order of its table."""
+    return [
+        Job(episode_spec(tasks.find(name), config.split, factor, index, config.seed, config.visual), index)
+        for name in config.tasks
+        for factor in config.factors
+        for index in range(config.episodes)
+    ]
+
+
+def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:
+    """Plays what `config.folder` does not hold yet and returns all rows of the run.
+
+    Args:
+        config: What is played.
+        make_world: Module-level function that makes the world of a task in a worker.
+
+    Raises:
+        ValueError: The folder holds something else, or the policy and the worlds do not fit.
+        OSError: The folder cannot be written to; what is recorded stays.
+        WorkerFailed: No worker could be set up.
+    """
+    jobs = plan(config)
+    with RunFolder(config.folder, config.recorded(), [job.key for job in jobs]) as folder:
+        todo = [job for job in jobs if job.key not in folder.rows]
+        if todo:
+            _play(config, len(jobs), todo, folder, make_world)
+        folder.finish()
+        return [folder.rows[job.key] for job in jobs]
+
+
+def _play(config: RunConfig, total: int, todo: Sequence[Job], folder: RunFolder, make_world: MakeWorld) -> None:
+    with Pool(set_up, (config, make_world, todo[0].spec.task), min(config.workers, len(todo))) as pool:
+        folder.begin({**origin.of_run(config.split), **pool.info}, FIXED)
+        with tqdm(total=total, initial=len(folder.rows), unit="episode") as bar:
+            for index, result in pool.results(todo, config.time_limit_s):
+                row, files = (lost_row(config, todo[index], result), {}) if isinstance(result, Lost) else result
+                folder.write(row, files)
+                bar.set_postfix_str(summary(folder.rows.values()), refresh=False)
+                bar.update()
+
+
+def summary(rows: Collection[Row]) -> str:
+    """Returns the mean progress of the episodes that could be played, and the number of those that could not."""
+    progress = [row.progress for row in rows if row.status == "ok"]
+    mean = float(np.mean(progress)) if progress else math.nan
+    errors = len(rows) - len(progress)
+    return f"progress {mean:.2f}" + (f", {errors} errors" if errors else "")
