@@ -1,8 +1,9 @@
 """Offscreen camera images of a MuJoCo model, fast enough for a CPU.
 
 On a software rasterizer the cost of a frame is triangles times passes; pixels hardly matter. The "fast" profile draws
-the scene once per camera: no shadow maps, no reflections, no multisampling, and no sky, which walls hide anyway. The "full"
-profile draws what robosuite draws. Which meshes are in the model is decided by whoever compiles it (see `envs.meshes`).
+the scene once per camera: no shadow maps, no reflections, no multisampling, and no sky, which walls hide anyway. The
+"full" profile draws what robosuite draws. Which meshes are in the model is decided by whoever compiles it (see
+`envs.meshes`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,13 +33,16 @@ def initial_qpos(values: Mapping[str, float]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _tabletop_xml() -> str:
-    # robosuite takes half a second to import; list, leaderboard and plots never get here.
+    # robosuite takes half a second to import (list, leaderboard and plots never get here), and warns about optional
+    # parts that nobody here uses.
+    logging.disable(logging.WARNING)
     from robosuite.models.arenas import TableArena
     from robosuite.models.bases import robot_base_factory
     from robosuite.models.grippers import gripper_factory
     from robosuite.models.robots.robot_model import create_robot
     from robosuite.models.tasks import ManipulationTask
 
+    logging.disable(logging.NOTSET)
     panda = create_robot("Panda", idn=0)
     panda.add_base(robot_base_factory(panda.default_base, idn=0))
     panda.add_gripper(gripper_factory("PandaGripper", idn="0_right"), panda.eef_name["right"])

@@ -219,10 +219,18 @@ class Encoder(nn.Module):
             Float32 latents, and world xyz in m with the probability that the thing is in the scene.
         """
         maps = self.maps(to_pixels(frames))
-        latent = (self.to_latent(maps[2]).float() - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
         found = self.key_points(maps, self.standard_state(states))
         xyz = found[..., :3] * POINT_UNIT_M + self.points_mean
-        return latent.contiguous(), torch.cat([xyz, found[..., 3:].sigmoid()], dim=2)
+        return self._standard_latent(maps[2]), torch.cat([xyz, found[..., 3:].sigmoid()], dim=2)
+
+    def _standard_latent(self, s16: Tensor) -> Tensor:
+        raw = self.to_latent(s16).float()
+        return ((raw - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)).contiguous()
+
+    @torch.no_grad()
+    def latents(self, frames: Tensor) -> Tensor:
+        """Returns standardised latents (B, Z, y, x) of (B, H, W, 3) uint8 frames, for which no state is known."""
+        return self._standard_latent(self.maps(to_pixels(frames))[2])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

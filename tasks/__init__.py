@@ -12,11 +12,13 @@ from types import MappingProxyType
 
 from wambench.envs.task import Task
 from wambench.envs.variation import unseen_factors
-from wambench.tasks import lift_cube, press_button
+from wambench.tasks import close_drawer, lift_cube, open_drawer, press_button
 
 _ROWS: tuple[Task, ...] = (
     lift_cube.TASK,
     press_button.TASK,
+    open_drawer.TASK,
+    close_drawer.TASK,
 )
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})

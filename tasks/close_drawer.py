@@ -19,11 +19,13 @@ def is_closed(view: View) -> bool:
 def expert(view: View) -> np.ndarray:
     """Comes down between the robot and the handle, then pushes."""
     handle, (into, yaw), off = view.pos("drawer/handle"), open_drawer.axis(view), open_drawer.offset(view)
-    before = -0.07 < off[0] < -0.012 and abs(off[1]) < 0.025 and abs(off[2]) < 0.025
+    before = -0.10 < off[0] < -0.010 and abs(off[1]) < 0.04 and abs(off[2]) < 0.035
     if before and view.width() < 0.03:
-        push = max(0.0, view.joint("drawer") + 0.02)
-        return skills.servo(view, handle + into * (push - 0.02), skills.CLOSE, yaw, speed=0.8)
-    return skills.funnel(view, handle - into * STANDOFF, skills.CLOSE, yaw, travel=open_drawer.TRAVEL)
+        aligned = float(np.clip(1.8 - abs(off[1]) / 0.015, 0.0, 1.0))
+        push = aligned * (view.joint("drawer") + 0.02) - 0.02
+        return skills.servo(view, handle + into * push, skills.CLOSE, yaw, speed=0.8)
+    aim = handle - into * STANDOFF
+    return skills.funnel(view, aim, skills.CLOSE, yaw, radius=0.02, travel=open_drawer.TRAVEL, slope=1.5)
 
 
 def _reached(view: View) -> bool:

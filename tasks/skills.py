@@ -6,6 +6,8 @@ whatever a failed policy leaves behind. All positions in m, world frame; actions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wambench.envs.task import Placement, View
@@ -16,7 +18,11 @@ STEP_RAD = 0.5
 # A goal 5 cm ahead moves the hand about 2 cm in a control step; this gain settles without overshoot.
 GAIN = 0.9
 TRAVEL = 0.12  # height above the table at which the hand crosses the scene
-DOWN = np.diag([1.0, -1.0, -1.0])  # the hand's pose with the fingers opening along y
+REST = 0.18  # height at which it waits once all is done
+FINGER_REACH = 0.048  # from the grip site to the outside of an open finger
+FINGER_ROOM = 0.015  # more room than this makes no difference
+# The hand's pose with the fingers opening along y (the first axis of the grip site), as it starts.
+DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 
 
 def down(yaw: float) -> np.ndarray:
@@ -95,6 +101,135 @@ def funnel(
     across = float(np.clip(1.5 - (height - eef[2]) / 0.02, 0.0, 1.0))  # below the wall: up before across
     aim = np.array([*(eef[:2] + across * (target[:2] - eef[:2])), height])
     return servo(view, aim, gripper, yaw, speed)
+
+
+def hand_yaw(view: View) -> float:
+    """Returns the yaw of the hand, modulo half a turn, in [-pi/2, pi/2): turned by pi, the two fingers swap places."""
+    rotation = view.eef_rot()
+    return half_turn(float(np.arctan2(rotation[1, 1], rotation[0, 1])))
+
+
+def half_turn(yaw: float) -> float:
+    """Returns a yaw modulo half a turn, in [-pi/2, pi/2)."""
+    return float((yaw + np.pi / 2) % np.pi - np.pi / 2)
+
+
+def grip_yaw(view: View, name: str, others: Sequence[str] = ()) -> float:
+    """Returns the yaw at which to grasp a cube: along its faces, and so that the open fingers meet nothing.
+
+    Args:
+        view: The scene.
+        name: A cube, on whichever face.
+        others: Things that may stand in the way of the fingers.
+    """
+    rotation, cube = view.rot(name), view.pos(name)
+    side = rotation[:, int(np.argmin(np.abs(rotation[2])))]
+    yaw = float((np.arctan2(side[1], side[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+    quarter = half_turn(yaw + np.pi / 2)
+    return yaw if _room(view, cube, yaw, others) + 0.005 >= _room(view, cube, quarter, others) else quarter
+
+
+def _room(view: View, cube: np.ndarray, yaw: float, others: Sequence[str]) -> float:
+    """Returns how far the finger tips, opened at `yaw`, stay from the sides of other things, at most FINGER_ROOM."""
+    room = FINGER_ROOM
+    for sign in (1.0, -1.0):
+        tip = cube + sign * FINGER_REACH * np.array([-np.sin(yaw), np.cos(yaw), 0.0])
+        for other in others:
+            local = np.abs(view.rot(other).T @ (tip - view.pos(other)))
+            # a bin is a box too: its walls are what the fingers would hit
+            room = min(room, float((local - view.size(other))[:2].max()))
+    return room
+
+
+def grasp(view: View, name: str, at: np.ndarray, yaw: float, near: float = 0.012) -> np.ndarray:
+    """Moves the open fingers around `at`, a point of the thing, from above, and closes them there."""
+    if view.grasped(name) or np.linalg.norm(view.eef() - at) < near:
+        return servo(view, at, CLOSE, yaw)
+    return approach(view, at, OPEN, yaw)
+
+
+def carry(view: View, name: str, goal: np.ndarray, radius: float = 0.02) -> np.ndarray:
+    """Moves a thing held by the fingers until its origin is at `goal`: up, across, then down."""
+    held = view.pos(name) - view.eef()
+    return approach(view, goal - held, CLOSE, hand_yaw(view), radius)
+
+
+def release(view: View, name: str) -> np.ndarray:
+    """Opens the fingers, then moves the hand straight up from the thing, and stays above it."""
+    eef = view.eef()
+    rest = np.array([*eef[:2], view.table_z + REST])
+    if not view.touching("fingers", name):
+        return servo(view, rest, OPEN, hand_yaw(view))
+    return servo(view, eef, OPEN, hand_yaw(view))
+
+
+def put(view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float) -> np.ndarray:
+    """Carries a held thing to `goal` and opens the fingers once it is that close to it (m)."""
+    error = view.pos(name) - goal
+    if np.linalg.norm(error[:2]) < close_xy and error[2] < close_z:
+        return servo(view, view.eef() - [0, 0, max(0.0, error[2])], OPEN, hand_yaw(view))
+    return carry(view, name, goal)
+
+
+def push(view: View, name: str, goal: np.ndarray, standoff: float, height: float) -> np.ndarray:
+    """Pushes a thing over the table towards `goal` with closed fingers, from behind.
+
+    Args:
+        view: The scene.
+        name: The thing.
+        goal: (>=2,) where its origin shall go.
+        standoff: Distance between the hand and the thing's origin when they touch.
+        height: Of the grip site above the table.
+    """
+    thing, eef = view.pos(name), view.eef()
+    way = (goal - thing)[:2]
+    ahead = way / max(1e-6, float(np.linalg.norm(way)))
+    across = np.array([-ahead[1], ahead[0]])
+    back, side = (eef - thing)[:2] @ ahead, (eef - thing)[:2] @ across
+    yaw = half_turn(float(np.arctan2(ahead[1], ahead[0])))
+    low = view.table_z + height
+    if back < 0.02 - standoff and abs(side) < 0.02 and eef[2] < low + 0.02:
+        step = min(0.05, float(np.linalg.norm(way)) + 0.01) * ahead - 1.5 * side * across
+        return servo(view, np.array([*(eef[:2] + step), low]), CLOSE, yaw, speed=0.6)
+    start = thing[:2] - (standoff + 0.02) * ahead
+    return approach(view, np.array([*start, low]), CLOSE, yaw)
+
+
+def upright(view: View, name: str) -> bool:
+    """Returns whether a thing's own vertical is within about 25 degrees of the vertical, either way up."""
+    return bool(abs(view.rot(name)[2, 2]) > 0.9)
+
+
+def inside(view: View, name: str, box: str = "bin") -> bool:
+    """Returns whether a thing's origin is over the floor of the bin and its underside below the rim."""
+    local = view.rot(box).T @ (view.pos(name) - view.pos(box))
+    half = view.size(box)
+    return bool((np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] - view.size(name)[2] < 2 * half[2] - 0.005)
+
+
+def clear_of_fingers(view: View, name: str) -> bool:
+    """Returns whether no finger touches the thing."""
+    return not view.touching("fingers", name)
+
+
+def distance(view: View, a: str, b: str) -> float:
+    """Returns the horizontal distance in m between the origins of two things."""
+    return float(np.linalg.norm((view.pos(a) - view.pos(b))[:2]))
+
+
+def height(view: View, name: str) -> float:
+    """Returns how far a cube's centre is above where it is when the cube lies on the table, in m."""
+    return float(view.pos(name)[2] - view.table_z - view.size(name)[2])
+
+
+def near(view: View, name: str, radius: float = 0.03) -> bool:
+    """Returns whether the grip site is within `radius` (m) of the thing's origin."""
+    return bool(np.linalg.norm(view.eef() - view.pos(name)) < radius)
+
+
+def cubes_and_bin(rng: np.random.Generator) -> dict[str, Placement]:
+    """Returns the scene that several tasks share, so that only the instruction tells them apart."""
+    return scatter(rng, {"red_cube": 0.045, "blue_cube": 0.045, "bin": 0.115})
 
 
 def scatter(

@@ -1,3 +1,14 @@
-"""wambench: world action models against vision-language-action models, in simulation."""
+"""wambench: world action models against vision-language-action models, in simulation.
+
+Importing it registers the Gymnasium ids "wambench/<Task>-v<version>".
+"""
+
+import importlib.util
 
 __version__ = "0.1.0"
+
+# Policies also run where only torch is installed.
+if importlib.util.find_spec("gymnasium") is not None:
+    from wambench.envs import register_all
+
+    register_all()

@@ -20,6 +20,9 @@ class ExpertWorld(World, Protocol):
 class Expert:
     """Asks the expert of the world it acts in at every control step: a closed loop, on privileged state.
 
+    A plan reaches to the next video frame: the steps up to it are tried out in the world, which is then put back. So
+    the expert is recorded at the video rate like everybody else.
+
     Args:
         world: The world of the rollout.
     """
@@ -32,5 +35,12 @@ class Expert:
         """Starts an episode; the expert keeps no memory."""
 
     def act(self, history: Sequence[Observation]) -> Plan:
-        """Returns one action, for the current step."""
-        return Plan(self.world.expert_action()[None])
+        """Returns the actions up to the next video frame, or to the end of the episode."""
+        state, actions = self.world.snapshot(), []
+        for _ in range(self.spec.frame_stride):
+            actions.append(self.world.expert_action())
+            outcome = self.world.step_chunk(actions[-1][None])
+            if outcome.terminated or outcome.truncated:
+                break
+        self.world.restore(state)
+        return Plan(np.stack(actions))

@@ -1,0 +1,52 @@
+# The commands of the project. Everything runs in .venv, which `make setup` makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN_OUT := results/dreamzero-unseen-tasks
+
+# Software rendering: one OpenMP thread per process (two fighting for a core are 10 to 20 times slower).
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup run test check smoke bench build experts clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml setup.sh
+	./setup.sh $(PYTHON) $(VENV)
+	touch $(STAMP)
+
+# The main job: the shipped model on unseen verbs in unseen environments, then its table and plots.
+run: setup
+	$(BIN)/wambench run --policy dreamzero --split unseen-tasks --out $(RUN_OUT)
+	$(BIN)/wambench leaderboard $(RUN_OUT) --out $(RUN_OUT)/leaderboard.csv
+	$(BIN)/wambench plot $(RUN_OUT) --out $(RUN_OUT)/plots
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One episode of every task with every shipped policy, with the real renderer.
+smoke: setup
+	$(BIN)/wambench doctor
+	for policy in expert noop random dreamzero; do for split in seen unseen-tasks; do \
+	  $(BIN)/wambench run --policy $$policy --split $$split --episodes 1 --out runs/smoke/$$policy-$$split || exit 1; \
+	done; done
+	$(BIN)/wambench leaderboard runs/smoke/*
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+# How well the experts solve every task: the table in the README.
+experts: setup
+	$(BIN)/wambench experts --episodes 50
+
+build: setup
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info runs

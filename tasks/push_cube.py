@@ -1,0 +1,65 @@
+"""Push the red cube over the table into the yellow zone, away from the robot or to a side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wambench.envs.task import Placement, Stage, Task, View
+from wambench.tasks import skills
+
+RADIUS = 0.04
+NEAR = 0.09  # every zone starts further away than this
+PLATE_ROOM = 0.125  # between the middle of the plate and the way of the cube
+
+
+def place_towards(rng: np.random.Generator, middle: float, spread: float) -> dict[str, Placement]:
+    """Returns cube, zone and plate: the zone in direction `middle` +- `spread` (rad, 0 = away from the robot)."""
+    for _ in range(10000):
+        cube, plate = rng.uniform((-0.16, -0.18), (0.12, 0.18)), rng.uniform((-0.16, -0.20), (0.10, 0.20))
+        angle = middle + rng.uniform(-spread, spread)
+        ahead = np.array([np.cos(angle), np.sin(angle)])
+        zone = cube + rng.uniform(0.12, 0.22) * ahead
+        start = cube - 0.06 * ahead  # where the hand goes down
+        if not -0.18 < zone[0] < 0.12 or max(abs(zone[1]), abs(start[1])) > 0.20 or not -0.20 < start[0] < 0.14:
+            continue
+        along = np.clip((plate - start) @ (zone - start) / np.sum((zone - start) ** 2), 0.0, 1.0)
+        if np.linalg.norm(start + along * (zone - start) - plate) > PLATE_ROOM:
+            yaw = float(rng.uniform(-0.4, 0.4))
+            return {"red_cube": Placement(*cube, yaw), "plate": Placement(*plate), "zone": Placement(*zone)}
+    raise RuntimeError("no room for cube, plate and zone")
+
+
+def place(rng: np.random.Generator) -> dict[str, Placement]:
+    """Returns cube, plate and zone; the zone lies away from the robot or beside the cube."""
+    return place_towards(rng, 0.0, 1.75)
+
+
+def done(view: View) -> bool:
+    """The cube lies in the middle of the zone."""
+    return skills.distance(view, "red_cube", "zone") < RADIUS and skills.height(view, "red_cube") < 0.01
+
+
+def expert(view: View) -> np.ndarray:
+    """Pushes low behind the cube, then backs away upwards."""
+    return skills.push_into(view, "red_cube", "zone")
+
+
+STAGES = (
+    Stage("reach", 0.2, lambda v: v.touching("fingers", "red_cube") or done(v)),
+    Stage("halfway", 0.3, lambda v: skills.distance(v, "red_cube", "zone") < NEAR, after="reach"),
+    Stage("zone", 0.5, done, after="halfway"),
+)
+TASK = Task(
+    name="PushCube",
+    version=0,
+    verb="push",
+    novelty="seen",
+    instruction="push the red cube to the yellow zone",
+    motion="close the fingers, lower them behind the red cube and slide it over the table onto the yellow square",
+    things=("red_cube", "plate", "zone"),
+    place=place,
+    stages=STAGES,
+    success=done,
+    expert=expert,
+    horizon=200,
+)
