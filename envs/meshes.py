@@ -20,7 +20,8 @@ import numpy as np
 
 # Raise it with any change of how a mesh is simplified or shaded.
 _RULE = 1
-# A side of the bounding box may change by a twentieth of the longest side, or by less than half a pixel of a policy's view.
+# A side of the bounding box may move by a twentieth of the longest side, or by less than half a pixel of a policy's
+# view.
 _SIDE_ERROR, _SIDE_ERROR_M = 0.05, 3e-3
 # Meshes of loose patches do not get down to the number of triangles aimed at; so many times it will do.
 _EXCESS = 2.5
@@ -38,7 +39,7 @@ class Detail:
         fewest: Meshes of at most this many triangles stay as they are.
     """
 
-    factor: float = 3.5
+    factor: float = 3.3
     close_up: tuple[tuple[str, float], ...] = (("finger_vis", 40.0), ("hand_vis", 10.0))
     fewest: int = 20
 
@@ -238,8 +239,8 @@ def _reduced(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[np.n
 
     points, triangles = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=target)
     if 0 < len(triangles) <= _EXCESS * target:
-        before, after = np.ptp(vertices, axis=0), np.ptp(points, axis=0)
-        if np.abs(before - after).max() < max(_SIDE_ERROR * before.max(), _SIDE_ERROR_M):
+        moved = max(np.abs(f(points, axis=0) - f(vertices, axis=0)).max() for f in (np.min, np.max))
+        if moved < max(_SIDE_ERROR * np.ptp(vertices, axis=0).max(), _SIDE_ERROR_M):
             return np.asarray(points, np.float64), np.asarray(triangles, np.int64)
     for cells in range(64, 4, -4):
         points, triangles = _joined(vertices, faces, 1 / cells)
@@ -271,8 +272,11 @@ def _nearest(points: np.ndarray, cloud: np.ndarray, k: int = 12) -> np.ndarray:
     """Returns (p, k) indices of the points of the cloud nearest to each point."""
     k = min(k, len(cloud))
     rows = []
-    for block in np.array_split(points, max(1, len(points) * len(cloud) // 4_000_000)):
-        distance = (cloud**2).sum(1) - 2 * block @ cloud.T
+    cloud = cloud - points.mean(axis=0)
+    points, cloud = (points - points.mean(axis=0)).astype(np.float32), cloud.astype(np.float32)
+    squares = (cloud**2).sum(axis=1)
+    for block in np.array_split(points, max(1, len(points) * len(cloud) // 500_000)):
+        distance = squares - 2 * block @ cloud.T
         rows.append(np.argpartition(distance, k - 1, axis=1)[:, :k])
     return np.concatenate(rows)
 

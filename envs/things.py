@@ -130,7 +130,7 @@ def _drawer(body: mujoco.MjsBody) -> None:
     for side in (1, -1):
         _geom(tray, BOX, (depth - 0.01, 0.003, 0.02), (-0.006, side * (inner - 0.003), low + 0.02), WOOD, mass=0.05)
     _geom(tray, BOX, (0.018, 0.006, 0.006), (face - 0.020, 0, 0.055), GREY, mass=0.02)
-    _geom(tray, BOX, (0.009, 0.012, 0.024), (face - 0.042, 0, 0.064), ORANGE, mass=0.03, friction=GRIP)
+    _geom(tray, BOX, (0.012, 0.012, 0.024), (face - 0.042, 0, 0.064), ORANGE, mass=0.03, friction=GRIP)
     tray.add_site(name=f"{body.name}/handle", pos=[face - 0.042, 0, 0.066])
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 STATE_FEATURES = 11
 POINT_UNIT_M = 0.1
+START_SHARPNESS = 3.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,6 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.conv.weight.data *= 0.3
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, D, h, w)."""
@@ -120,13 +120,14 @@ class KeyPoints(nn.Module):
         self.from4, self.from8, self.from16 = (nn.Conv2d(w, w4, 1) for w in (w4, w8, w16))
         self.mix = nn.Conv2d(w4, w4, 3, padding=1)
         self.heat, self.probe = nn.Conv2d(w4, count, 1), nn.Conv2d(w4, config.probe, 1)
-        inputs = config.views * (3 + config.probe) + STATE_FEATURES
+        self.sharpness = nn.Parameter(torch.full((count, 1), START_SHARPNESS).log())
+        inputs = config.views * (4 + config.probe) + STATE_FEATURES
         self.layer1 = PerClass(count, inputs, config.hidden)
         self.layer2 = PerClass(count, config.hidden, config.hidden)
         self.layer3 = PerClass(count, config.hidden, 4)
 
     def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Returns (B, C, V, 3 + probe): u, v in [-1, 1] within the view, log peak, and features at each key point."""
+        """Returns (B, C, V, 4 + probe): u, v in [-1, 1] within the view, features there, strength and focus of the peak."""
         s4, s8, s16 = maps
         x = self.from8(s8) + functional.interpolate(self.from16(s16), scale_factor=2.0)
         x = self.from4(s4) + functional.interpolate(x, scale_factor=2.0)
@@ -135,13 +136,15 @@ class KeyPoints(nn.Module):
         views, width = self.config.views, w // self.config.views
         heat = self.heat(x).float().view(b, -1, h, views, width).permute(0, 3, 1, 2, 4).flatten(3)  # (B, V, C, h*w)
         probe = self.probe(x).float().view(b, -1, h, views, width).permute(0, 3, 2, 4, 1).flatten(2, 3)
-        weights = heat.softmax(dim=3)
+        # standardised maps are peaked from the first step on; a flat soft-argmax passes no gradient to start with
+        mean, std = heat.mean(dim=3, keepdim=True), heat.std(dim=3, keepdim=True) + 1e-3
+        weights = ((heat - mean) / std * self.sharpness.float().exp()).softmax(dim=3)
         v, u = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, width), indexing="ij")
         grid = torch.stack([u, v], dim=2).view(1, 1, h * width, 2).to(x.device).expand(b, views, -1, -1)
         found = weights @ torch.cat([grid, probe], dim=3)  # (B, V, C, 2 + probe)
-        # how far the best cell stands out: visible things have a peak, absent ones do not
-        peak = torch.logsumexp(heat, dim=3, keepdim=True) * 0.2
-        return torch.cat([found, peak], dim=3).transpose(1, 2)
+        # how strong and how narrow the peak is: visible things have one, absent ones do not
+        strength, focus = (weights * heat).sum(dim=3, keepdim=True), weights.amax(dim=3, keepdim=True)
+        return torch.cat([found, strength, focus], dim=3).transpose(1, 2)
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor], state: Tensor) -> Tensor:
         """Returns (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; state is (B, 11), standardised."""
@@ -185,6 +188,17 @@ class Encoder(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("points_mean", torch.zeros(3))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # torch's default shrinks the signal at every layer, and without normalisation nothing brings it back
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+                if isinstance(self.get_submodule(name.rpartition(".")[0]), Residual):
+                    module.weight.data *= 0.3
+        self.up1[2].weight.data *= 0.1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -261,10 +275,11 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def image_loss(guess: Tensor, pixels: Tensor) -> Tensor:
-    """Returns L1 with weight 1 + 5 saturation (small coloured things count), plus L1 of the image gradient."""
+    """Returns L1 and square error with weight 1 + 5 saturation (small coloured things count), plus L1 of the gradient."""
     weight = 1.0 + 5.0 * (pixels.amax(dim=1, keepdim=True) - pixels.amin(dim=1, keepdim=True))
     error = guess - pixels
-    plain = (error.abs() * weight).mean()
+    # the square term moves small things off the background, where L1 alone rests for long
+    plain = ((error.abs() + 2.0 * error.square()) * weight).mean()
     gradient = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return plain + 0.5 * gradient
 

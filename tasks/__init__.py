@@ -12,13 +12,38 @@ from types import MappingProxyType
 
 from wambench.envs.task import Task
 from wambench.envs.variation import unseen_factors
-from wambench.tasks import close_drawer, lift_cube, open_drawer, press_button
+from wambench.tasks import (
+    bus_table,
+    close_drawer,
+    hoist_cube,
+    lift_cube,
+    open_drawer,
+    place_bottle,
+    place_in_bin,
+    place_on_plate,
+    press_button,
+    pull_block,
+    push_bottle,
+    push_cube,
+    stack_cubes,
+    unstack,
+)
 
 _ROWS: tuple[Task, ...] = (
     lift_cube.TASK,
     press_button.TASK,
     open_drawer.TASK,
     close_drawer.TASK,
+    place_in_bin.TASK,
+    place_on_plate.TASK,
+    stack_cubes.TASK,
+    push_cube.TASK,
+    bus_table.TASK,
+    hoist_cube.TASK,
+    push_bottle.TASK,
+    place_bottle.TASK,
+    unstack.TASK,
+    pull_block.TASK,
 )
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})

@@ -42,14 +42,13 @@ def is_open(view: View) -> bool:
 
 
 def expert(view: View) -> np.ndarray:
-    """Pulls while it holds the handle, closes when the fingers straddle it, else comes from above with open fingers."""
+    """Pulls while the fingers hold the handle, closes when they straddle it, else comes from above with open fingers."""
     handle, (into, yaw), off, width = view.pos("drawer/handle"), axis(view), offset(view), view.width()
-    straddles = abs(off[0]) < 0.018 and abs(off[1]) < 0.022 and abs(off[2]) < 0.02 and width > 0.018
-    if straddles and view.grasped("drawer"):
-        return skills.servo(view, handle - into * (PULL_TO - view.joint("drawer")), skills.CLOSE, yaw, speed=0.7)
-    if straddles:
-        return skills.servo(view, handle, skills.CLOSE, yaw)
-    if -0.05 < off[0] < 0.025 and abs(off[1]) < 0.024 and abs(off[2]) < 0.035 and width > 0.05:
+    if abs(off[0]) < 0.022 and abs(off[1]) < 0.026 and abs(off[2]) < 0.024 and width > 0.018:
+        held = float(np.clip((0.05 - width) / 0.015, 0.0, 1.0) * np.clip(1.8 + off[0] / 0.012, 0.0, 1.0))
+        pull = held * (PULL_TO - view.joint("drawer"))
+        return skills.servo(view, handle - into * pull, skills.CLOSE, yaw, speed=0.7)
+    if -0.05 < off[0] < 0.028 and abs(off[1]) < 0.026 and abs(off[2]) < 0.035 and width > 0.05:
         return skills.servo(view, handle, skills.OPEN, yaw)  # nothing between the hand and the handle
     shut = float(np.clip((0.06 - width) / 0.02, 0.0, 1.0))  # no way down past the handle yet
     return skills.funnel(view, handle + [0, 0, 0.06 * shut], skills.OPEN, yaw, radius=0.016, travel=TRAVEL)

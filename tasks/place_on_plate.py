@@ -27,7 +27,7 @@ def expert(view: View) -> np.ndarray:
     if done(view):
         return skills.release(view, "red_cube")
     if view.grasped("red_cube"):
-        return skills.put(view, "red_cube", goal, 0.02, 0.006)
+        return skills.put(view, "red_cube", goal, 0.02)
     return skills.grasp(view, "red_cube", view.pos("red_cube"), skills.grip_yaw(view, "red_cube"))
 
 

@@ -11,9 +11,14 @@ RADIUS = 0.04
 NEAR = 0.09  # every zone starts further away than this
 PLATE_ROOM = 0.125  # between the middle of the plate and the way of the cube
 
+HALF_FINGER = 0.009
+BELOW_TOP = 0.016  # from the cube's top to the grip site, so that the palm stays clear of the cube
 
-def place_towards(rng: np.random.Generator, middle: float, spread: float) -> dict[str, Placement]:
-    """Returns cube, zone and plate: the zone in direction `middle` +- `spread` (rad, 0 = away from the robot)."""
+
+def place_towards(
+    rng: np.random.Generator, middle: float, spread: float, thing: str = "red_cube"
+) -> dict[str, Placement]:
+    """Returns thing, zone and plate: the zone in direction `middle` +- `spread` (rad, 0 = away from the robot)."""
     for _ in range(10000):
         cube, plate = rng.uniform((-0.16, -0.18), (0.12, 0.18)), rng.uniform((-0.16, -0.20), (0.10, 0.20))
         angle = middle + rng.uniform(-spread, spread)
@@ -25,7 +30,7 @@ def place_towards(rng: np.random.Generator, middle: float, spread: float) -> dic
         along = np.clip((plate - start) @ (zone - start) / np.sum((zone - start) ** 2), 0.0, 1.0)
         if np.linalg.norm(start + along * (zone - start) - plate) > PLATE_ROOM:
             yaw = float(rng.uniform(-0.4, 0.4))
-            return {"red_cube": Placement(*cube, yaw), "plate": Placement(*plate), "zone": Placement(*zone)}
+            return {thing: Placement(*cube, yaw), "plate": Placement(*plate), "zone": Placement(*zone)}
     raise RuntimeError("no room for cube, plate and zone")
 
 
@@ -41,7 +46,10 @@ def done(view: View) -> bool:
 
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the cube, then backs away upwards."""
-    return skills.push_into(view, "red_cube", "zone")
+    if skills.distance(view, "red_cube", "zone") < 0.02:
+        return skills.back_off(view, "red_cube")
+    half = float(view.size("red_cube")[2])
+    return skills.push(view, "red_cube", view.pos("zone"), half + HALF_FINGER, 2 * half - BELOW_TOP)
 
 
 STAGES = (

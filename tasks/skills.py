@@ -141,37 +141,49 @@ def _room(view: View, cube: np.ndarray, yaw: float, others: Sequence[str]) -> fl
     return room
 
 
-def grasp(view: View, name: str, at: np.ndarray, yaw: float, near: float = 0.012) -> np.ndarray:
+def grasp(view: View, name: str, at: np.ndarray, yaw: float, travel: float = TRAVEL) -> np.ndarray:
     """Moves the open fingers around `at`, a point of the thing, from above, and closes them there."""
-    if view.grasped(name) or np.linalg.norm(view.eef() - at) < near:
+    if view.grasped(name) or np.linalg.norm(view.eef() - at) < 0.012:
         return servo(view, at, CLOSE, yaw)
-    return approach(view, at, OPEN, yaw)
+    return funnel(view, at, OPEN, yaw, radius=0.008, travel=travel, slope=4.0)
 
 
-def carry(view: View, name: str, goal: np.ndarray, radius: float = 0.02) -> np.ndarray:
+def carry(view: View, name: str, goal: np.ndarray, radius: float = 0.01, travel: float = TRAVEL) -> np.ndarray:
     """Moves a thing held by the fingers until its origin is at `goal`: up, across, then down."""
     held = view.pos(name) - view.eef()
-    return approach(view, goal - held, CLOSE, hand_yaw(view), radius)
+    return funnel(view, goal - held, CLOSE, hand_yaw(view), radius, travel, slope=3.0)
 
 
 def release(view: View, name: str) -> np.ndarray:
     """Opens the fingers, then moves the hand straight up from the thing, and stays above it."""
     eef = view.eef()
-    rest = np.array([*eef[:2], view.table_z + REST])
-    if not view.touching("fingers", name):
-        return servo(view, rest, OPEN, hand_yaw(view))
-    return servo(view, eef, OPEN, hand_yaw(view))
+    if view.touching("fingers", name):
+        return servo(view, eef, OPEN, hand_yaw(view))
+    return servo(view, np.array([*eef[:2], view.table_z + REST]), OPEN, hand_yaw(view))
 
 
-def put(view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float) -> np.ndarray:
+def put(view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float = 0.006) -> np.ndarray:
     """Carries a held thing to `goal` and opens the fingers once it is that close to it (m)."""
     error = view.pos(name) - goal
     if np.linalg.norm(error[:2]) < close_xy and error[2] < close_z:
-        return servo(view, view.eef() - [0, 0, max(0.0, error[2])], OPEN, hand_yaw(view))
-    return carry(view, name, goal)
+        return servo(view, view.eef(), OPEN, hand_yaw(view))
+    return carry(view, name, goal, 0.5 * close_xy)
 
 
-def push(view: View, name: str, goal: np.ndarray, standoff: float, height: float) -> np.ndarray:
+def drop(view: View, name: str, goal: np.ndarray, others: Sequence[str] = ()) -> np.ndarray:
+    """Grasps a cube, carries it to `goal` in the bin and lets it fall; once it is inside, the hand goes up."""
+    off = view.pos(name) - goal
+    falling = not view.grasped(name) and np.linalg.norm(off[:2]) < 0.03 and abs(off[2]) < 0.05
+    if falling or inside(view, name):
+        return release(view, name)
+    if view.grasped(name):
+        return carry(view, name, goal, 0.02)
+    return grasp(view, name, view.pos(name), grip_yaw(view, name, others))
+
+
+def push(
+    view: View, name: str, goal: np.ndarray, standoff: float, height: float, travel: float = TRAVEL
+) -> np.ndarray:
     """Pushes a thing over the table towards `goal` with closed fingers, from behind.
 
     Args:
@@ -180,19 +192,30 @@ def push(view: View, name: str, goal: np.ndarray, standoff: float, height: float
         goal: (>=2,) where its origin shall go.
         standoff: Distance between the hand and the thing's origin when they touch.
         height: Of the grip site above the table.
+        travel: Height above the table at which the hand crosses the scene.
     """
     thing, eef = view.pos(name), view.eef()
-    way = (goal - thing)[:2]
+    way = goal[:2] - thing[:2]
     ahead = way / max(1e-6, float(np.linalg.norm(way)))
     across = np.array([-ahead[1], ahead[0]])
-    back, side = (eef - thing)[:2] @ ahead, (eef - thing)[:2] @ across
+    back, side = float((eef - thing)[:2] @ ahead), float((eef - thing)[:2] @ across)
     yaw = half_turn(float(np.arctan2(ahead[1], ahead[0])))
     low = view.table_z + height
-    if back < 0.02 - standoff and abs(side) < 0.02 and eef[2] < low + 0.02:
+    if back < 0.015 - standoff and abs(side) < 0.02 and eef[2] < low + 0.02:
         step = min(0.05, float(np.linalg.norm(way)) + 0.01) * ahead - 1.5 * side * across
         return servo(view, np.array([*(eef[:2] + step), low]), CLOSE, yaw, speed=0.6)
     start = thing[:2] - (standoff + 0.02) * ahead
-    return approach(view, np.array([*start, low]), CLOSE, yaw)
+    return funnel(view, np.array([*start, low]), CLOSE, yaw, travel=travel, slope=4.0)
+
+
+def back_off(view: View, name: str) -> np.ndarray:
+    """Moves the closed fingers away from a thing that has arrived, first sideways, then up."""
+    eef, thing = view.eef(), view.pos(name)
+    if view.touching("fingers", name) and eef[2] < view.table_z + TRAVEL:
+        away = (eef - thing)[:2]
+        aim = np.array([*(eef[:2] + 0.04 * away / max(1e-6, float(np.linalg.norm(away)))), eef[2]])
+        return servo(view, aim, CLOSE, hand_yaw(view))
+    return servo(view, np.array([*eef[:2], view.table_z + REST]), CLOSE, hand_yaw(view))
 
 
 def upright(view: View, name: str) -> bool:
@@ -210,6 +233,12 @@ def inside(view: View, name: str, box: str = "bin") -> bool:
 def clear_of_fingers(view: View, name: str) -> bool:
     """Returns whether no finger touches the thing."""
     return not view.touching("fingers", name)
+
+
+def above(view: View, name: str, below: str) -> bool:
+    """Returns whether a thing is over another one, by at least half its own height."""
+    rise = float(view.pos(name)[2] - view.pos(below)[2])
+    return distance(view, name, below) < 0.03 and rise > view.size(name)[2]
 
 
 def distance(view: View, a: str, b: str) -> float:

@@ -32,15 +32,19 @@ class LineWorld:
         self.at, self.steps, self.best = 0.0, 0, 0.0
         return self._outcome([self._observation()])
 
+    def advance(self, action: np.ndarray) -> Outcome:
+        self.at += 0.05 * float(action[0])
+        self.steps += 1
+        self.best = max(self.best, self.at)
+        if self.at < -1.5:
+            raise WorldDiverged("fell off the line")
+        return self._outcome([])
+
     def step_chunk(self, actions: np.ndarray) -> Outcome:
         seen = []
         for i, action in enumerate(actions):
-            self.at += 0.05 * float(action[0])
-            self.steps += 1
-            self.best = max(self.best, self.at)
-            if self.at < -1.5:
-                raise WorldDiverged("fell off the line")
-            over = self.best >= 1 or self.steps >= HORIZON
+            now = self.advance(action)
+            over = now.terminated or now.truncated
             if over or i == len(actions) - 1 or self.steps % self.convention.frame_stride == 0:
                 seen.append(self._observation())
             if over:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from wambench.interface import Observation, Plan, World
+from wambench.interface import Observation, Outcome, Plan, World
 
 
 class ExpertWorld(World, Protocol):
@@ -15,6 +15,9 @@ class ExpertWorld(World, Protocol):
 
     def expert_action(self) -> np.ndarray:
         """Returns the (A,) action of the expert in the current state."""
+
+    def advance(self, action: np.ndarray) -> Outcome:
+        """Carries out one (A,) action without rendering."""
 
 
 class Expert:
@@ -39,7 +42,7 @@ class Expert:
         state, actions = self.world.snapshot(), []
         for _ in range(self.spec.frame_stride):
             actions.append(self.world.expert_action())
-            outcome = self.world.step_chunk(actions[-1][None])
+            outcome = self.world.advance(actions[-1])
             if outcome.terminated or outcome.truncated:
                 break
         self.world.restore(state)

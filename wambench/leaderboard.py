@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """Returns a rate and its Wilson score interval (Wilson 1927): the rates p with |rate - p| <= z sqrt(p (1 - p) / n)."""
+    """Returns a rate and its Wilson score interval (Wilson 1927): all p with |rate - p| <= z sqrt(p (1 - p) / n)."""
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} trials")
     if n == 0:
@@ -47,7 +47,7 @@ def wilson(successes: int, n: int) -> Estimate:
     return Estimate(rate, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def stratified_bootstrap(strata: Sequence[np.ndarray], rng: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
+def stratified_bootstrap(strata: Sequence[np.ndarray], rng: np.random.Generator, draws: int = RESAMPLES) -> Estimate:
     """Returns the mean over all values and its percentile bootstrap interval.
 
     Episodes are drawn anew within each stratum, so that the tasks themselves are not a source of chance.
@@ -55,7 +55,7 @@ def stratified_bootstrap(strata: Sequence[np.ndarray], rng: np.random.Generator,
     Args:
         strata: The values of each task, (n_task,) each.
         rng: Source of the draws.
-        resamples: Number of bootstrap means.
+        draws: Number of bootstrap means.
 
     Returns:
         The interval is NaN if no stratum has two values: there is no spread to draw from.
@@ -67,9 +67,9 @@ def stratified_bootstrap(strata: Sequence[np.ndarray], rng: np.random.Generator,
     mean = math.fsum(np.concatenate(values)) / n
     if max(map(len, values)) < 2:
         return Estimate(mean, math.nan, math.nan)
-    sums = np.zeros(resamples)
+    sums = np.zeros(draws)
     for stratum in values:
-        for start in range(0, resamples, block := max(1, DRAWS_AT_ONCE // len(stratum))):
+        for start in range(0, draws, block := max(1, DRAWS_AT_ONCE // len(stratum))):
             part = sums[start : start + block]
             part += stratum[rng.integers(len(stratum), size=(len(part), len(stratum)))].sum(axis=1)
     low, high = np.percentile(sums / n, (2.5, 97.5))

@@ -303,7 +303,9 @@ def _decode(arrays: Mapping[str, np.ndarray]) -> Episode:
         frames, frame_steps = (arrays["imagined"][own], arrays["imagined_steps"][own]) if own.any() else (None, None)
         plan = Plan(_part(arrays, "planned", i), int(arrays["execute"][i]), frames, frame_steps, timings)
         step, latency_s = int(arrays["chunk_steps"][i]), float(arrays["latency_s"][i])
-        chunks.append(Chunk(step, _part(arrays, "snapshots", i).tobytes(), plan, _part(arrays, "actions", i), latency_s))
+        chunks.append(
+            Chunk(step, _part(arrays, "snapshots", i).tobytes(), plan, _part(arrays, "actions", i), latency_s)
+        )
     del meta["first_frame_sha256"]
     meta["spec"] = EpisodeSpec(**meta["spec"])
     meta["stages"] = tuple(meta["stages"])

@@ -1,0 +1,15 @@
+"""Depress the button: the motion of PressButton under a word no demonstration has."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from wambench.tasks import press_button
+
+TASK = dataclasses.replace(
+    press_button.TASK,
+    name="DepressButton",
+    verb="depress",
+    novelty="word",
+    instruction="depress the button",
+)

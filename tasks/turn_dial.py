@@ -1,0 +1,87 @@
+"""Turn the dial: push its upright peg around counter-clockwise with closed fingers.
+
+Also what the other task of the dial and the lever shares: where the two stand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wambench.envs.task import Placement, Stage, Task, View
+from wambench.tasks import skills
+
+THINGS = ("dial", "lever")
+TURNED = 1.0
+TURN_TO = 1.3
+RADIUS = 0.05  # of the peg's circle
+BEHIND = 0.75  # rad on that circle from the peg to where the hand comes down
+TRAVEL = 0.16  # clears the lever, 14 cm high
+
+
+def place(rng: np.random.Generator) -> dict[str, Placement]:
+    """Returns the dial on one side and the lever, leaning either way, on the other."""
+    side = float(rng.choice((-1.0, 1.0)))
+    x, y, yaw = float(rng.uniform(-0.10, 0.08)), side * float(rng.uniform(0.08, 0.16)), float(rng.uniform(-0.5, 0.5))
+    lever_x, lever_y = float(rng.uniform(-0.10, 0.08)), -side * float(rng.uniform(0.09, 0.17))
+    lean = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.55, 0.62))
+    return {
+        "dial": Placement(x, y, yaw - 0.8, joint=float(rng.uniform(0.0, 0.15))),
+        "lever": Placement(lever_x, lever_y, float(rng.uniform(-0.15, 0.15)), joint=lean),
+    }
+
+
+def is_turned(view: View) -> bool:
+    """The dial has been turned far enough."""
+    return view.joint("dial") > TURNED
+
+
+def _polar(view: View) -> tuple[np.ndarray, float, float]:
+    """Returns the (2,) centre of the dial, the angle of its peg and the hand's angle behind the peg in [-pi, pi]."""
+    centre, peg = view.pos("dial")[:2], view.pos("dial/peg")[:2]
+    arm, hand = peg - centre, view.eef()[:2] - centre
+    angle = float(np.arctan2(arm[1], arm[0]))
+    behind = angle - float(np.arctan2(hand[1], hand[0]))
+    return centre, angle, (behind + np.pi) % (2 * np.pi) - np.pi
+
+
+def expert(view: View) -> np.ndarray:
+    """Comes down on the circle behind the peg, then follows the circle."""
+    centre, angle, behind = _polar(view)
+    peg = view.pos("dial/peg")
+    off_circle = abs(float(np.linalg.norm(view.eef()[:2] - centre)) - RADIUS)
+    low = view.eef()[2] < peg[2] + 0.03
+    if low and 0.2 < behind < 1.4 and off_circle < 0.025 and view.width() < 0.03:
+        ahead = min(0.35, TURN_TO - view.joint("dial")) - 0.30 + min(0.0, behind - 0.5)
+        aim = angle + (ahead if view.joint("dial") > 1.2 else 0.30)
+        return skills.servo(view, np.array([*_on_circle(centre, aim), peg[2]]), skills.CLOSE, speed=0.7)
+    above = np.array([*_on_circle(centre, angle - BEHIND), peg[2]])
+    return skills.funnel(view, above, skills.CLOSE, travel=TRAVEL)
+
+
+def _on_circle(centre: np.ndarray, angle: float) -> np.ndarray:
+    return centre + RADIUS * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _reached(view: View) -> bool:
+    return bool(np.linalg.norm(view.eef() - view.pos("dial/peg")) < 0.05) or is_turned(view)
+
+
+TASK = Task(
+    name="TurnDial",
+    version=0,
+    verb="turn",
+    novelty="motion",
+    instruction="turn the dial",
+    motion="close the fingers, move them beside the purple peg of the dial and push it around counter-clockwise",
+    things=THINGS,
+    place=place,
+    stages=(
+        Stage("reach", 0.3, _reached),
+        Stage("move", 0.2, lambda v: v.joint("dial") > 0.35, after="reach"),
+        Stage("half turn", 0.2, lambda v: v.joint("dial") > 0.7, after="move"),
+        Stage("turn", 0.3, is_turned, after="half turn"),
+    ),
+    success=is_turned,
+    expert=expert,
+    horizon=180,
+)

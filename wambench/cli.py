@@ -1,0 +1,258 @@
+"""The command line: arguments in, one configuration, one function; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import wambench
+
+USER_ERROR, INTERRUPTED = 2, 130
+CORES = min(2, os.cpu_count() or 1)
+Command = Callable[[argparse.Namespace], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"wambench: error: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 for an error of the user or the machine, 130 after Ctrl-C."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\nwambench: interrupted; what is recorded stays, the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `wambench list | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}")
+    except (ValueError, RuntimeError) as error:
+        return _fail(str(error))
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"wambench: error: {' '.join(message.split())}", file=sys.stderr)
+    return USER_ERROR
+
+
+def parser() -> Parser:
+    """Returns the parser of all commands."""
+    top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
+    top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_run, _add_leaderboard, _add_plot, _add_list, _add_doctor, _add_collect, _add_train, _add_experts):
+        add(commands)
+    return top
+
+
+def _add(commands: Any, name: str, command: Command, does: str, example: str) -> Parser:
+    added: Parser = commands.add_parser(
+        name, help=does, description=f"wambench {name}: {does}.", epilog=f"e.g. {example}"
+    )
+    added.set_defaults(command=command)
+    return added
+
+
+def _add_run(commands: Any) -> None:
+    example = "wambench run --policy dreamzero --split unseen-tasks"
+    it = _add(commands, "run", _run, "play a split with a policy and record it", example)
+    it.add_argument("--policy", required=True, metavar="P", help="a listed name, module:Class or path/to/file.py:Class")
+    it.add_argument("--policy-args", nargs="+", type=_pair, default=[], metavar="K=V", help="arguments of its class")
+    it.add_argument("--split", required=True, metavar="S", help="a name of `wambench list splits`")
+    it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="default: all of the split")
+    it.add_argument("--factor", type=_names, default=(), metavar="F", help="vary this alone (default: all at once)")
+    it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
+    it.add_argument("--visual", default="fast", metavar="V", help="fast (default) or full")
+    it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
+    it.add_argument("--time-limit", type=float, default=600.0, metavar="S", help="seconds an episode may take (600)")
+    it.add_argument("--out", type=Path, metavar="DIR", help="default: results/P-S; the same command continues there")
+    _add_common(it)
+
+
+def _add_leaderboard(commands: Any) -> None:
+    example = "wambench leaderboard results/* --out leaderboard.csv"
+    it = _add(commands, "leaderboard", _leaderboard, "rates of finished runs, with n and intervals", example)
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
+
+
+def _add_plot(commands: Any) -> None:
+    example = "wambench plot results/* --out figures"
+    it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the worlds", example)
+    it.add_argument("runs", nargs="+", metavar="RUN", help='folder of a run, or "worlds" for sheets of the splits')
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
+    it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v0.all.0")
+
+
+def _add_list(commands: Any) -> None:
+    it = _add(commands, "list", _list, "show what exists", "wambench list tasks --json")
+    it.add_argument("kind", nargs="?", choices=("tasks", "splits", "policies"), help="default: everything")
+    it.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_doctor(commands: Any) -> None:
+    _add(commands, "doctor", _doctor, "check that this machine can run the worlds", "wambench doctor")
+
+
+def _add_collect(commands: Any) -> None:
+    example = "wambench collect --corpus demos --tasks seen --episodes 100 --out data/demos"
+    it = _add(commands, "collect", _collect, "make training data", example)
+    it.add_argument("--corpus", required=True, metavar="C", help="demos (by the experts), or renders (for the encoder)")
+    it.add_argument("--tasks", type=_names, default=("seen",), metavar="A,B", help="tasks or splits (default: seen)")
+    it.add_argument("--episodes", type=int, required=True, metavar="N", help="episodes per task, or pictures in all")
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command continues there")
+    _add_common(it)
+
+
+def _add_train(commands: Any) -> None:
+    example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
+    it = _add(commands, "train", _train, "train a policy", example)
+    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, or encoder")
+    it.add_argument("--config", default="nano", metavar="C", help="its size (default: nano)")
+    it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
+    it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
+    it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
+    it.add_argument("--minutes", type=float, metavar="M", help="length of the training, or")
+    it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps")
+    it.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    _add_common(it)
+
+
+def _add_experts(commands: Any) -> None:
+    example = "wambench expert-table --episodes 50 --out experts.md"
+    it = _add(commands, "expert-table", _experts, "measure how well the experts solve the tasks", example)
+    it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="tasks or splits (default: all tasks)")
+    it.add_argument("--episodes", type=int, default=50, metavar="N", help="episodes per task and condition (50)")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write it, as CSV or Markdown")
+    _add_common(it)
+
+
+def _add_common(it: Parser) -> None:
+    it.add_argument("--seed", type=int, default=0, metavar="K", help="default: 0")
+    it.add_argument("--workers", type=int, default=CORES, metavar="W", help=f"processes (default: {CORES})")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _task_names(asked: Sequence[str]) -> tuple[str, ...]:
+    """Returns task names, with the tasks of a split in its place."""
+    from wambench.tasks import SPLITS, find
+
+    names = [name for one in asked for name in (SPLITS[one].tasks if one in SPLITS else (find(one).name,))]
+    return tuple(dict.fromkeys(names))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from wambench.run import RunConfig, run, summary
+
+    config = RunConfig(
+        policy=arguments.policy,
+        split=arguments.split,
+        tasks=arguments.tasks,
+        factors=arguments.factor,
+        episodes=arguments.episodes,
+        seed=arguments.seed,
+        visual=arguments.visual,
+        policy_args=dict(arguments.policy_args),
+        record_video=arguments.record_video,
+        time_limit_s=arguments.time_limit,
+        workers=arguments.workers,
+        out=arguments.out,
+    )
+    print(f"{config.label} on {config.split}, recorded in {config.folder}", flush=True)
+    rows = run(config)
+    print(f"{len(rows)} episodes, {summary(rows)}: {config.folder / 'episodes.csv'}")
+
+
+def _leaderboard(arguments: argparse.Namespace) -> None:
+    from wambench import leaderboard, records
+
+    table = leaderboard.leaderboard(records.load(arguments.runs))
+    print(leaderboard.to_text(table))
+    if arguments.out:
+        records.write_whole(arguments.out, leaderboard.to_csv(table))
+        print(arguments.out)
+
+
+def _plot(arguments: argparse.Namespace) -> None:
+    if arguments.runs == ["worlds"]:
+        from wambench import worlds
+
+        paths = worlds.contact_sheets(arguments.out)
+    else:
+        from wambench import plots
+
+        paths = plots.plot([Path(run) for run in arguments.runs], arguments.out, arguments.episode)
+    print(*paths, sep="\n")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from wambench.listing import listing
+
+    print(listing(arguments.kind, arguments.json))
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from wambench import doctor
+
+    for what, finding in doctor.report():
+        print(f"{what:<44}{finding}", flush=True)
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from wambench.collect import CollectConfig, collect
+
+    names = _task_names(arguments.tasks)
+    config = CollectConfig(
+        arguments.corpus, names, arguments.episodes, arguments.out, arguments.seed, arguments.workers
+    )
+    print(collect(config))
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from wambench.policies.train import TrainConfig, train
+
+    names = ("policy", "config", "out", "encoder", "minutes", "steps", "device", "seed", "workers")
+    values = {name: getattr(arguments, name) for name in names}
+    print(train(TrainConfig(data=tuple(arguments.data), **values)))
+
+
+def _experts(arguments: argparse.Namespace) -> None:
+    from wambench import experts, records, tasks
+
+    for name in ("episodes", "workers"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name} must be positive, not {getattr(arguments, name)}")
+    names = _task_names(arguments.tasks or tuple(tasks.TASKS))
+    table = experts.table(names, arguments.episodes, arguments.seed, arguments.workers)
+    print(table.to_string(index=False))
+    if arguments.out:
+        markdown = arguments.out.suffix == ".md"
+        text = experts.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
+        records.write_whole(arguments.out, text)
+        print(arguments.out)
