@@ -39,7 +39,7 @@ class Detail:
         fewest: Meshes of at most this many triangles stay as they are.
     """
 
-    factor: float = 3.3
+    factor: float = 3.6
     close_up: tuple[tuple[str, float], ...] = (("finger_vis", 40.0), ("hand_vis", 10.0))
     fewest: int = 20
 

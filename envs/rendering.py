@@ -31,9 +31,9 @@ _FAST_FLAGS_OFF = ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX", "mjRND_HA
 _FAST_QUALITY = {"shadowsize": 0, "offsamples": 0, "numslices": 20, "numstacks": 10, "numquads": 2}
 
 _LINUX_BACKENDS = ("egl", "osmesa")
-_MISSING_GL = (
-    "no headless OpenGL was found: install the Debian packages libegl1 and libgl1-mesa-dri (EGL), or libosmesa6 "
-    "(OSMesa), e.g. apt-get install libegl1 libgl1-mesa-dri"
+_INSTALL = (
+    "headless OpenGL needs the Debian packages libegl1 and libgl1-mesa-dri (EGL), or libosmesa6 (OSMesa), "
+    "e.g. apt-get install libegl1 libgl1-mesa-dri"
 )
 _EGL_PLATFORM_DEVICE_EXT = 0x313F
 
@@ -102,15 +102,14 @@ class Renderer:
         context, scene = self._ready(height, width)
         rect = mujoco.MjrRect(0, 0, width, height)
         bottom_up = np.empty((height, width, 3), np.uint8)
+        everything = mujoco.mjtCatBit.mjCAT_ALL
         images: dict[str, np.ndarray] = {}
         for name in cameras:
             self._camera.fixedcamid = self._cameras[name]
-            if images:
-                # The geoms of the scene do not depend on the camera; only the first camera pays for building them.
-                mujoco.mjv_updateCamera(self.model, data, self._camera, scene)
-            else:
-                everything = mujoco.mjtCatBit.mjCAT_ALL
-                mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, everything, scene)
+            # The headlight and infinite planes follow the camera, so `mjv_updateCamera` alone would not do for the
+            # second camera. Infinite planes follow the camera of the scene as it was before the update: hence both.
+            mujoco.mjv_updateCamera(self.model, data, self._camera, scene)
+            mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, everything, scene)
             mujoco.mjr_render(rect, scene, context)
             mujoco.mjr_readPixels(bottom_up, None, rect, context)
             images[name] = bottom_up[::-1].copy()
@@ -170,7 +169,10 @@ class Renderer:
         self._gl.make_current()
         self._owner = _here()
         with _context_quality(self.model, self.profile, height, width):
-            self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            try:
+                self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            except mujoco.FatalError as error:
+                raise RuntimeError(f"OpenGL does not start ({error}); {_INSTALL}") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(self.model, maxgeom=2 * self.model.ngeom + 100)
         if self.profile == "fast":
@@ -195,7 +197,9 @@ def gl_backend() -> str:
     gl = importlib.import_module("OpenGL.GL")
     device = gl.glGetString(gl.GL_RENDERER)
     context.free()
-    return f"{backend}: {device.decode() if device else 'unknown device'}"
+    if not device:
+        raise RuntimeError(f"OpenGL by {backend} gives no context; {_INSTALL}")
+    return f"{backend}: {device.decode()}"
 
 
 def frame_hash(image: np.ndarray) -> str:
@@ -234,6 +238,8 @@ def _context_quality(model: mujoco.MjModel, profile: str, height: int, width: in
 
 def _choose_backend() -> str:
     """Returns the OpenGL backend to use and sets MUJOCO_GL, which MuJoCo's loader reads, accordingly."""
+    if _REQUESTED in ("disable", "disabled", "off", "false", "0"):
+        raise RuntimeError(f"rendering is switched off by MUJOCO_GL={_REQUESTED}")
     if not sys.platform.startswith("linux"):
         return _REQUESTED or {"darwin": "cgl"}.get(sys.platform, "glfw")
     if _REQUESTED in ("glfw", "glx"):
@@ -242,8 +248,7 @@ def _choose_backend() -> str:
     works = {"egl": _egl_works, "osmesa": _osmesa_works}
     backend = next((name for name in candidates if works[name]()), None)
     if backend is None:
-        asked = f"MUJOCO_GL={_REQUESTED} is set, but " if _REQUESTED else ""
-        raise RuntimeError(asked + _MISSING_GL)
+        raise RuntimeError(f"no OpenGL was found by {' or '.join(candidates)}; {_INSTALL}")
     os.environ["MUJOCO_GL"] = backend
     return backend
 
@@ -253,7 +258,7 @@ def _gl_context(width: int, height: int) -> Any:
     try:
         return importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
     except Exception as error:  # PyOpenGL raises AttributeError, ImportError and its own errors for a broken library
-        raise RuntimeError(f"OpenGL by {backend} does not start ({error}); {_MISSING_GL}") from error
+        raise RuntimeError(f"OpenGL by {backend} does not start ({error}); {_INSTALL}") from error
 
 
 def _egl_works() -> bool:

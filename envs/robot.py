@@ -54,7 +54,11 @@ def _tabletop_xml() -> str:
 
 def tabletop_spec() -> mujoco.MjSpec:
     """Returns a new spec of the Panda on its mount before the table (top at z = 0.8 m, robosuite's `TableArena`)."""
-    return mujoco.MjSpec.from_string(_tabletop_xml())
+    spec = mujoco.MjSpec.from_string(_tabletop_xml())
+    # robosuite reserves 1.3 GB a scene for contacts; these scenes use under 1 MB
+    spec.njmax = spec.nconmax = -1
+    spec.memory = 32 * 2**20
+    return spec
 
 
 @functools.lru_cache(maxsize=64)

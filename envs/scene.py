@@ -58,6 +58,9 @@ def _add_thing(spec: mujoco.MjSpec, thing: Thing, pos: np.ndarray) -> None:
     for part in body.bodies:
         spec.add_exclude(bodyname1=body.name, bodyname2=part.name)
         spec.add_exclude(bodyname1="table", bodyname2=part.name)
+    for i, part in enumerate(body.bodies):
+        for other in body.bodies[:i]:
+            spec.add_exclude(bodyname1=other.name, bodyname2=part.name)
 
 
 @functools.lru_cache(maxsize=16)
@@ -165,7 +168,7 @@ class Scene:
         m, d = self.model, self.data
         for name in self.things:
             thing, p = THINGS[name], poses[name]
-            base = np.array([p["x"], p["y"], TABLE_Z + p["z"]])
+            base = np.array([p["x"], p["y"], TABLE_Z + p["z"] * (self.scale if thing.free else 1.0)])  # stacks scale too
             if thing.free:
                 base[2] += thing.half[2] * self.scale
                 address = m.joint(f"{name}_free").qposadr[0]

@@ -17,7 +17,7 @@ NOVELTIES = ("seen", "word", "pairing", "motion")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a thing starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad)."""
+    """Where a thing starts: x, y (m, world), yaw (rad), height of its base above the table (m; at scale 1), joint (m or rad)."""
 
     x: float
     y: float

@@ -36,6 +36,9 @@ SLIDE = (0.4, 0.005, 0.0001)
 GRIP = (1.0, 0.02, 0.0005)
 # MuJoCo's default contact lets a finger sink 2 mm into a 50 g cube; this is twice as stiff.
 SOLREF = (0.01, 1.0)
+# Dry friction of joints, stiff enough that a part which gravity pulls at does not creep: with MuJoCo's default of 0.9 a
+# leaning lever sinks at 1 cm/s (the creep is proportional to (1 - d) / d).
+STICK = [0.9999, 0.9999, 0.001, 0.5, 2.0]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ def _geom(
     solid: bool = True,
     friction: tuple[float, float, float] = SLIDE,
     quat: tuple[float, float, float, float] = (1, 0, 0, 0),
+    slippery: bool = False,
 ) -> None:
+    """Adds a geom; on a slippery one its own friction counts, not the larger one of the finger pads."""
     body.add_geom(
         type=kind,
         size=list(size) + [0.0] * (3 - len(size)),
@@ -81,6 +86,7 @@ def _geom(
         condim=4 if solid else 1,
         solref=list(SOLREF),
         group=1,
+        priority=int(slippery),
         name=f"{body.name}_{len(body.geoms)}",
     )
 
@@ -96,7 +102,7 @@ def _bottle(body: mujoco.MjsBody) -> None:
 
 
 def _bin(body: mujoco.MjsBody) -> None:
-    w, h, t = 0.075, 0.030, 0.004
+    w, h, t = 0.075, 0.022, 0.004  # walls low enough that the palm passes over them when it grasps a cube beside
     _geom(body, BOX, (w, w, t), (0, 0, t), GREY)
     for sx, sy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         size = (t if sx else w, t if sy else w, h)
@@ -121,7 +127,8 @@ def _drawer(body: mujoco.MjsBody) -> None:
         _geom(body, BOX, (depth, t, height), (0, side * (width - t), height), WOOD)
     tray = body.add_body(name=f"{body.name}_tray")
     tray.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[-1, 0, 0], range=[0, 0.14], limited=1, damping=4.0, frictionloss=1.0
+        name=body.name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[-1, 0, 0], range=[0, 0.14], limited=1, damping=4.0, frictionloss=1.0,
+        solimp_friction=STICK,
     )
     inner, low = width - 3 * t, 0.008
     face = -depth - 0.004
@@ -150,11 +157,12 @@ def _dial(body: mujoco.MjsBody) -> None:
     _geom(body, CYLINDER, (0.07, 0.010), (0, 0, 0.010), GREY)
     disc = body.add_body(name=f"{body.name}_disc", pos=[0, 0, 0.022])
     disc.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], range=[0, 2.0], limited=1, damping=0.02, frictionloss=0.03
+        name=body.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], range=[0, 2.0], limited=1, damping=0.02, frictionloss=0.03,
+        solimp_friction=STICK,
     )
     _geom(disc, CYLINDER, (0.064, 0.008), (0, 0, 0.008), WHITE, mass=0.1)
     _geom(disc, BOX, (0.022, 0.005, 0.001), (0.022, 0, 0.0172), PURPLE, solid=False, mass=0.001)
-    _geom(disc, CYLINDER, (0.011, 0.028), (0.050, 0, 0.044), PURPLE, mass=0.03)
+    _geom(disc, CYLINDER, (0.011, 0.028), (0.050, 0, 0.044), PURPLE, mass=0.03, slippery=True)
     disc.add_site(name=f"{body.name}/peg", pos=[0.050, 0, 0.050])
 
 
@@ -163,10 +171,11 @@ def _lever(body: mujoco.MjsBody) -> None:
     _geom(body, BOX, (0.035, 0.055, 0.015), (0, 0, 0.015), GREY)
     stick = body.add_body(name=f"{body.name}_stick", pos=[0, 0, 0.034])
     stick.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[-1, 0, 0], range=[-0.65, 0.65], limited=1, damping=0.02, frictionloss=0.06
+        name=body.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[-1, 0, 0], range=[-0.65, 0.65], limited=1, damping=0.02, frictionloss=0.06,
+        solimp_friction=STICK,
     )
-    _geom(stick, CAPSULE, (0.009, 0.038), (0, 0, 0.045), GREEN, mass=0.03)
-    _geom(stick, SPHERE, (0.016,), (0, 0, 0.092), GREEN, mass=0.02)
+    _geom(stick, CAPSULE, (0.009, 0.038), (0, 0, 0.045), GREEN, mass=0.03, slippery=True)
+    _geom(stick, SPHERE, (0.016,), (0, 0, 0.092), GREEN, mass=0.02, slippery=True)
     stick.add_site(name=f"{body.name}/knob", pos=[0, 0, 0.092])
 
 
@@ -176,15 +185,20 @@ SPOT_DOMES = ((0.0, 0.0), (0.024, 0.014), (-0.022, 0.018), (0.016, -0.022), (-0.
 def _spot(body: mujoco.MjsBody) -> None:
     """Domes that stand 4 mm out of the table and stay down once a finger has swept over them: dirt as physics.
 
-    The state of the spot is in qpos, so snapshots need nothing special.
+    The state of the spot is in qpos, so snapshots need nothing special. What a finger feels is an unseen, slippery dome
+    2 mm higher than the brown one, so that a finger that comes from the side and glides a millimetre above the table
+    makes the brown one vanish.
     """
     for i, (x, y) in enumerate(SPOT_DOMES):
         dome = body.add_body(name=f"{body.name}_{i}dome", pos=[x, y, 0])
         dome.add_joint(
             name=body.name if i == 0 else f"{body.name}/{i}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, -1],
-            range=[0, 0.006], limited=1, damping=2.0, frictionloss=0.6,
+            range=[0, 0.007], limited=1, damping=2.0, frictionloss=0.4, solimp_friction=STICK,
         )  # fmt: skip
-        _geom(dome, SPHERE, (0.020,), (0, 0, -0.0155), (0.25, 0.15, 0.05), mass=0.01, friction=(0.05, 0.005, 0.0001))
+        _geom(dome, SPHERE, (0.030,), (0, 0, 0.004 - 0.030), (0.25, 0.15, 0.05), mass=0.01, solid=False)
+        felt, smooth = (0, 0, 0.006 - 0.035), (0.05, 0.005, 0.0001)
+        _geom(dome, SPHERE, (0.035,), felt, WHITE, mass=0.001, friction=smooth, slippery=True)
+        dome.geoms[-1].rgba[3] = 0.0
 
 
 def _thing(name: str, free: bool, half: tuple[float, float, float], build: Callable[[mujoco.MjsBody], None],
@@ -194,6 +208,9 @@ def _thing(name: str, free: bool, half: tuple[float, float, float], build: Calla
 
 CUBE = (0.022, 0.022, 0.022)
 BRICK = (0.020, 0.020, 0.028)
+# MuJoCo 3.9.0 ends with "9 contacts, expected at most 8" when exactly parallel box faces overlap in an octagon, so the
+# middle brick of a tower is slimmer than its neighbours.
+SLIM_BRICK = (0.0185, 0.0185, 0.028)
 
 THINGS: Mapping[str, Thing] = MappingProxyType(
     {
@@ -203,17 +220,17 @@ THINGS: Mapping[str, Thing] = MappingProxyType(
             _thing("blue_cube", True, CUBE, _box(CUBE, BLUE, 0.06)),
             _thing("green_cube", True, CUBE, _box(CUBE, GREEN, 0.06)),
             _thing("brick_1", True, BRICK, _box(BRICK, ORANGE, 0.06)),
-            _thing("brick_2", True, BRICK, _box(BRICK, YELLOW, 0.06)),
+            _thing("brick_2", True, SLIM_BRICK, _box(SLIM_BRICK, YELLOW, 0.06)),
             _thing("brick_3", True, BRICK, _box(BRICK, ORANGE, 0.06)),
             _thing("bottle", True, (0.026, 0.026, 0.065), _bottle),
-            _thing("bin", False, (0.075, 0.075, 0.030), _bin),
+            _thing("bin", False, (0.075, 0.075, 0.022), _bin),
             _thing("plate", False, (0.065, 0.065, 0.004), _plate),
             _thing("zone", False, (0.05, 0.05, 0.001), _zone),
             _thing("drawer", False, (0.075, 0.085, 0.055), _drawer, (0.0, 0.14)),
             _thing("button", False, (0.05, 0.05, 0.027), _button, (0.0, 0.014)),
             _thing("dial", False, (0.07, 0.07, 0.04), _dial, (0.0, 2.0)),
             _thing("lever", False, (0.035, 0.055, 0.06), _lever, (-0.65, 0.65)),
-            _thing("spot", False, (0.04, 0.04, 0.004), _spot, (0.0, 0.006)),
+            _thing("spot", False, (0.04, 0.04, 0.004), _spot, (0.0, 0.007)),
         )
     }
 )

@@ -89,7 +89,7 @@ UNSEEN: Mapping[str, Mapping[str, Domain]] = MappingProxyType(
 )  # fmt: skip
 
 # Distractors stand beside the workspace, never on it: one slot each, filled in this order.
-DISTRACTOR_SLOTS = ((0.05, 0.32), (0.08, -0.32), (-0.10, 0.33))
+DISTRACTOR_SLOTS = ((0.05, 0.335), (0.08, -0.335), (-0.10, 0.335))
 
 
 def _generator(seed: int, label: str) -> np.random.Generator:

@@ -189,8 +189,8 @@ def encode_shards(
     target.mkdir(exist_ok=True)
     device = next(encoder.parameters()).device
     for first, files in _shards(folder)[rank::workers]:
-        path = target / f"{first:06d}.npz"
-        if path.exists():
+        path, names = target / f"{first:06d}.npz", [file.name for file in files]
+        if path.exists() and load_arrays(path, ["files"])["files"].tolist() == names:
             continue
         latents, points = [], []
         for file in files:
@@ -204,7 +204,7 @@ def encode_shards(
             report(len(frames))
         part = path.with_suffix(".part")
         with part.open("wb") as out:
-            np.savez(out, latents=np.concatenate(latents), points=np.concatenate(points))
+            np.savez(out, latents=np.concatenate(latents), points=np.concatenate(points), files=np.array(names))
         part.replace(path)
 
 
@@ -262,7 +262,9 @@ def _episode_anchors(arrays: dict[str, np.ndarray], first: int, config: WamConfi
 
 def load_anchors(folders: Sequence[str | Path], encoder_hash: str, config: WamConfig) -> Anchors:
     """Returns the anchors of some folders of demonstrations, whose latents must have been written."""
-    parts: dict[str, list[np.ndarray]] = {k: [] for k in ("past", "future", "actions", "states", "sentence", "held_out")}
+    parts: dict[str, list[np.ndarray]] = {
+        k: [] for k in ("past", "future", "actions", "states", "sentence", "held_out")
+    }
     latents, points, sentences, first = [], [], {}, 0
     for folder in folders:
         number = 0

@@ -94,7 +94,9 @@ class DreamZero:
         if meta.get("encoder") != digest(encoder_path):
             raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
         if not 1 <= execute <= model.config.horizon or steps < 1:
-            raise ValueError(f"execute must be in 1..{model.config.horizon} and steps at least 1, got {execute}, {steps}")
+            raise ValueError(
+                f"execute must be in 1..{model.config.horizon} and steps at least 1, got {execute}, {steps}"
+            )
         self.spec = Spec()
         self.model, self.encoder = model.to(device), reader.to(device)
         self.steps, self.execute, self.mode, self.device = steps, execute, mode, device

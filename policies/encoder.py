@@ -44,6 +44,7 @@ class EncoderConfig:
         canvas: (height, width) of a frame in pixels.
         views: Cameras tiled in a frame.
         probe: Features read at each key point.
+        landmarks: Unlabelled points found in the same way, whose positions tell every class where the camera stands.
         hidden: Width of the key-point perceptrons.
     """
 
@@ -53,6 +54,7 @@ class EncoderConfig:
     canvas: tuple[int, int] = (96, 192)
     views: int = 2
     probe: int = 8
+    landmarks: int = 8
     hidden: int = 96
 
     @property
@@ -119,15 +121,16 @@ class KeyPoints(nn.Module):
         count = len(config.points)
         self.from4, self.from8, self.from16 = (nn.Conv2d(w, w4, 1) for w in (w4, w8, w16))
         self.mix = nn.Conv2d(w4, w4, 3, padding=1)
-        self.heat, self.probe = nn.Conv2d(w4, count, 1), nn.Conv2d(w4, config.probe, 1)
-        self.sharpness = nn.Parameter(torch.full((count, 1), START_SHARPNESS).log())
-        inputs = config.views * (4 + config.probe) + STATE_FEATURES
+        maps = count + config.landmarks
+        self.heat, self.probe = nn.Conv2d(w4, maps, 1), nn.Conv2d(w4, config.probe, 1)
+        self.sharpness = nn.Parameter(torch.full((maps, 1), START_SHARPNESS).log())
+        inputs = config.views * (4 + config.probe + 2 * config.landmarks) + STATE_FEATURES
         self.layer1 = PerClass(count, inputs, config.hidden)
         self.layer2 = PerClass(count, config.hidden, config.hidden)
         self.layer3 = PerClass(count, config.hidden, 4)
 
     def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Returns (B, C, V, 4 + probe): u, v in [-1, 1] within the view, features there, strength and focus of the peak."""
+        """Returns (B, C + landmarks, V, 4 + probe): u, v in [-1, 1] within the view, features there, strength and focus of the peak."""
         s4, s8, s16 = maps
         x = self.from8(s8) + functional.interpolate(self.from16(s16), scale_factor=2.0)
         x = self.from4(s4) + functional.interpolate(x, scale_factor=2.0)
@@ -148,9 +151,10 @@ class KeyPoints(nn.Module):
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor], state: Tensor) -> Tensor:
         """Returns (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; state is (B, 11), standardised."""
-        found = self.read(maps)
+        found, marks = self.read(maps).split([len(self.config.points), self.config.landmarks], dim=1)
         b, c = found.shape[:2]
-        x = torch.cat([found.flatten(2), state[:, None].expand(b, c, -1)], dim=2).transpose(0, 1)
+        shared = torch.cat([marks[..., :2].flatten(1), state], dim=1)
+        x = torch.cat([found.flatten(2), shared[:, None].expand(b, c, -1)], dim=2).transpose(0, 1)
         weight_type = self.layer1.weight.dtype
         x = functional.silu(self.layer1(x.to(weight_type)))
         return self.layer3(functional.silu(self.layer2(x))).transpose(0, 1).float()
@@ -308,7 +312,9 @@ class Labelled:
     present: Tensor
 
 
-def loss(model: Encoder, batch: Labelled, generator: torch.Generator, latent_noise: float = 0.1) -> tuple[Tensor, Tensor]:
+def loss(
+    model: Encoder, batch: Labelled, generator: torch.Generator, latent_noise: float = 0.1
+) -> tuple[Tensor, Tensor]:
     """Returns (image, key point) losses on jittered pictures; the image loss holds the pull of the latent to zero."""
     pixels = jitter(to_pixels(batch.frames), generator)
     maps = model.maps(pixels)

@@ -110,7 +110,9 @@ class Weights:
         self.average = self.master.clone()
         decayed = sum(p.numel() for p in self.parameters if p.dim() >= 2)
         self.groups = [nn.Parameter(self.master[:decayed]), nn.Parameter(self.master[decayed:])]
-        groups = [{"params": [p], "weight_decay": d} for p, d in zip(self.groups, (config.weight_decay, 0.0), strict=True)]
+        groups = [
+            {"params": [p], "weight_decay": d} for p, d in zip(self.groups, (config.weight_decay, 0.0), strict=True)
+        ]
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=device.type == "cpu")
         self._bind(self.compute, self.gradient)
 
@@ -162,7 +164,9 @@ class Weights:
         self.average.copy_(state["average"])
         self.compute.copy_(self.master)
         for i, group in enumerate(self.groups):
-            self.optimiser.state[group] = {n: state[f"{n}.{i}"].to(group.device) for n in ("exp_avg", "exp_avg_sq", "step")}
+            self.optimiser.state[group] = {
+                n: state[f"{n}.{i}"].to(group.device) for n in ("exp_avg", "exp_avg_sq", "step")
+            }
 
 
 class _Averaged:
@@ -278,7 +282,9 @@ def fit(
     if checkpoint.exists():
         standing = load_checkpoint(checkpoint, weights, identity)
     workers = 1 if peers is None else len(peers.gradients)
-    _Run(job, config, weights, standing, rank, workers, checkpoint, Path(f"{out}.csv"), identity, note).loop(seed, peers)
+    _Run(job, config, weights, standing, rank, workers, checkpoint, Path(f"{out}.csv"), identity, note).loop(
+        seed, peers
+    )
     weights.freeze()
     return standing
 

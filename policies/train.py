@@ -291,7 +291,12 @@ class WamJob:
             closes = (guess * model.action_std + model.action_mean)[..., -1] > 0
             wrong = (closes != (actions * model.action_std + model.action_mean)[..., -1].gt(0)).float()
             copied = cond.now[:, None] - future
-            errors = [(guess - actions).square().mean(), wrong.mean(), (video - future).square().mean(), copied.square().mean()]
+            errors = [
+                (guess - actions).square().mean(),
+                wrong.mean(),
+                (video - future).square().mean(),
+                copied.square().mean(),
+            ]
             totals += torch.stack(errors).cpu() * len(part)
         return tuple((totals / len(rows)).tolist())
 

@@ -15,6 +15,8 @@ from wambench.envs.variation import unseen_factors
 from wambench.tasks import (
     bus_table,
     close_drawer,
+    depress_button,
+    flip_lever,
     hoist_cube,
     lift_cube,
     open_drawer,
@@ -26,24 +28,34 @@ from wambench.tasks import (
     push_bottle,
     push_cube,
     stack_cubes,
+    topple_tower,
+    turn_dial,
     unstack,
+    wipe_spot,
+    withdraw_drawer,
 )
 
 _ROWS: tuple[Task, ...] = (
     lift_cube.TASK,
-    press_button.TASK,
-    open_drawer.TASK,
-    close_drawer.TASK,
     place_in_bin.TASK,
     place_on_plate.TASK,
     stack_cubes.TASK,
     push_cube.TASK,
+    open_drawer.TASK,
+    close_drawer.TASK,
+    press_button.TASK,
     bus_table.TASK,
     hoist_cube.TASK,
+    depress_button.TASK,
+    withdraw_drawer.TASK,
     push_bottle.TASK,
     place_bottle.TASK,
-    unstack.TASK,
     pull_block.TASK,
+    turn_dial.TASK,
+    flip_lever.TASK,
+    wipe_spot.TASK,
+    topple_tower.TASK,
+    unstack.TASK,
 )
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})

@@ -6,10 +6,10 @@ import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
 from wambench.tasks import skills
-from wambench.tasks.place_in_bin import DROP
+from wambench.tasks.place_in_bin import CLEAR
 
 # In this order; each has its own place in the bin (m, from the middle), so that they do not pile up.
-SPOTS = {"red_cube": (0.032, 0.030), "green_cube": (0.032, -0.030), "blue_cube": (-0.032, 0.0)}
+SPOTS = {"red_cube": (0.030, 0.030), "green_cube": (0.030, -0.030), "blue_cube": (-0.030, 0.0)}
 CUBES = tuple(SPOTS)
 
 
@@ -34,7 +34,7 @@ def expert(view: View) -> np.ndarray:
     if not left:
         return skills.release(view, CUBES[-1])
     cube = next((cube for cube in left if view.grasped(cube) or skills.inside(view, cube)), left[0])
-    goal = view.pos("bin") + view.rot("bin") @ [*SPOTS[cube], DROP]
+    goal = view.pos("bin") + view.rot("bin") @ [*SPOTS[cube], CLEAR + view.size(cube)[2]]
     return skills.drop(view, cube, goal, _others(cube))
 
 

@@ -10,7 +10,7 @@ from wambench.envs.task import Placement, Stage, View
 from wambench.tasks import push_cube, skills
 
 STANDOFF = 0.060  # the palm, 3.2 cm deep, touches the bottle before the fingers do
-HEIGHT = 0.012
+HEIGHT = 0.008
 TRAVEL = 0.20  # clears the bottle
 
 
@@ -33,8 +33,8 @@ def _beside(view: View) -> bool:
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the bottle, then backs away upwards."""
     if skills.distance(view, "bottle", "zone") < 0.02:
-        return skills.back_off(view, "bottle")
-    return skills.push(view, "bottle", view.pos("zone"), STANDOFF, HEIGHT, TRAVEL)
+        return skills.back_off(view, "bottle", STANDOFF)
+    return skills.push(view, "bottle", view.pos("zone"), STANDOFF, HEIGHT, TRAVEL, speed=0.35)
 
 
 TASK = dataclasses.replace(

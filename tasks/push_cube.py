@@ -20,12 +20,12 @@ def place_towards(
 ) -> dict[str, Placement]:
     """Returns thing, zone and plate: the zone in direction `middle` +- `spread` (rad, 0 = away from the robot)."""
     for _ in range(10000):
-        cube, plate = rng.uniform((-0.16, -0.18), (0.12, 0.18)), rng.uniform((-0.16, -0.20), (0.10, 0.20))
+        cube, plate = rng.uniform((-0.16, -0.15), (0.12, 0.15)), rng.uniform((-0.16, -0.15), (0.10, 0.15))
         angle = middle + rng.uniform(-spread, spread)
         ahead = np.array([np.cos(angle), np.sin(angle)])
         zone = cube + rng.uniform(0.12, 0.22) * ahead
         start = cube - 0.06 * ahead  # where the hand goes down
-        if not -0.18 < zone[0] < 0.12 or max(abs(zone[1]), abs(start[1])) > 0.20 or not -0.20 < start[0] < 0.14:
+        if not -0.18 < zone[0] < 0.12 or max(abs(zone[1]), abs(start[1])) > 0.16 or not -0.20 < start[0] < 0.14:
             continue
         along = np.clip((plate - start) @ (zone - start) / np.sum((zone - start) ** 2), 0.0, 1.0)
         if np.linalg.norm(start + along * (zone - start) - plate) > PLATE_ROOM:
@@ -46,9 +46,9 @@ def done(view: View) -> bool:
 
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the cube, then backs away upwards."""
-    if skills.distance(view, "red_cube", "zone") < 0.02:
-        return skills.back_off(view, "red_cube")
     half = float(view.size("red_cube")[2])
+    if skills.distance(view, "red_cube", "zone") < 0.02:
+        return skills.back_off(view, "red_cube", half + HALF_FINGER)
     return skills.push(view, "red_cube", view.pos("zone"), half + HALF_FINGER, 2 * half - BELOW_TOP)
 
 

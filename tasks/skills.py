@@ -162,7 +162,7 @@ def release(view: View, name: str) -> np.ndarray:
     return servo(view, np.array([*eef[:2], view.table_z + REST]), OPEN, hand_yaw(view))
 
 
-def put(view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float = 0.006) -> np.ndarray:
+def put(view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float = 0.008) -> np.ndarray:
     """Carries a held thing to `goal` and opens the fingers once it is that close to it (m)."""
     error = view.pos(name) - goal
     if np.linalg.norm(error[:2]) < close_xy and error[2] < close_z:
@@ -173,16 +173,22 @@ def put(view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float
 def drop(view: View, name: str, goal: np.ndarray, others: Sequence[str] = ()) -> np.ndarray:
     """Grasps a cube, carries it to `goal` in the bin and lets it fall; once it is inside, the hand goes up."""
     off = view.pos(name) - goal
-    falling = not view.grasped(name) and np.linalg.norm(off[:2]) < 0.03 and abs(off[2]) < 0.05
+    falling = np.linalg.norm(off[:2]) < 0.03 and view.vel(name)[2] < -0.05 and not view.grasped(name)
     if falling or inside(view, name):
         return release(view, name)
     if view.grasped(name):
-        return carry(view, name, goal, 0.02)
+        return put(view, name, goal, 0.02, 0.01)
     return grasp(view, name, view.pos(name), grip_yaw(view, name, others))
 
 
 def push(
-    view: View, name: str, goal: np.ndarray, standoff: float, height: float, travel: float = TRAVEL
+    view: View,
+    name: str,
+    goal: np.ndarray,
+    standoff: float,
+    height: float,
+    travel: float = TRAVEL,
+    speed: float = 0.6,
 ) -> np.ndarray:
     """Pushes a thing over the table towards `goal` with closed fingers, from behind.
 
@@ -193,6 +199,7 @@ def push(
         standoff: Distance between the hand and the thing's origin when they touch.
         height: Of the grip site above the table.
         travel: Height above the table at which the hand crosses the scene.
+        speed: Of the push, as in `servo`.
     """
     thing, eef = view.pos(name), view.eef()
     way = goal[:2] - thing[:2]
@@ -203,17 +210,17 @@ def push(
     low = view.table_z + height
     if back < 0.015 - standoff and abs(side) < 0.02 and eef[2] < low + 0.02:
         step = min(0.05, float(np.linalg.norm(way)) + 0.01) * ahead - 1.5 * side * across
-        return servo(view, np.array([*(eef[:2] + step), low]), CLOSE, yaw, speed=0.6)
+        return servo(view, np.array([*(eef[:2] + step), low]), CLOSE, yaw, speed=speed)
     start = thing[:2] - (standoff + 0.02) * ahead
     return funnel(view, np.array([*start, low]), CLOSE, yaw, travel=travel, slope=4.0)
 
 
-def back_off(view: View, name: str) -> np.ndarray:
+def back_off(view: View, name: str, standoff: float) -> np.ndarray:
     """Moves the closed fingers away from a thing that has arrived, first sideways, then up."""
-    eef, thing = view.eef(), view.pos(name)
-    if view.touching("fingers", name) and eef[2] < view.table_z + TRAVEL:
-        away = (eef - thing)[:2]
-        aim = np.array([*(eef[:2] + 0.04 * away / max(1e-6, float(np.linalg.norm(away)))), eef[2]])
+    eef, away = view.eef(), (view.eef() - view.pos(name))[:2]
+    gap = float(np.linalg.norm(away)) - standoff
+    if gap < 0.008 and eef[2] < view.table_z + TRAVEL:
+        aim = np.array([*(eef[:2] + 0.03 * away / max(1e-6, gap + standoff)), eef[2]])
         return servo(view, aim, CLOSE, hand_yaw(view))
     return servo(view, np.array([*eef[:2], view.table_z + REST]), CLOSE, hand_yaw(view))
 
@@ -224,10 +231,10 @@ def upright(view: View, name: str) -> bool:
 
 
 def inside(view: View, name: str, box: str = "bin") -> bool:
-    """Returns whether a thing's origin is over the floor of the bin and its underside below the rim."""
+    """Returns whether a thing's origin is over the floor of the bin, and it lies there or on what lies there."""
     local = view.rot(box).T @ (view.pos(name) - view.pos(box))
     half = view.size(box)
-    return bool((np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] - view.size(name)[2] < 2 * half[2] - 0.005)
+    return bool((np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] - view.size(name)[2] < 2 * half[2] + 0.015)
 
 
 def clear_of_fingers(view: View, name: str) -> bool:
@@ -265,7 +272,7 @@ def scatter(
     rng: np.random.Generator,
     radii: dict[str, float],
     x: tuple[float, float] = (-0.16, 0.10),
-    y: tuple[float, float] = (-0.20, 0.20),
+    y: tuple[float, float] = (-0.15, 0.15),
     yaw: float = 0.4,
 ) -> dict[str, Placement]:
     """Returns placements inside a rectangle at which discs of the given radii (m) do not overlap."""

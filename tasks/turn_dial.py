@@ -13,20 +13,19 @@ from wambench.tasks import skills
 THINGS = ("dial", "lever")
 TURNED = 1.0
 TURN_TO = 1.3
-RADIUS = 0.05  # of the peg's circle
-BEHIND = 0.75  # rad on that circle from the peg to where the hand comes down
-TRAVEL = 0.16  # clears the lever, 14 cm high
+RADIUS = 0.052  # of the hand's circle, a little outside the peg's
+BEHIND = 0.95  # rad on that circle from the peg to where the hand comes down
+TRAVEL = 0.17  # clears the lever, 14 cm high
 
 
 def place(rng: np.random.Generator) -> dict[str, Placement]:
-    """Returns the dial on one side and the lever, leaning either way, on the other."""
+    """Returns the dial on one side and the lever, leaning to its -y side, on the other."""
     side = float(rng.choice((-1.0, 1.0)))
-    x, y, yaw = float(rng.uniform(-0.10, 0.08)), side * float(rng.uniform(0.08, 0.16)), float(rng.uniform(-0.5, 0.5))
-    lever_x, lever_y = float(rng.uniform(-0.10, 0.08)), -side * float(rng.uniform(0.09, 0.17))
-    lean = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.55, 0.62))
+    x, y, yaw = float(rng.uniform(-0.10, 0.08)), side * float(rng.uniform(0.10, 0.17)), float(rng.uniform(-0.5, 0.5))
+    lever_x, lever_y = float(rng.uniform(-0.10, 0.08)), -side * float(rng.uniform(0.12, 0.19))
     return {
         "dial": Placement(x, y, yaw - 0.8, joint=float(rng.uniform(0.0, 0.15))),
-        "lever": Placement(lever_x, lever_y, float(rng.uniform(-0.15, 0.15)), joint=lean),
+        "lever": Placement(lever_x, lever_y, float(rng.uniform(-0.15, 0.15)), joint=-float(rng.uniform(0.5, 0.62))),
     }
 
 
@@ -35,27 +34,19 @@ def is_turned(view: View) -> bool:
     return view.joint("dial") > TURNED
 
 
-def _polar(view: View) -> tuple[np.ndarray, float, float]:
-    """Returns the (2,) centre of the dial, the angle of its peg and the hand's angle behind the peg in [-pi, pi]."""
-    centre, peg = view.pos("dial")[:2], view.pos("dial/peg")[:2]
-    arm, hand = peg - centre, view.eef()[:2] - centre
-    angle = float(np.arctan2(arm[1], arm[0]))
-    behind = angle - float(np.arctan2(hand[1], hand[0]))
-    return centre, angle, (behind + np.pi) % (2 * np.pi) - np.pi
-
-
 def expert(view: View) -> np.ndarray:
     """Comes down on the circle behind the peg, then follows the circle."""
-    centre, angle, behind = _polar(view)
-    peg = view.pos("dial/peg")
-    off_circle = abs(float(np.linalg.norm(view.eef()[:2] - centre)) - RADIUS)
-    low = view.eef()[2] < peg[2] + 0.03
-    if low and 0.2 < behind < 1.4 and off_circle < 0.025 and view.width() < 0.03:
-        ahead = min(0.35, TURN_TO - view.joint("dial")) - 0.30 + min(0.0, behind - 0.5)
-        aim = angle + (ahead if view.joint("dial") > 1.2 else 0.30)
-        return skills.servo(view, np.array([*_on_circle(centre, aim), peg[2]]), skills.CLOSE, speed=0.7)
-    above = np.array([*_on_circle(centre, angle - BEHIND), peg[2]])
-    return skills.funnel(view, above, skills.CLOSE, travel=TRAVEL)
+    centre, peg = view.pos("dial")[:2], view.pos("dial/peg")
+    arm, hand = peg[:2] - centre, view.eef() - [*centre, 0.0]
+    angle, own = float(np.arctan2(arm[1], arm[0])), float(np.arctan2(hand[1], hand[0]))
+    behind = (angle - own + np.pi) % (2 * np.pi) - np.pi
+    on_circle = abs(float(np.hypot(hand[0], hand[1])) - RADIUS) < 0.03 and abs(hand[2] - peg[2]) < 0.03
+    yaw = float(np.clip(angle - behind + np.pi / 2, -0.6, 1.6))  # the broad side of the fingers faces the peg
+    if on_circle and 0.2 < behind < 1.6 and view.width() < 0.03:
+        ahead = float(np.clip(2.0 * (TURN_TO - view.joint("dial")), 0.0, 0.6))
+        return skills.servo(view, np.array([*_on_circle(centre, own + ahead), peg[2]]), skills.CLOSE, yaw, speed=0.6)
+    start = np.array([*_on_circle(centre, angle - BEHIND), peg[2]])
+    return skills.funnel(view, start, skills.CLOSE, float(np.clip(angle - BEHIND + np.pi / 2, -0.6, 1.6)), travel=TRAVEL)
 
 
 def _on_circle(centre: np.ndarray, angle: float) -> np.ndarray:

@@ -34,7 +34,7 @@ def beside(view: View) -> np.ndarray:
     """Returns the (3,) place beside the blue cube, of four, that is furthest from the bin and within reach."""
     blue = view.pos("blue_cube")
     spots = [blue + BESIDE * np.array([dx, dy, 0.0]) for dx, dy in ((0, 1), (0, -1), (1, 0), (-1, 0))]
-    free = [spot for spot in spots if -0.20 < spot[0] < 0.14 and abs(spot[1]) < 0.22]
+    free = [spot for spot in spots if -0.20 < spot[0] < 0.14 and abs(spot[1]) < 0.17]
     spot = max(free or spots, key=lambda s: float(np.linalg.norm((s - view.pos("bin"))[:2])))
     return np.array([*spot[:2], view.table_z + view.size("red_cube")[2] + 0.002])
 

@@ -6,14 +6,17 @@ and 1.0. It is drawn as a bright column. Worker processes import these by name.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from wambench import run as play
 from wambench.interface import EpisodeSpec, Observation, Outcome, Plan, Spec, WorldDiverged
 from wambench.run import RunConfig
 
@@ -145,3 +148,15 @@ class Unfit(Steady):
 def line_world(task: str, config: RunConfig, convention: Spec) -> LineWorld:
     """Returns a line whatever the task; it is the environment of the shipped convention."""
     return LineWorld(Spec(image_size=convention.image_size))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line in a world of lines."""
+    from wambench import cli
+
+    play.run = functools.partial(play.run, make_world=line_world)
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

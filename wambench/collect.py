@@ -8,7 +8,8 @@ Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps
     actions (T, 7) float32: what the expert would do;  executed (T, 7) float32: what was done (with noise)
     states (T + 1, 8) float32;  points (F, C, 3) float32: world positions of `manifest["points"]`;  present (F, C) bool
     instruction, task, spec: strings;  attempt: how many tries failed before this one
-Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C).
+Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C), and
+    pixels (N, C, 2, 2) float32: where each point lies in each view, right and down in [-1, 1], NaN if it is not in it
 """
 
 from __future__ import annotations
@@ -117,7 +118,6 @@ def _write_manifest(config: CollectConfig) -> None:
 
     manifest = {
         "corpus": config.corpus,
-        "tasks": list(config.tasks),
         "seed": config.seed,
         "points": list(KEYPOINTS),
         "spec": asdict(Spec()),
@@ -249,11 +249,28 @@ def _points(env: TabletopEnv) -> tuple[np.ndarray, np.ndarray]:
     return points, present
 
 
+def _pixels(env: TabletopEnv, points: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Returns the (C, V, 2) image positions of world points, right and down in [-1, 1] within each view, else NaN."""
+    from wambench.envs.scene import CAMERAS
+
+    model, data = env.scene.model, env.scene.data
+    views = []
+    for name in env.convention.cameras:
+        camera = model.camera(CAMERAS[name]).id
+        x, y, z = ((points - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
+        ahead = present & (z < -0.01)  # a camera looks along its own -z
+        focal = 1.0 / np.tan(np.radians(model.cam_fovy[camera]) / 2.0)
+        place = focal * np.stack([x, -y], axis=1) / np.where(ahead, -z, 1.0)[:, None]
+        inside = ahead & (np.abs(place) <= 1.0).all(axis=1)
+        views.append(np.where(inside[:, None], place, np.nan))
+    return np.stack(views, axis=1)
+
+
 def _renders(job: _Job) -> dict[str, np.ndarray]:
     from wambench.envs.randomise import random_layout
 
     rng = np.random.default_rng([job.seed, job.index])
-    frames, states, points, present = [], [], [], []
+    frames, states, points, present, pixels = [], [], [], [], []
     # one task for a run of pictures: switching the scene costs more than a picture
     for block in range(-(-job.count // 25)):
         env = _env(str(rng.choice(job.tasks)))
@@ -267,9 +284,11 @@ def _renders(job: _Job) -> dict[str, np.ndarray]:
             states.append(observation.state)
             points.append(where)
             present.append(there)
+            pixels.append(_pixels(env, where, there))
     return {
         "frames": np.stack(frames),
         "states": np.array(states, np.float32),
         "points": np.array(points, np.float32),
         "present": np.array(present),
+        "pixels": np.array(pixels, np.float32),
     }

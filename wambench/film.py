@@ -19,18 +19,18 @@ class Film:
 
     def __init__(self, convention: Spec) -> None:
         self._convention = convention
-        self._frames: list[np.ndarray] = []
+        self.frames: list[np.ndarray] = []
 
     def __call__(self, chunk: Chunk | None, outcome: Outcome) -> None:
         """Adds the frames of a chunk."""
         for observation in outcome.observations:
             if observation.step % self._convention.frame_stride == 0:
                 real = canvas(observation, self._convention.cameras)
-                self._frames.append(np.concatenate([real, imagined_at(chunk, observation.step, real.shape)]))
+                self.frames.append(np.concatenate([real, imagined_at(chunk, observation.step, real.shape)]))
 
     def mp4(self) -> bytes:
         """Returns the video, at the video rate."""
-        return encode_mp4(self._frames, self._convention.video_hz)
+        return encode_mp4(self.frames, self._convention.video_hz)
 
 
 def imagined_at(chunk: Chunk | None, step: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -50,7 +50,5 @@ def encode_mp4(frames: list[np.ndarray], fps: float) -> bytes:
     height, width = (size // 2 * 2 for size in frames[0].shape[:2])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        with imageio.get_writer(path, fps=fps, quality=8, macro_block_size=2) as writer:
-            for frame in frames:
-                writer.append_data(frame[:height, :width])
+        imageio.mimwrite(path, [f[:height, :width] for f in frames], fps=fps, quality=8, macro_block_size=2)
         return path.read_bytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def to_text(table: pandas.DataFrame) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def _text_line(line: Mapping[str, object]) -> tuple[str, ...]:
+def _text_line(line: Mapping[Any, Any]) -> tuple[str, ...]:
     estimates = []
     for name in ("progress", "success_end", "success_ever"):
         mean, low, high = line[name], line[f"{name}_low"], line[f"{name}_high"]

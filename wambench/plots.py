@@ -53,8 +53,8 @@ def progress_figure(rows: pandas.DataFrame) -> Figure:
         for (policy, split), run in rows.groupby(["policy", "split"], sort=True)
         for name, group in groups(run)
     }
-    policies, places = (list(dict.fromkeys(key[i] for key in bars)) for i in (0, 1))
-    places.sort()
+    policies = sorted({policy for policy, _ in bars})
+    places = sorted({place for _, place in bars})
     figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(places) * (len(policies) + 1)), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(policies)
@@ -118,7 +118,7 @@ def filmstrip(episode: Episode, title: str, moments: int = STRIP) -> Figure:
 
 def imagined_pairs(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """Returns (step, real canvas, imagined canvas) for every seen step that was foreseen, by its latest foresight."""
-    foreseen = {}
+    foreseen: dict[int, np.ndarray] = {}
     for chunk in episode.chunks:
         if chunk.plan.frames is not None and chunk.plan.frame_steps is not None:
             later = chunk.plan.frame_steps > chunk.step

@@ -469,9 +469,8 @@ def _append(path: Path, line: bytes) -> None:
     with _named(path), path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            written = file.write(line)
-            if written != len(line):
-                raise OSError(f"only {written} of {len(line)} bytes could be written")
+            while line:  # a disk that is nearly full takes a part, and says why only when asked for the rest
+                line = line[file.write(line) :]
             os.fsync(file.fileno())
         except BaseException:
             file.truncate(size)

@@ -36,8 +36,8 @@ SMALL = """
 """
 
 
-def _small() -> tuple[mujoco.MjModel, mujoco.MjData]:
-    model = mujoco.MjModel.from_xml_string(SMALL)
+def _small(xml: str = SMALL) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    model = mujoco.MjModel.from_xml_string(xml)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     return model, data
@@ -97,7 +97,7 @@ def test_simplified_meshes_stay_in_place(original: mujoco.MjModel, simple: mujoc
     assert _mesh_geoms(original) == _mesh_geoms(simple)
     for geom in _mesh_geoms(original):
         before, after = _world_vertices(original, a, geom), _world_vertices(simple, b, geom)
-        limit = max(0.003, 0.05 * np.ptp(before, axis=0).max())
+        limit = max(0.005, 0.05 * np.ptp(before, axis=0).max())  # along the axes of the world, not of the mesh
         np.testing.assert_allclose(after.min(axis=0), before.min(axis=0), atol=limit, err_msg=original.geom(geom).name)
         np.testing.assert_allclose(after.max(axis=0), before.max(axis=0), atol=limit, err_msg=original.geom(geom).name)
     np.testing.assert_array_equal(original.geom_matid, simple.geom_matid)
@@ -113,11 +113,13 @@ def test_physics_is_bitwise_the_same(original: mujoco.MjModel, simple: mujoco.Mj
         np.testing.assert_array_equal(getattr(original, name)[collides], getattr(simple, name)[collides], err_msg=name)
     a, b = _at_start(original), _at_start(simple)
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        a.ctrl[:] = b.ctrl[:] = rng.uniform(-5, 5, original.nu)
+    contacts = 0
+    for _ in range(500):
+        a.ctrl[:] = b.ctrl[:] = rng.uniform(-5, 5, original.nu)  # too little to hold the arm: it falls on the table
         mujoco.mj_step(original, a)
         mujoco.mj_step(simple, b)
-    assert a.ncon > 0
+        contacts += a.ncon
+    assert contacts > 0
     np.testing.assert_array_equal(a.qpos, b.qpos)
     np.testing.assert_array_equal(a.qvel, b.qvel)
 
@@ -214,14 +216,19 @@ def test_missing_mesh_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", rendering.PROFILES)
 def test_cameras_equal_separate_updates(profile: str, simple: mujoco.MjModel) -> None:
-    small, small_data = _small()
-    robot_data = _at_start(simple)
-    for model, data, cameras in ((small, small_data, ("above", "aside")), (simple, robot_data, CAMERAS)):
+    both = ("above", "aside")
+    endless = SMALL.replace('size="1 1 .1"', 'size="0 0 .1"').replace('pos="2 0 .5"', 'pos="700 0 .5"')
+    scenes = [(*_small(), both), (*_small(endless), both)]
+    if profile == "fast":
+        scenes.append((simple, _at_start(simple), CAMERAS))
+    for model, data, cameras in scenes:
         with Renderer(model, profile) as renderer:
             together = renderer.render(data, cameras, SIZE)
-            for camera in reversed(cameras):
-                alone = renderer.render(data, (camera,), SIZE)[camera]
-                np.testing.assert_array_equal(together[camera], alone)
+        for camera in cameras:
+            with Renderer(model, profile) as renderer:
+                for _ in range(2):  # what the scene held before must not matter either
+                    alone = renderer.render(data, (camera,), SIZE)[camera]
+                    np.testing.assert_array_equal(together[camera], alone)
         assert not np.array_equal(together[cameras[0]], together[cameras[1]])
 
 

@@ -123,5 +123,7 @@ def encoder_file(demos: Path, renders: Path, tmp_path_factory: pytest.TempPathFa
 def dreamzero_file(demos: Path, encoder_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a tiny world action model trained for a few seconds."""
     out = tmp_path_factory.mktemp("weights") / "dreamzero.safetensors"
-    config = train.TrainConfig("dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=150, lr=3e-3)
+    config = train.TrainConfig(
+        "dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=150, lr=3e-3
+    )
     return train.train(config)

@@ -1,0 +1,58 @@
+"""Wipe the spot: sweep closed fingers over five low domes, which stay down where a finger has been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wambench.envs.task import Stage, Task, View
+from wambench.envs.things import SPOT_DOMES
+from wambench.tasks import skills
+
+DOWN = 0.004  # m of travel: the brown dome is level with the table
+TIP = 0.0105  # height of the grip site at which the finger tips are a millimetre above the table
+LIFT = 8.0
+JOINTS = ("spot", *(f"spot/{i}" for i in range(1, len(SPOT_DOMES))))
+
+
+def _standing(view: View) -> np.ndarray:
+    """Returns the (n, 3) places of the domes that still stand out."""
+    up = [view.joint(name) < DOWN for name in JOINTS]
+    places = np.array([[x, y, 0.0] for (x, y), stands in zip(SPOT_DOMES, up, strict=True) if stands])
+    return view.pos("spot") + places.reshape(-1, 3) @ view.rot("spot").T
+
+
+def expert(view: View) -> np.ndarray:
+    """Rubs with closed fingers over the nearest dome that stands out, and stays low between domes."""
+    standing, eef = _standing(view), view.eef()
+    if len(standing) == 0:
+        return skills.servo(view, np.array([*eef[:2], view.table_z + 0.06]), skills.CLOSE, speed=0.5)
+    nearest = standing[np.argmin(np.linalg.norm(standing[:, :2] - eef[:2], axis=1))]
+    wide = float(np.clip((view.width() - 0.01) / 0.02, 0.0, 1.0))
+    stuck = max(0.0, TIP - float(eef[2] - view.table_z))  # tips that press on the table do not slide
+    aim = np.array([*nearest[:2], view.table_z + TIP + 0.05 * wide + LIFT * stuck])
+    speed = 0.7 if eef[2] > view.table_z + 0.03 else 0.4
+    return skills.funnel(view, aim, skills.CLOSE, radius=0.05, slope=1.5, speed=speed)
+
+
+def _wiped(count: int) -> Callable[[View], bool]:
+    return lambda view: len(JOINTS) - len(_standing(view)) >= count
+
+
+TASK = Task(
+    name="WipeSpot",
+    version=0,
+    verb="wipe",
+    novelty="motion",
+    instruction="wipe the spot",
+    motion="close the fingers, lower them onto the brown spot and sweep them back and forth over all of it",
+    things=("spot", "blue_cube"),
+    place=lambda rng: skills.scatter(rng, {"spot": 0.06, "blue_cube": 0.09}),
+    stages=tuple(
+        Stage(f"wiped {n}", 0.2, _wiped(n), after=f"wiped {n - 1}" if n > 1 else None) for n in range(1, len(JOINTS) + 1)
+    ),
+    success=_wiped(len(JOINTS)),
+    expert=expert,
+    horizon=200,
+)

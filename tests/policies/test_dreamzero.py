@@ -1,0 +1,140 @@
+"""The adapter: a contract-keeping policy that repeats, batches, imagines and extracts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.policies.conftest import observe
+from wambench.interface import Observation, Policy, Spec
+from wambench.policies.dreamzero import DreamZero
+
+CUBES = np.array([[0.1, -0.1, 0.0], [-0.1, 0.15, 0.0]])
+
+
+@pytest.fixture(scope="module")
+def policy(dreamzero_file: Path, encoder_file: Path) -> DreamZero:
+    return DreamZero(str(dreamzero_file), str(encoder_file))
+
+
+def history(*steps: int, hand: float = 0.0) -> list[Observation]:
+    return [observe(step, CUBES, np.array([hand + 0.002 * step, 0.0, 0.0])) for step in steps]
+
+
+def test_plan_keeps_the_contract(policy: DreamZero) -> None:
+    assert isinstance(policy, Policy) and policy.spec == Spec()
+    assert len(policy.weights_hash) == 16 and policy.corpus == "demos"
+    policy.reset("reach the red cube", 0)
+    plan = policy.act(history(0))
+    assert plan.actions.shape == (16, 7) and plan.execute == 8 and np.abs(plan.actions).max() <= 1.0
+    assert set(np.unique(plan.actions[:, 6])) <= {-1.0, 1.0}
+    assert plan.frames is not None and plan.frames.shape == (2, 96, 192, 3) and plan.frames.dtype == np.uint8
+    assert plan.frame_steps is not None and plan.frame_steps.tolist() == [8, 16]
+    assert {"encode_s", "sample_s", "decode_s"} <= set(plan.timings)
+
+
+def test_same_seed_same_answers(policy: DreamZero) -> None:
+    answers = []
+    for seed in (3, 3, 4):
+        policy.reset("reach the red cube", seed)
+        policy.act(history(0))
+        answers.append(policy.act(history(4, 8)).actions)
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert np.abs(answers[0] - answers[2]).max() > 1e-3
+
+
+def test_the_past_frame_is_remembered(policy: DreamZero) -> None:
+    """What was seen 8 steps ago counts, whether it came with an earlier query or in this one's history."""
+    policy.reset("reach the red cube", 0)
+    policy.act(history(0))
+    remembered = policy.act(history(4, 8)).actions
+    policy.reset("reach the red cube", 0)
+    given = policy.act(history(0, 4, 8)).actions
+    np.testing.assert_allclose(remembered, given, atol=1e-5)
+    policy.reset("reach the red cube", 0)
+    assert np.abs(policy.act(history(8)).actions - given).max() > 1e-5
+
+
+def test_batch_equals_single_calls(policy: DreamZero) -> None:
+    cases = [("reach the red cube", 1, [history(0), history(4, 8)]), ("reach blue cube", 2, [history(0, hand=0.1)])]
+    single = []
+    for instruction, seed, calls in cases:
+        policy.reset(instruction, seed)
+        single.append([policy.act(h) for h in calls][-1])
+    sessions = [policy.session(instruction, seed) for instruction, seed, _ in cases]
+    policy.act_batch(sessions[:1], [cases[0][2][0]])
+    for a, b in zip(single, policy.act_batch(sessions, [calls[-1] for _, _, calls in cases]), strict=True):
+        np.testing.assert_allclose(a.actions, b.actions, atol=1e-4)
+        assert a.frames is not None and b.frames is not None
+        assert np.abs(a.frames.astype(int) - b.frames.astype(int)).max() <= 1
+        assert a.frame_steps is not None and b.frame_steps is not None
+        np.testing.assert_array_equal(a.frame_steps, b.frame_steps)
+
+
+def test_imagine_and_extract(policy: DreamZero) -> None:
+    policy.reset("reach the red cube", 0)
+    frames = policy.imagine(history(0))
+    assert frames.shape == (2, 96, 192, 3) and frames.dtype == np.uint8
+    actions = policy.extract(history(0), frames)
+    assert actions.shape == (16, 7) and np.abs(actions).max() <= 1.0
+    np.testing.assert_array_equal(actions, policy.extract(history(0), frames))
+    assert np.abs(actions - policy.extract(history(0), frames[::-1].copy() // 2)).max() > 1e-3
+    with pytest.raises(ValueError, match="future frames must be"):
+        policy.extract(history(0), frames[:1])
+
+
+def test_video_first_is_imagine_then_extract(dreamzero_file: Path, encoder_file: Path) -> None:
+    policy = DreamZero(str(dreamzero_file), str(encoder_file), mode="video_first")
+    policy.reset("reach the red cube", 0)
+    plan, frames = policy.act(history(0)), policy.imagine(history(0))
+    assert plan.frames is not None
+    np.testing.assert_array_equal(plan.frames, frames)
+    silent = DreamZero(str(dreamzero_file), str(encoder_file), mode="no_video", steps=1, execute=16)
+    silent.reset("reach the red cube", 0)
+    assert silent.act(history(0)).frames is None
+
+
+def test_instruction_matters(policy: DreamZero) -> None:
+    actions = []
+    for colour in ("red", "blue"):
+        policy.reset(f"reach the {colour} cube", 0)
+        actions.append(policy.act(history(0)).actions)
+    assert np.abs(actions[0] - actions[1]).max() > 1e-3
+
+
+def test_misuse_is_named(policy: DreamZero, dreamzero_file: Path, encoder_file: Path, tmp_path: Path) -> None:
+    policy.reset("reach the red cube", 0)
+    with pytest.raises(ValueError, match="history is empty"):
+        policy.act([])
+    with pytest.raises(ValueError, match="no mode 'dream'"):
+        DreamZero(str(dreamzero_file), str(encoder_file), mode="dream")
+    with pytest.raises(ValueError, match="execute must be"):
+        DreamZero(str(dreamzero_file), str(encoder_file), execute=17)
+    small = Observation(
+        0, {"agentview": np.zeros((64, 64, 3), np.uint8), "wrist": np.zeros((64, 64, 3), np.uint8)}, np.zeros(8)
+    )
+    with pytest.raises(ValueError, match="the encoder expects"):
+        policy.act([small])
+    with pytest.raises(ValueError, match="reset must be called"):
+        DreamZero(str(dreamzero_file), str(encoder_file)).act(history(0))
+
+
+def test_unfitting_files_are_named(dreamzero_file: Path, encoder_file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.safetensors"
+    whole = dreamzero_file.read_bytes()
+    for content in (b"", whole[:100], whole[: len(whole) // 2]):
+        bad.write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.safetensors: damaged") as caught:
+            DreamZero(str(bad), str(encoder_file))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="no such weights file"):
+        DreamZero(str(tmp_path / "none.safetensors"), str(encoder_file))
+    with pytest.raises(ValueError, match="holds 'encoder' weights"):
+        DreamZero(str(encoder_file), str(encoder_file))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(encoder_file.read_bytes())
+    with other.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(ValueError, match="trained with another encoder"):
+        DreamZero(str(dreamzero_file), str(other))

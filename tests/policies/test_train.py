@@ -1,0 +1,152 @@
+"""Training end to end on the toy world: learns, resumes exactly, refuses what does not fit."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from wambench.policies import data, encoder, loop, train, wam
+
+
+def test_encoder_learns(encoder_file: Path) -> None:
+    with Path(f"{encoder_file}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    _, meta = encoder.load(encoder_file)
+    assert meta["corpus"] == "demos+renders" and set(meta["points_mm"]) == {"red_cube", "blue_cube"}
+    judged = [row for row in rows if row["psnr_db"]]
+    assert float(judged[-1]["psnr_db"]) > float(judged[0]["psnr_db"])
+    assert float(rows[-1]["points"]) < float(rows[0]["points"])
+    assert not Path(f"{encoder_file}.checkpoint").exists()
+
+
+def test_latents_are_standardised(encoder_file: Path, demos: Path, dreamzero_file: Path) -> None:
+    digest = train.file_hash(encoder_file)
+    config = wam.config_for("tiny", data.read_manifest(demos).points, (8, 6, 12))
+    anchors = data.load_anchors([demos], digest, config)
+    values = anchors.latents.float()
+    assert values.mean(dim=(0, 2, 3)).abs().max() < 0.6 and 0.5 < float(values.std()) < 1.6
+
+
+def test_anchors(encoder_file: Path, demos: Path, dreamzero_file: Path) -> None:
+    config = wam.config_for("tiny", data.read_manifest(demos).points, (8, 6, 12))
+    anchors = data.load_anchors([demos], train.file_hash(encoder_file), config)
+    assert anchors.past[:6].tolist() == [-1, -1, -1, -1, 0, 1]
+    assert anchors.future[:2].tolist() == [[4, 8], [5, 9]] and anchors.future[20].tolist() == [20, 20]
+    assert anchors.past[21] == -1 and anchors.past[25] == 21  # the next episode
+    demo = data.load_arrays(data.files_of(demos)[0], ["actions"])["actions"]
+    np.testing.assert_allclose(anchors.actions[3], demo[6:22])
+    last = anchors.actions[20]
+    assert not last[:, :6].any() and (last[:, 6] == demo[-1, 6]).all()
+    assert 0 < int(anchors.held_out.sum()) < len(anchors.held_out)
+
+
+def test_dreamzero_learns(dreamzero_file: Path) -> None:
+    with Path(f"{dreamzero_file}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["action"]) < 0.7 * float(rows[0]["action"])
+    judged = [row for row in rows if row["val_action_mse"]]
+    assert all(np.isfinite(float(row[name])) for row in judged for name in train.WamJob.metrics)
+    assert int(rows[-1]["samples"]) == 150 * 32
+
+
+class _Killed(Exception):
+    pass
+
+
+def test_resumed_run_equals_an_undisturbed_one(
+    tmp_path: Path, demos: Path, encoder_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train.TrainConfig(
+        "dreamzero",
+        "tiny",
+        (str(demos),),
+        str(tmp_path / "a.safetensors"),
+        encoder=str(encoder_file),
+        steps=24,
+        batch=4,
+    )
+    plain = train.TrainConfig.loop
+    monkeypatch.setattr(train.TrainConfig, "loop", lambda self: replace(plain(self), checkpoint_s=0.0, log_every=5))
+    train.train(config)
+    step, other = loop.Weights.step, replace(config, out=str(tmp_path / "b.safetensors"))
+
+    def dies(self: loop.Weights, gradient: torch.Tensor, lr: float, count: int) -> float:
+        if count == 13:
+            raise _Killed
+        return step(self, gradient, lr, count)
+
+    monkeypatch.setattr(loop.Weights, "step", dies)
+    with pytest.raises(_Killed):
+        train.train(other)
+    monkeypatch.setattr(loop.Weights, "step", step)
+    train.train(other)
+    a, b = (safetensors.torch.load_file(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    logs = [list(csv.reader((tmp_path / f"{name}.safetensors.csv").open())) for name in "ab"]
+    assert [row[0] for row in logs[0]] == [row[0] for row in logs[1]]
+
+
+def test_foreign_and_damaged_checkpoints_are_refused(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    config = train.TrainConfig(
+        "dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=2, batch=2
+    )
+    Path(f"{out}.checkpoint").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="damaged checkpoint"):
+        train.train(config)
+    model = wam.Wam(wam.config_for("tiny", ("red_cube", "blue_cube"), (8, 6, 12)), encoder.STATE_FEATURES)
+    weights = loop.Weights(model, config.loop(), torch.float32)
+    weights.step(torch.ones_like(weights.master), 1e-3, 0)
+    loop.save_checkpoint(Path(f"{out}.checkpoint"), weights, loop.Standing(1), "another")
+    with pytest.raises(ValueError, match="different configuration"):
+        train.train(config)
+
+
+def test_two_workers_train(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
+    out = tmp_path / "two.safetensors"
+    config = train.TrainConfig(
+        "dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=6, batch=4, workers=2
+    )
+    train.train(config)
+    assert encoder.read_weights(out, "dreamzero")[1]["samples"] == 6 * 4 * 2
+
+
+def test_bad_requests_are_named(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
+    out = str(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="did you mean 'dreamzero'"):
+        train.TrainConfig("dreamzro", "tiny", (str(demos),), out, steps=1)
+    with pytest.raises(ValueError, match="no config 'huge'"):
+        train.TrainConfig("dreamzero", "huge", (str(demos),), out, steps=1)
+    with pytest.raises(ValueError, match="either minutes or steps"):
+        train.TrainConfig("dreamzero", "tiny", (str(demos),), out)
+    with pytest.raises(ValueError, match=r"no manifest\.json"):
+        train.train(train.TrainConfig("encoder", "tiny", (str(tmp_path),), out, steps=1))
+
+
+def test_damaged_data_is_named(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
+    folder = tmp_path / "demos"
+    folder.mkdir()
+    shutil.copy(demos / "manifest.json", folder)
+    first = data.files_of(demos)[0]
+    (folder / first.name).write_bytes(first.read_bytes()[:5000])
+    config = train.TrainConfig(
+        "dreamzero", "tiny", (str(folder),), str(tmp_path / "x"), encoder=str(encoder_file), steps=1
+    )
+    with pytest.raises(ValueError, match=f"{first.name}: damaged"):
+        train.train(config)
+    (folder / "manifest.json").write_text(json.dumps({"points": ["sphere"], "corpus": "demos"}))
+    with pytest.raises(ValueError, match="key points"):
+        train.train(config)
+
+
+def test_frames_are_read_in_place(demos: Path) -> None:
+    path = data.files_of(demos)[0]
+    stored, frames = data.locate_frames(path), np.load(path)["frames"]
+    np.testing.assert_array_equal(stored.row(3), frames[3])
+    np.testing.assert_array_equal(stored.all(), frames)

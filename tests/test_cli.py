@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wambench import cli
+from wambench.policies import POLICIES
+from wambench.tasks import SPLITS, TASKS
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+COMMANDS = ("run", "leaderboard", "plot", "list", "doctor", "collect", "train", "expert-table")
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Returns the one line that a command says about an error of its user."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as exited:  # argparse
+        code = exited.code  # type: ignore[assignment]
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("wambench: error: ") and said.count("\n") == 1 and said.endswith("\n")
+    return said
+
+
+def test_golden_help(golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    golden("help.txt", cli.parser().format_help())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main([name, "--help"])
+    assert exited.value.code == 0
+    example = " ".join(capsys.readouterr().out.rsplit("e.g. ", 1)[1].split())
+    assert example.startswith(f"wambench {name}")
+    arguments = cli.parser().parse_args(example.split()[1:])  # an example that would be refused is none
+    assert callable(arguments.command)
+
+
+def test_every_command_is_tested() -> None:
+    groups = [a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    assert tuple(groups[0].choices) == COMMANDS
+
+
+def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    said = capsys.readouterr().out
+    for name in (*(task.id for task in TASKS.values()), *SPLITS, *POLICIES):
+        assert name in said
+    assert cli.main(["list", "--json"]) == 0
+    tables = json.loads(capsys.readouterr().out)
+    assert [line["id"] for line in tables["tasks"]] == [task.id for task in TASKS.values()]
+    assert cli.main(["list", "splits", "--json"]) == 0
+    assert [line["split"] for line in json.loads(capsys.readouterr().out)] == list(SPLITS)
+    assert cli.main(["list", "policies"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(POLICIES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("rum", "invalid choice: 'rum'"),
+        ("", "required: COMMAND"),
+        ("run --split seen", "required: --policy"),
+        ("run --policy nop --split seen", "did you mean 'noop'?"),
+        ("run --policy noop --split unseen", "did you mean 'seen'?"),
+        ("run --policy noop --split seen --tasks LiftCub", "did you mean 'LiftCube'?"),
+        ("run --policy noop --split seen --factor camera", "cannot be varied"),
+        ("run --policy noop --split seen --episodes 0", "episodes must be positive, not 0"),
+        ("run --policy noop --split seen --episodes -3", "episodes must be positive, not -3"),
+        ("run --policy noop --split seen --episodes few", "invalid int value: 'few'"),
+        ("run --policy noop --split seen --workers 0", "workers must be positive, not 0"),
+        ("run --policy noop --split seen --policy-args chunk", "'chunk' is not of the form name=value"),
+        ("leaderboard nowhere", "no run at nowhere"),
+        ("plot nowhere --out figures", "no run at nowhere"),
+        ("expert-table --episodes 0", "episodes must be positive, not 0"),
+        ("expert-table --tasks LiftCub", "did you mean 'LiftCube'?"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in failed(capsys, *arguments.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_leaderboard_writes_what_it_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "leaderboard.csv"
+    assert cli.main(["leaderboard", str(GOLDEN / "episodes.csv"), "--out", str(out)]) == 0
+    assert out.read_bytes() == (GOLDEN / "leaderboard.csv").read_bytes()
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+
+
+def test_policy_arguments_are_json_or_text() -> None:
+    given = "run --policy p --split s --policy-args a=1 b=0.5 c=true d=text e=null".split()
+    assert cli.parser().parse_args(given).policy_args == [("a", 1), ("b", 0.5), ("c", True), ("d", "text"), ("e", None)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        ("--help", "torch mujoco robosuite pandas matplotlib"),
+        ("list", "torch mujoco robosuite pandas matplotlib"),
+        ("leaderboard GOLDEN", "torch mujoco robosuite matplotlib"),
+        ("plot GOLDEN --out OUT", "torch mujoco robosuite"),
+        ("run --policy dreamzero --split unseen", "torch mujoco robosuite pandas matplotlib"),
+    ],
+)
+def test_light_commands_import_nothing_heavy(arguments: str, unwanted: str, tmp_path: Path) -> None:
+    script = (
+        "import sys; from wambench.cli import main\n"
+        "try: main(sys.argv[2:])\n"
+        "except SystemExit: pass\n"
+        "print('heavy:', *set(sys.argv[1].split()) & set(sys.modules))"
+    )
+    given = arguments.replace("GOLDEN", str(GOLDEN / "episodes.csv")).replace("OUT", str(tmp_path)).split()
+    done = subprocess.run([sys.executable, "-c", script, unwanted, *given], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "heavy:", done
