@@ -87,7 +87,11 @@ def add_materials(spec: mujoco.MjSpec, slots: Mapping[str, tuple[str, ...]]) -> 
             spec.assets[file] = _texture_png(name)
             spec.add_texture(name=f"{slot}:{name}", type=mujoco.mjtTexture.mjTEXTURE_2D, file=file)
             material = spec.add_material(name=f"{slot}:{name}", reflectance=like.reflectance, specular=like.specular)
-            material.shininess, material.texrepeat, material.texuniform = like.shininess, like.texrepeat, like.texuniform
+            material.shininess, material.texrepeat, material.texuniform = (
+                like.shininess,
+                like.texrepeat,
+                like.texuniform,
+            )
             textures = list(material.textures)
             textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = f"{slot}:{name}"
             material.textures = textures

@@ -38,7 +38,11 @@ AGENTVIEW_DISTANCE, AGENTVIEW_ELEVATION, AGENTVIEW_FOVY = 0.95, 48.0, 43.0
 
 
 # Material in robosuite's arena -> (factor, value) that chooses its texture.
-SURFACES = {"floorplane": ("background", "floor"), "walls_mat": ("background", "wall"), "table_ceramic": ("table", "top")}
+SURFACES = {
+    "floorplane": ("background", "floor"),
+    "walls_mat": ("background", "wall"),
+    "table_ceramic": ("table", "top"),
+}
 
 
 def _textures() -> dict[str, tuple[str, ...]]:
@@ -168,7 +172,8 @@ class Scene:
         m, d = self.model, self.data
         for name in self.things:
             thing, p = THINGS[name], poses[name]
-            base = np.array([p["x"], p["y"], TABLE_Z + p["z"] * (self.scale if thing.free else 1.0)])  # stacks scale too
+            lift = p["z"] * (self.scale if thing.free else 1.0)  # so that stacks of any scale stand without a gap
+            base = np.array([p["x"], p["y"], TABLE_Z + lift])
             if thing.free:
                 base[2] += thing.half[2] * self.scale
                 address = m.joint(f"{name}_free").qposadr[0]
@@ -232,7 +237,11 @@ class Scene:
         azimuth = math.radians(values["azimuth"])
         elevation = math.radians(AGENTVIEW_ELEVATION + values["elevation"])
         distance = AGENTVIEW_DISTANCE * (1 + values["distance"])
-        direction = [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]
+        direction = [
+            math.cos(elevation) * math.cos(azimuth),
+            math.cos(elevation) * math.sin(azimuth),
+            math.sin(elevation),
+        ]
         eye = AGENTVIEW_TARGET + distance * np.array(direction)
         camera = self.model.camera("agentview").id
         self.model.cam_pos[camera] = eye

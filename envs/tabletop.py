@@ -66,7 +66,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.split = split or tasks.default_split(self.task.name)
         self.factor = factor or tasks.default_factor(self.split)
         tasks.check(self.task.name, self.split, self.factor)
-        self.convention = Spec(image_size=tuple(image_size), video_hz=video_hz)
+        self.convention = Spec(image_size=(image_size[0], image_size[1]), video_hz=video_hz)
         self.visual = visual
         self.render_mode = render_mode
         self._scene: Scene | None = None
@@ -94,7 +94,13 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         before = self._tracker.progress
         outcome = self.advance(action)
-        return self._as_dict(self.observe()), outcome.progress - before, outcome.terminated, outcome.truncated, _info(outcome)
+        return (
+            self._as_dict(self.observe()),
+            outcome.progress - before,
+            outcome.terminated,
+            outcome.truncated,
+            _info(outcome),
+        )
 
     def render(self) -> np.ndarray | None:
         """Returns the agentview as (h, w, 3) uint8 in render mode "rgb_array", else None."""
@@ -248,7 +254,7 @@ def axis_angle(rotation: np.ndarray) -> np.ndarray:
     return vector
 
 
-def _observation_space(convention: Spec) -> gymnasium.spaces.Dict:
+def _observation_space(convention: Spec) -> Any:  # Dict is a Space of the right dict, which its types do not say
     image = gymnasium.spaces.Box(0, 255, (*convention.image_size, 3), np.uint8)
     bound = np.array([2.0] * 3 + [2 * np.pi] * 3 + [0.1] * 2)
     state = gymnasium.spaces.Box(-bound, bound, dtype=np.float64)

@@ -17,7 +17,10 @@ NOVELTIES = ("seen", "word", "pairing", "motion")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a thing starts: x, y (m, world), yaw (rad), height of its base above the table (m; at scale 1), joint (m or rad)."""
+    """Where a thing starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad).
+
+    The height of a free thing is multiplied by the scale of the episode, so that stacks stand without a gap.
+    """
 
     x: float
     y: float
@@ -56,7 +59,7 @@ class View(Protocol):
         """Returns the distance between the fingers in m: 0 closed, 0.08 open."""
 
     def touching(self, a: str, b: str) -> bool:
-        """Returns whether two things are in contact; "fingers", "left_finger", "right_finger", "table" are names too."""
+    """A milestone. Latched: once reached it stays so; it can be reached only after the stage named in `after`."""
 
     def grasped(self, name: str) -> bool:
         """Returns whether both fingers touch the thing."""
@@ -112,7 +115,9 @@ class Task:
         names = [stage.name for stage in self.stages]
         for i, stage in enumerate(self.stages):
             if stage.after is not None and stage.after not in names[:i]:
-                raise ValueError(f"{self.name}: stage {stage.name!r} depends on {stage.after!r}, which is not before it")
+                raise ValueError(
+                    f"{self.name}: stage {stage.name!r} depends on {stage.after!r}, which is not before it"
+                )
 
     @property
     def id(self) -> str:

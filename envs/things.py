@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
+
+if TYPE_CHECKING:
+    import mujoco
 
 RED = (0.85, 0.12, 0.10)
 BLUE = (0.10, 0.25, 0.85)
@@ -25,10 +28,9 @@ GREY = (0.35, 0.36, 0.38)
 WOOD = (0.55, 0.36, 0.20)
 TEAL = (0.05, 0.50, 0.52)
 
-BOX = mujoco.mjtGeom.mjGEOM_BOX
-CYLINDER = mujoco.mjtGeom.mjGEOM_CYLINDER
-CAPSULE = mujoco.mjtGeom.mjGEOM_CAPSULE
-SPHERE = mujoco.mjtGeom.mjGEOM_SPHERE
+# Values of MuJoCo's mjtGeom and mjtJoint, written out so that tasks can be listed without importing it.
+SPHERE, CAPSULE, CYLINDER, BOX = 2, 3, 5, 6
+SLIDE_JOINT, HINGE_JOINT = 2, 3
 
 # Sliding friction low enough that a push slides a cube instead of toppling it; finger pads have friction 2 and
 # MuJoCo takes the larger of the two, so grasps hold.
@@ -62,7 +64,7 @@ class Thing:
 
 def _geom(
     body: mujoco.MjsBody,
-    kind: mujoco.mjtGeom,
+    kind: int,
     size: tuple[float, ...],
     pos: tuple[float, float, float],
     rgb: tuple[float, float, float],
@@ -91,7 +93,9 @@ def _geom(
     )
 
 
-def _box(half: tuple[float, float, float], rgb: tuple[float, float, float], mass: float) -> Callable[[mujoco.MjsBody], None]:
+def _box(
+    half: tuple[float, float, float], rgb: tuple[float, float, float], mass: float
+) -> Callable[[mujoco.MjsBody], None]:
     return lambda body: _geom(body, BOX, half, (0, 0, 0), rgb, mass)
 
 
@@ -127,7 +131,13 @@ def _drawer(body: mujoco.MjsBody) -> None:
         _geom(body, BOX, (depth, t, height), (0, side * (width - t), height), WOOD)
     tray = body.add_body(name=f"{body.name}_tray")
     tray.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[-1, 0, 0], range=[0, 0.14], limited=1, damping=4.0, frictionloss=1.0,
+        name=body.name,
+        type=SLIDE_JOINT,
+        axis=[-1, 0, 0],
+        range=[0, 0.14],
+        limited=1,
+        damping=4.0,
+        frictionloss=1.0,
         solimp_friction=STICK,
     )
     inner, low = width - 3 * t, 0.008
@@ -145,7 +155,7 @@ def _button(body: mujoco.MjsBody) -> None:
     _geom(body, BOX, (0.05, 0.05, 0.018), (0, 0, 0.018), GREY)
     cap = body.add_body(name=f"{body.name}_cap", pos=[0, 0, 0.036])
     cap.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, -1], range=[0, 0.014], limited=1,
+        name=body.name, type=SLIDE_JOINT, axis=[0, 0, -1], range=[0, 0.014], limited=1,
         stiffness=150.0, springref=-0.01, damping=4.0,
     )  # fmt: skip
     _geom(cap, CYLINDER, (0.028, 0.009), (0, 0, 0.009), RED, mass=0.03)
@@ -157,7 +167,13 @@ def _dial(body: mujoco.MjsBody) -> None:
     _geom(body, CYLINDER, (0.07, 0.010), (0, 0, 0.010), GREY)
     disc = body.add_body(name=f"{body.name}_disc", pos=[0, 0, 0.022])
     disc.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], range=[0, 2.0], limited=1, damping=0.02, frictionloss=0.03,
+        name=body.name,
+        type=HINGE_JOINT,
+        axis=[0, 0, 1],
+        range=[0, 2.0],
+        limited=1,
+        damping=0.02,
+        frictionloss=0.03,
         solimp_friction=STICK,
     )
     _geom(disc, CYLINDER, (0.064, 0.008), (0, 0, 0.008), WHITE, mass=0.1)
@@ -171,7 +187,13 @@ def _lever(body: mujoco.MjsBody) -> None:
     _geom(body, BOX, (0.035, 0.055, 0.015), (0, 0, 0.015), GREY)
     stick = body.add_body(name=f"{body.name}_stick", pos=[0, 0, 0.034])
     stick.add_joint(
-        name=body.name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[-1, 0, 0], range=[-0.65, 0.65], limited=1, damping=0.02, frictionloss=0.06,
+        name=body.name,
+        type=HINGE_JOINT,
+        axis=[-1, 0, 0],
+        range=[-0.65, 0.65],
+        limited=1,
+        damping=0.02,
+        frictionloss=0.06,
         solimp_friction=STICK,
     )
     _geom(stick, CAPSULE, (0.009, 0.038), (0, 0, 0.045), GREEN, mass=0.03, slippery=True)
@@ -192,7 +214,7 @@ def _spot(body: mujoco.MjsBody) -> None:
     for i, (x, y) in enumerate(SPOT_DOMES):
         dome = body.add_body(name=f"{body.name}_{i}dome", pos=[x, y, 0])
         dome.add_joint(
-            name=body.name if i == 0 else f"{body.name}/{i}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, -1],
+            name=body.name if i == 0 else f"{body.name}/{i}", type=SLIDE_JOINT, axis=[0, 0, -1],
             range=[0, 0.007], limited=1, damping=2.0, frictionloss=0.4, solimp_friction=STICK,
         )  # fmt: skip
         _geom(dome, SPHERE, (0.030,), (0, 0, 0.004 - 0.030), (0.25, 0.15, 0.05), mass=0.01, solid=False)

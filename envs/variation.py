@@ -105,7 +105,14 @@ def _draw_factor(factor: str, domain: Mapping[str, Domain], rng: np.random.Gener
     placed = []
     for kind, (x, y) in zip(kinds, DISTRACTOR_SLOTS, strict=False):
         dx, dy = rng.uniform(-0.03, 0.03, 2)
-        placed.append({"kind": int(kind), "x": round(x + dx, 5), "y": round(y + dy, 5), "yaw": round(float(rng.uniform(-3, 3)), 5)})
+        placed.append(
+            {
+                "kind": int(kind),
+                "x": round(x + dx, 5),
+                "y": round(y + dy, 5),
+                "yaw": round(float(rng.uniform(-3, 3)), 5),
+            }
+        )
     return {"count": count, "placed": placed}
 
 
@@ -131,5 +138,6 @@ def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:
     """
     unseen = unseen_factors(factor)
     return {
-        name: _draw_factor(name, (UNSEEN if name in unseen else TRAIN)[name], _generator(seed, name)) for name in FACTORS
+        name: _draw_factor(name, (UNSEEN if name in unseen else TRAIN)[name], _generator(seed, name))
+        for name in FACTORS
     }

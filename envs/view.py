@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wambench.envs.scene import TABLE_Z, Scene
+from wambench.envs.scene import CAMERAS, TABLE_Z, Scene
 from wambench.envs.things import THINGS
 
 FINGER_BODIES = {
@@ -69,6 +69,16 @@ class SceneView:
     def fingers(self) -> np.ndarray:
         """Returns the (2,) finger joint positions in m."""
         return self._scene.data.qpos[self._scene.finger_qpos].copy()
+
+    def project(self, camera: str, points: np.ndarray) -> np.ndarray:
+        """Returns where (n, 3) world points appear in a square view: (n, 2), right and down in [-1, 1], NaN outside."""
+        data, model = self._scene.data, self._scene.model
+        index = model.camera(CAMERAS[camera]).id
+        local = (points - data.cam_xpos[index]) @ data.cam_xmat[index].reshape(3, 3)  # x right, y up, -z ahead
+        reach = np.tan(np.radians(model.cam_fovy[index]) / 2)
+        ahead = np.where(local[:, 2] < -1e-6, -local[:, 2], np.nan)
+        seen = np.stack([local[:, 0], -local[:, 1]], axis=1) / (ahead * reach)[:, None]
+        return np.where(np.abs(seen).max(axis=1, keepdims=True) <= 1.0, seen, np.nan)
 
     def touching(self, a: str, b: str) -> bool:
         data = self._scene.data

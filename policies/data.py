@@ -111,6 +111,12 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: damaged data file ({error})") from None
 
 
+def has_array(path: Path, name: str) -> bool:
+    """Returns whether an npz file that can be read holds an array."""
+    with zipfile.ZipFile(path) as archive:
+        return f"{name}.npy" in archive.namelist()
+
+
 @dataclass(frozen=True)
 class LabelledFrames:
     """Frames on disk with labels in memory, for training the encoder.
@@ -120,6 +126,7 @@ class LabelledFrames:
         states: (N, 8).
         points: (N, C, 3) in m, zero for absent things.
         present: (N, C) bool.
+        pixels: (N, C, V, 2) position in each view, right and down in [-1, 1], NaN where unknown or out of view.
         held_out: (N,) bool.
     """
 
@@ -129,30 +136,33 @@ class LabelledFrames:
     states: Tensor
     points: Tensor
     present: Tensor
+    pixels: Tensor
     held_out: np.ndarray
 
-    def batch(self, indices: Sequence[int]) -> Labelled:
+    def batch(self, indices: np.ndarray) -> Labelled:
         """Returns the frames and labels at some indices."""
         frames = np.stack([self.stores[self.store[i]].row(int(self.row[i])) for i in indices])
-        i = torch.as_tensor(np.asarray(indices))
-        return Labelled(torch.from_numpy(frames), self.states[i], self.points[i], self.present[i])
+        i = torch.from_numpy(indices)
+        return Labelled(torch.from_numpy(frames), self.states[i], self.points[i], self.present[i], self.pixels[i])
 
 
-def labelled_frames(folder: str | Path) -> LabelledFrames:
+def labelled_frames(folder: str | Path, views: int = 2) -> LabelledFrames:
     """Returns the frames of a folder of demonstrations or renders with their labels."""
     stores, parts, held_out = [], [], []
     for k, path in enumerate(files_of(folder)):
         episode = not path.name.startswith("renders.")
-        names = ["states", "points", "present"] + (["frame_steps"] if episode else [])
-        arrays = load_arrays(path, names)
+        arrays = load_arrays(path, ["states", "points", "present"] + (["frame_steps"] if episode else []))
         if episode:
-            arrays["states"] = arrays["states"][arrays.pop("frame_steps")]
+            arrays["states"] = arrays["states"][arrays["frame_steps"]]
+        count, classes = arrays["present"].shape
+        unknown = np.full((count, classes, views, 2), np.nan, np.float32)
+        pixels = load_arrays(path, ["pixels"])["pixels"] if has_array(path, "pixels") else unknown
         stores.append(locate_frames(path))
-        count = len(arrays["states"])
-        parts.append((np.full(count, k), np.arange(count), arrays["states"], arrays["points"], arrays["present"]))
+        labels = (arrays["states"], arrays["points"], arrays["present"], pixels)
+        parts.append((np.full(count, k), np.arange(count), *labels))
         tail = np.arange(count) >= count - count // HOLD_OUT
         held_out.append(np.full(count, k % HOLD_OUT == HOLD_OUT // 2) if episode else tail)
-    store, row, states, points, present = (np.concatenate(values) for values in zip(*parts, strict=True))
+    store, row, states, points, present, pixels = (np.concatenate(values) for values in zip(*parts, strict=True))
     points = np.where(present[..., None], points, 0.0).astype(np.float32)
     return LabelledFrames(
         tuple(stores),
@@ -161,6 +171,7 @@ def labelled_frames(folder: str | Path) -> LabelledFrames:
         torch.from_numpy(states.astype(np.float32)),
         torch.from_numpy(points),
         torch.from_numpy(present.astype(bool)),
+        torch.from_numpy(pixels.astype(np.float32)),
         np.concatenate(held_out),
     )
 
@@ -262,10 +273,10 @@ def _episode_anchors(arrays: dict[str, np.ndarray], first: int, config: WamConfi
 
 def load_anchors(folders: Sequence[str | Path], encoder_hash: str, config: WamConfig) -> Anchors:
     """Returns the anchors of some folders of demonstrations, whose latents must have been written."""
-    parts: dict[str, list[np.ndarray]] = {
-        k: [] for k in ("past", "future", "actions", "states", "sentence", "held_out")
-    }
-    latents, points, sentences, first = [], [], {}, 0
+    names = ("past", "future", "actions", "states", "sentence", "held_out")
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    sentences: dict[str, int] = {}
+    latents, points, first = [], [], 0
     for folder in folders:
         number = 0
         for start, files in _shards(folder):

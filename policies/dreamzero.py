@@ -11,7 +11,7 @@ import hashlib
 import importlib.resources
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +130,8 @@ class DreamZero:
         plans = []
         for i, history in enumerate(histories):
             steps = np.array([history[-1].step + ahead for ahead in self.model.config.future])
-            shown = (None, None) if frames is None else (frames[i], steps)
-            plans.append(Plan(self._commands(actions[i]), self.execute, *shown, timings))
+            plan = Plan(self._commands(actions[i]), self.execute, timings=timings)
+            plans.append(plan if frames is None else replace(plan, frames=frames[i], frame_steps=steps))
         return plans
 
     def imagine(self, history: Sequence[Observation]) -> np.ndarray:

@@ -7,7 +7,8 @@ Design decisions:
   small things; the key-point head, trained on simulator labels of rendered scenes, does. Said openly: this is
   simulator-supervised perception, used alike by every policy that is compared.
 - 16x down by convolutions without normalisation; no KL term, only noise on the latent and a small pull to zero.
-- Key points: a soft-argmax of one heatmap per class and view gives image positions, a per-class perceptron over both
+- Key points: a soft-argmax of one heat map per class and view (trained on projected labels where there are any) gives
+  image positions, a per-class perceptron over both
   views' positions, the features found there and the robot's state gives world coordinates and presence. Per class, so
   that scenes with things in new combinations are read as well.
 - Rotations enter as the first two columns of the rotation matrix: the axis-angle of a gripper that points down flips
@@ -31,6 +32,8 @@ from torch import Tensor, nn
 STATE_FEATURES = 11
 POINT_UNIT_M = 0.1
 START_SHARPNESS = 3.0
+BLOB_CELLS = 0.6
+HEAT_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class EncoderConfig:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> EncoderConfig:
         """Returns the config that `dataclasses.asdict` and JSON turned into a dict."""
-        return EncoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return EncoderConfig(**fields)
 
 
 CONFIGS: dict[str, EncoderConfig] = {
@@ -75,7 +79,7 @@ CONFIGS: dict[str, EncoderConfig] = {
 
 
 def state_features(states: Tensor) -> Tensor:
-    """Returns (B, 11): eef position (m), two columns of its rotation matrix, finger positions (m), from (B, 8) states."""
+    """Returns (B, 11) of (B, 8) states: eef position (m), two columns of its rotation, finger positions (m)."""
     vector = states[:, 3:6].float()
     angle = vector.norm(dim=1, keepdim=True).clamp_min(1e-8)
     x, y, z = (vector / angle).unbind(1)
@@ -129,8 +133,12 @@ class KeyPoints(nn.Module):
         self.layer2 = PerClass(count, config.hidden, config.hidden)
         self.layer3 = PerClass(count, config.hidden, 4)
 
-    def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Returns (B, C + landmarks, V, 4 + probe): u, v in [-1, 1] within the view, features there, strength and focus of the peak."""
+    def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns what is found, (B, M, V, 4 + probe), and log heat (B, V, M, h * w), M = C + landmarks.
+
+        Found are u, v in [-1, 1] across the cells of the view (right, down), the features there, strength and focus
+        of the peak. The heat adds to one over the cells.
+        """
         s4, s8, s16 = maps
         x = self.from8(s8) + functional.interpolate(self.from16(s16), scale_factor=2.0)
         x = self.from4(s4) + functional.interpolate(x, scale_factor=2.0)
@@ -141,23 +149,35 @@ class KeyPoints(nn.Module):
         probe = self.probe(x).float().view(b, -1, h, views, width).permute(0, 3, 2, 4, 1).flatten(2, 3)
         # standardised maps are peaked from the first step on; a flat soft-argmax passes no gradient to start with
         mean, std = heat.mean(dim=3, keepdim=True), heat.std(dim=3, keepdim=True) + 1e-3
-        weights = ((heat - mean) / std * self.sharpness.float().exp()).softmax(dim=3)
-        v, u = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, width), indexing="ij")
-        grid = torch.stack([u, v], dim=2).view(1, 1, h * width, 2).to(x.device).expand(b, views, -1, -1)
+        log_heat = ((heat - mean) / std * self.sharpness.float().exp()).log_softmax(dim=3)
+        weights = log_heat.exp()
+        corners = torch.tensor([width / (width - 1.0), h / (h - 1.0)], device=x.device)
+        grid = (cell_centres(h, width).to(x.device) * corners).expand(b, views, -1, -1)  # outermost centres at -1 and 1
         found = weights @ torch.cat([grid, probe], dim=3)  # (B, V, C, 2 + probe)
         # how strong and how narrow the peak is: visible things have one, absent ones do not
         strength, focus = (weights * heat).sum(dim=3, keepdim=True), weights.amax(dim=3, keepdim=True)
-        return torch.cat([found, strength, focus], dim=3).transpose(1, 2)
+        return torch.cat([found, strength, focus], dim=3).transpose(1, 2), log_heat
 
-    def forward(self, maps: tuple[Tensor, Tensor, Tensor], state: Tensor) -> Tensor:
-        """Returns (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; state is (B, 11), standardised."""
-        found, marks = self.read(maps).split([len(self.config.points), self.config.landmarks], dim=1)
-        b, c = found.shape[:2]
-        shared = torch.cat([marks[..., :2].flatten(1), state], dim=1)
-        x = torch.cat([found.flatten(2), shared[:, None].expand(b, c, -1)], dim=2).transpose(0, 1)
-        weight_type = self.layer1.weight.dtype
-        x = functional.silu(self.layer1(x.to(weight_type)))
-        return self.layer3(functional.silu(self.layer2(x))).transpose(0, 1).float()
+    def forward(self, maps: tuple[Tensor, Tensor, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns places and log heat of the named points.
+
+        Places are (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; log heat is (B, V, C, h * w). The
+        state is (B, 11), standardised.
+        """
+        count = len(self.config.points)
+        everything, log_heat = self.read(maps)
+        found, marks = everything[:, :count], everything[:, count:, :, :2]
+        shared = torch.cat([marks.flatten(1), state], dim=1)[:, None].expand(-1, count, -1)
+        x = torch.cat([found.flatten(2), shared], dim=2).transpose(0, 1)
+        x = functional.silu(self.layer1(x.to(self.layer1.weight.dtype)))
+        return self.layer3(functional.silu(self.layer2(x))).transpose(0, 1).float(), log_heat[:, :, :count]
+
+
+def cell_centres(height: int, width: int) -> Tensor:
+    """Returns the (height * width, 2) centres of cells, right and down in [-1, 1]."""
+    u, v = (torch.arange(n) * 2.0 + 1.0 for n in (width, height))
+    v, u = torch.meshgrid(v / height - 1.0, u / width - 1.0, indexing="ij")
+    return torch.stack([u, v], dim=2).view(-1, 2)
 
 
 class Encoder(nn.Module):
@@ -199,10 +219,12 @@ class Encoder(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
                 if isinstance(self.get_submodule(name.rpartition(".")[0]), Residual):
                     module.weight.data *= 0.3
-        self.up1[2].weight.data *= 0.1
+                if name == "up1.2":  # the picture starts grey
+                    module.weight.data *= 0.1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -237,7 +259,7 @@ class Encoder(nn.Module):
             Float32 latents, and world xyz in m with the probability that the thing is in the scene.
         """
         maps = self.maps(to_pixels(frames))
-        found = self.key_points(maps, self.standard_state(states))
+        found, _ = self.key_points(maps, self.standard_state(states))
         xyz = found[..., :3] * POINT_UNIT_M + self.points_mean
         return self._standard_latent(maps[2]), torch.cat([xyz, found[..., 3:].sigmoid()], dim=2)
 
@@ -279,7 +301,7 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def image_loss(guess: Tensor, pixels: Tensor) -> Tensor:
-    """Returns L1 and square error with weight 1 + 5 saturation (small coloured things count), plus L1 of the gradient."""
+    """Returns L1 and square error, weight 1 + 5 saturation (small coloured things count), plus L1 of the gradient."""
     weight = 1.0 + 5.0 * (pixels.amax(dim=1, keepdim=True) - pixels.amin(dim=1, keepdim=True))
     error = guess - pixels
     # the square term moves small things off the background, where L1 alone rests for long
@@ -302,28 +324,54 @@ def point_loss(found: Tensor, xyz: Tensor, present: Tensor) -> Tensor:
     return position + 0.1 * functional.binary_cross_entropy_with_logits(found[..., 3], mask)
 
 
+def heat_loss(log_heat: Tensor, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Returns the cross-entropy of heat maps against a blob at each known image position.
+
+    Args:
+        log_heat: (B, V, C, h * w), adds to one over the cells.
+        pixels: (B, C, V, 2) in [-1, 1], NaN where unknown.
+        grid: (h, w) of the maps.
+    """
+    place = pixels.transpose(1, 2)  # (B, V, C, 2)
+    known = torch.isfinite(place).all(dim=3)
+    cells = cell_centres(*grid).to(pixels.device)
+    scale = torch.tensor([grid[1] / 2.0, grid[0] / 2.0], device=pixels.device)
+    apart = (place[known][:, None] - cells) * scale  # (known, h * w, 2), in cells
+    target = torch.softmax(-apart.square().sum(dim=2) / (2 * BLOB_CELLS**2), dim=1)
+    return -(target * log_heat[known]).sum() / max(len(target), 1)
+
+
 @dataclass(frozen=True)
 class Labelled:
-    """Frames with labels: (B, H, W, 3) uint8, (B, 8) states, (B, C, 3) points in m, (B, C) present."""
+    """Frames with labels: (B, H, W, 3) uint8, (B, 8) states, (B, C, 3) points in m, (B, C) present.
+
+    And (B, C, V, 2) positions in the views, right and down in [-1, 1], NaN where unknown or out of view.
+    """
 
     frames: Tensor
     states: Tensor
     points: Tensor
     present: Tensor
+    pixels: Tensor
+
+    def to(self, device: str) -> Labelled:
+        """Returns the same on another device."""
+        return Labelled(*(value.to(device) for value in vars(self).values()))
 
 
 def loss(
     model: Encoder, batch: Labelled, generator: torch.Generator, latent_noise: float = 0.1
-) -> tuple[Tensor, Tensor]:
-    """Returns (image, key point) losses on jittered pictures; the image loss holds the pull of the latent to zero."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns (image, key point, heat map) losses on jittered pictures; the first pulls the latent to zero, too."""
     pixels = jitter(to_pixels(batch.frames), generator)
     maps = model.maps(pixels)
     latent = model.to_latent(maps[2]).float()
     noise = torch.randn(latent.shape, generator=generator).to(latent.device)
     image = image_loss(model.reconstruct(latent + latent_noise * noise), pixels) + 1e-3 * latent.square().mean()
-    found = model.key_points(maps, model.standard_state(batch.states))
+    found, log_heat = model.key_points(maps, model.standard_state(batch.states))
     xyz = (batch.points - model.points_mean) / POINT_UNIT_M
-    return image, point_loss(found, xyz, batch.present)
+    grid = maps[0].shape[2], maps[0].shape[3] // model.config.views
+    return image, point_loss(found, xyz, batch.present), HEAT_WEIGHT * heat_loss(log_heat, batch.pixels, grid)
 
 
 def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -375,7 +423,15 @@ def load(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
     load_into(model, tensors, path)
-    return model.eval().to(memory_format=torch.channels_last), meta
+    return channels_last(model.eval()), meta
+
+
+def channels_last(model: Encoder) -> Encoder:
+    """Returns the model with its convolutions in the layout in which a CPU is twice as fast."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def as_tensors(frames: np.ndarray, states: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def euler_step(x: Tensor, clean: Tensor, sigma: float, sigma_next: float) -> Ten
 
 
 def schedule(steps: int, shift: float = 1.0) -> list[float]:
-    """Returns the steps + 1 sigmas from 1 to 0; shift > 1 stays longer at high noise (shift s: s u / (1 + (s - 1) u))."""
+    """Returns the steps + 1 sigmas from 1 to 0; shift s > 1 stays longer at high noise: s u / (1 + (s - 1) u)."""
     if steps < 1:
         raise ValueError(f"a sampler needs at least 1 step, got {steps}")
     u = [1.0 - i / steps for i in range(steps + 1)]

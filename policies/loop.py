@@ -69,8 +69,14 @@ class Job(Protocol):
 
     model: nn.Module
     batch: int
-    losses: tuple[str, ...]
-    metrics: tuple[str, ...]
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the losses."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the held-out measures."""
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses named in `losses` on a random batch; their sum is minimised."""

@@ -63,8 +63,8 @@ def similarity(a: str, b: str) -> float:
 def match(text: str, names: Sequence[str]) -> np.ndarray:
     """Returns (L, C) weights, rows summing to at most 1: which named thing each word of an instruction refers to.
 
-    A thing's score at word i is the mean, over the words of its name, of the best cosine among the words i-2..i, so that
-    "red" decides at "cube" between "red_cube" and "blue_cube". A soft maximum with a null choice gives the weights.
+    A thing's score at word i is the mean, over the words of its name, of the best cosine among the words i-2..i, so
+    that "red" decides at "cube" between "red_cube" and "blue_cube". A soft maximum with a null choice gives weights.
     """
     vectors = embed(text)
     scores = np.zeros((len(vectors), len(names)), np.float32)

@@ -1,7 +1,7 @@
 """Training from the files of `wambench collect`: the encoder, then the policies on its latents.
 
-    train(TrainConfig(policy="encoder", config="v0", data=("data/demos", "data/renders"), out="encoder.safetensors", minutes=6))
-    train(TrainConfig(policy="dreamzero", config="nano", data=("data/demos",), out="nano.safetensors", minutes=15))
+    train(TrainConfig("encoder", "v0", ("data/demos", "data/renders"), "encoder.safetensors", minutes=6))
+    train(TrainConfig("dreamzero", "nano", ("data/demos",), "nano.safetensors", minutes=15))
 
 A killed run continues from the checkpoint beside its output. `<out>.csv` logs losses, throughput and validation.
 """
@@ -45,6 +45,7 @@ class TrainConfig:
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
+        init: Weights file of the same kind and config to start from (None: from scratch).
         minutes: Wall-clock budget of the training loop; or
         steps: number of optimiser steps.
         workers: Processes, one core each.
@@ -64,6 +65,7 @@ class TrainConfig:
     data: tuple[str, ...]
     out: str
     encoder: str | None = None
+    init: str | None = None
     minutes: float | None = None
     steps: int | None = None
     workers: int = 1
@@ -96,7 +98,7 @@ class TrainConfig:
     def identity(self) -> str:
         """Returns what a checkpoint must agree in; folders and devices may have moved, the budget may change."""
         values = asdict(self)
-        for name in ("data", "out", "encoder", "minutes", "steps", "device"):
+        for name in ("data", "out", "encoder", "init", "minutes", "steps", "device"):
             values.pop(name)
         return json.dumps(values, sort_keys=True)
 
@@ -133,7 +135,7 @@ def _seeded(seed: int, build: type[nn.Module], *arguments: Any) -> Any:
 class EncoderJob:
     """Trains the encoder on equal shares of each folder."""
 
-    losses = ("image", "points")
+    losses = ("image", "points", "heat")
     metrics = ("psnr_db", "points_mm", "presence_error")
 
     def __init__(self, config: TrainConfig, model: Encoder, sources: list[data.LabelledFrames]) -> None:
@@ -142,22 +144,19 @@ class EncoderJob:
         self.train_rows = [np.flatnonzero(~s.held_out) for s in sources]
         self.test_rows = [np.flatnonzero(s.held_out) for s in sources]
 
-    def _move(self, batch: encoder.Labelled) -> encoder.Labelled:
-        return encoder.Labelled(*(getattr(batch, f).to(self.device) for f in ("frames", "states", "points", "present")))
-
     def _draw(self, rng: torch.Generator, rows: list[np.ndarray], batch: int) -> encoder.Labelled:
         parts, left = [], batch
         for i, (source, own) in enumerate(zip(self.sources, rows, strict=True)):
             count = left // (len(rows) - i)
             left -= count
             parts.append(source.batch(own[torch.randint(len(own), (count,), generator=rng).numpy()]))
-        names = ("frames", "states", "points", "present")
-        return encoder.Labelled(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return encoder.Labelled(*(torch.cat(column) for column in columns))
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns the image and the key point loss."""
+        """Returns the image, key point and heat map losses."""
         assert isinstance(model, Encoder)
-        return encoder.loss(model, self._move(self._draw(generator, self.train_rows, self.batch)), generator)
+        return encoder.loss(model, self._draw(generator, self.train_rows, self.batch).to(self.device), generator)
 
     def test_batches(self) -> list[encoder.Labelled]:
         """Returns held-out frames, up to `VALIDATION` per folder, in batches of one folder each."""
@@ -170,7 +169,7 @@ class EncoderJob:
     def validate(self, model: nn.Module) -> tuple[float, ...]:
         """Returns PSNR, the median over classes of the median position error, and the share of wrong presence."""
         assert isinstance(model, Encoder)
-        errors = [judge(model, self._move(batch)) for batch in self.test_batches()]
+        errors = [judge(model, batch.to(self.device)) for batch in self.test_batches()]
         if not errors:
             return (float("nan"),) * 3
         square = float(torch.stack([e[0] for e in errors]).mean())
@@ -180,7 +179,7 @@ class EncoderJob:
 
     def table(self, model: Encoder) -> dict[str, float]:
         """Returns the median position error in mm on held-out frames, by class."""
-        distances = [judge(model, self._move(batch))[1] for batch in self.test_batches()]
+        distances = [judge(model, batch.to(self.device))[1] for batch in self.test_batches()]
         if not distances:
             return {}
         medians = torch.cat(distances).nanmedian(dim=0).values * 1000.0
@@ -189,10 +188,10 @@ class EncoderJob:
 
 @torch.no_grad()
 def judge(model: Encoder, batch: encoder.Labelled) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns mean square pixel error (1.0 is full range), position error (B, C) in m, NaN if absent, wrong presence."""
+    """Returns mean square pixel error (range 1), position error (B, C) in m, NaN if absent, and wrong presence."""
     maps = model.maps(encoder.to_pixels(batch.frames))
     error = model.reconstruct(model.to_latent(maps[2])) - encoder.to_pixels(batch.frames)
-    found = model.key_points(maps, model.standard_state(batch.states))
+    found, _ = model.key_points(maps, model.standard_state(batch.states))
     xyz = found[..., :3] * encoder.POINT_UNIT_M + model.points_mean
     distance = (xyz - batch.points).norm(dim=2).masked_fill(~batch.present, float("nan"))
     return error.clamp(-1, 1).square().mean().cpu(), distance.cpu(), ((found[..., 3] > 0) != batch.present).cpu()
@@ -204,12 +203,15 @@ def _encoder_job(config: TrainConfig) -> EncoderJob:
         if manifest.points != manifests[0].points:
             raise ValueError(f"{folder}: its key points differ from those of {config.data[0]}")
     sources = [data.labelled_frames(folder) for folder in config.data]
-    canvas = sources[0].stores[0].shape[1:3]
-    sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=canvas)
+    height, width = sources[0].stores[0].shape[1:3]
+    sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=(height, width))
     model: Encoder = _seeded(config.seed, Encoder, sizes)
+    if config.init:
+        encoder.load_into(model, encoder.read_weights(config.init, "encoder")[0], config.init)
+        return EncoderJob(config, model.to(config.device), sources)
     _standardise(model, "state", encoder.state_features(torch.cat([s.states for s in sources])), 0.005)
     model.points_mean.copy_(torch.cat([s.points[s.present] for s in sources]).mean(dim=0))
-    return EncoderJob(config, model.to(config.device).to(memory_format=torch.channels_last), sources)
+    return EncoderJob(config, model.to(config.device), sources)
 
 
 def _finish_encoder(job: EncoderJob, config: TrainConfig, standing: loop.Standing) -> None:
@@ -266,7 +268,7 @@ class WamJob:
         assert isinstance(model, Wam)
         future = self.anchors.latents[self.anchors.future[rows]].float()
         actions = self.anchors.actions[rows].to(device)
-        fields = {k: v.to(device) if v is not None else None for k, v in vars(cond).items()}
+        fields: dict[str, Any] = {k: v.to(device) if v is not None else None for k, v in vars(cond).items()}
         return wam.Condition(**fields), future.to(device), (actions - model.action_mean) / model.action_std
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -303,7 +305,7 @@ class WamJob:
 
 def _wam_job(config: TrainConfig, rank: int, wait: Any) -> WamJob:
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
-    reader, meta = encoder.load(path)
+    reader, _ = encoder.load(path)
     for folder in config.data:
         manifest = data.read_manifest(folder)
         if manifest.points != tuple(reader.config.points):
@@ -321,6 +323,9 @@ def _wam_job(config: TrainConfig, rank: int, wait: Any) -> WamJob:
     sizes = wam.config_for(config.config, tuple(reader.config.points), reader.config.latent)
     anchors = data.load_anchors(config.data, digest, sizes)
     model: Wam = _seeded(config.seed, Wam, sizes, encoder.STATE_FEATURES)
+    if config.init:
+        encoder.load_into(model, encoder.read_weights(config.init, "dreamzero")[0], config.init)
+        return WamJob(config, model.to(device), anchors)
     rows = ~anchors.held_out
     _standardise(model, "state", anchors.features[rows], 0.005)
     _standardise(model, "action", anchors.actions[rows].flatten(0, 1), 0.05)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -80,7 +81,8 @@ class WamConfig:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> WamConfig:
         """Returns the config that `dataclasses.asdict` and JSON turned into a dict."""
-        return WamConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return WamConfig(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values."""
@@ -375,7 +377,7 @@ def sample(
     video = noise.video.to(device) if clamp is None else clamp.float() - now
     action, sigmas = noise.action.to(device), flow.schedule(steps)
     move_video = move_video and clamp is None
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         sigma_v = 0.0 if clamp is not None else sigma if move_video else 1.0
         levels = [torch.full((batch,), s, device=device) for s in (sigma_v, sigma if move_action else 1.0)]
         clean_v, clean_a = model(cond, video, action, levels[0], levels[1])

@@ -130,6 +130,8 @@ def check(task: str, split: str, factor: str) -> None:
         raise ValueError(f"task {task!r} is not in split {split!r}, which has: {', '.join(SPLITS[split].tasks)}")
     unseen = unseen_factors(factor)
     if SPLITS[split].environments == "train" and unseen:
-        raise ValueError(f"split {split!r} is played in training environments: factor {factor!r} cannot be varied there")
+        raise ValueError(
+            f"split {split!r} is played in training environments: factor {factor!r} cannot be varied there"
+        )
     if SPLITS[split].environments == "unseen" and not unseen:
         raise ValueError(f"split {split!r} is played in unseen environments: factor 'none' would not be one")

@@ -50,5 +50,5 @@ TASK = Task(
     ),
     success=is_closed,
     expert=expert,
-    horizon=150,
+    horizon=130,
 )

@@ -43,7 +43,7 @@ TASK = Task(
     verb="flip",
     novelty="motion",
     instruction="flip the lever",
-    motion="close the fingers, move them beside the green lever on the side it leans to and push it over to the other side",
+    motion="close the fingers, move them to the side the green lever leans to and push it over to the other side",
     things=turn_dial.THINGS,
     place=turn_dial.place,
     stages=(
@@ -53,5 +53,5 @@ TASK = Task(
     ),
     success=is_flipped,
     expert=expert,
-    horizon=150,
+    horizon=130,
 )

@@ -12,7 +12,7 @@ from wambench.tasks import skills
 
 THINGS = ("drawer", "button")
 OPENED = 0.10
-PULL_TO = 0.125
+PULL_TO = 0.14
 TRAVEL = 0.16  # clears the cabinet, 11 cm high
 AJAR, PULLED_OUT = (0.0, 0.03), (0.09, 0.13)
 
@@ -42,10 +42,10 @@ def is_open(view: View) -> bool:
 
 
 def expert(view: View) -> np.ndarray:
-    """Pulls while the fingers hold the handle, closes when they straddle it, else comes from above with open fingers."""
+    """Pulls while the fingers hold the handle, closes when they straddle it, else comes down over it with them open."""
     handle, (into, yaw), off, width = view.pos("drawer/handle"), axis(view), offset(view), view.width()
     if abs(off[0]) < 0.022 and abs(off[1]) < 0.026 and abs(off[2]) < 0.024 and width > 0.018:
-        held = float(np.clip((0.05 - width) / 0.015, 0.0, 1.0) * np.clip(1.8 + off[0] / 0.012, 0.0, 1.0))
+        held = float(np.clip((0.05 - width) / 0.015, 0.0, 1.0) * np.clip(2.2 + off[0] / 0.012, 0.3, 1.0))
         pull = held * (PULL_TO - view.joint("drawer"))
         return skills.servo(view, handle - into * pull, skills.CLOSE, yaw, speed=0.7)
     if -0.05 < off[0] < 0.028 and abs(off[1]) < 0.026 and abs(off[2]) < 0.035 and width > 0.05:
@@ -73,5 +73,5 @@ TASK = Task(
     stages=STAGES,
     success=is_open,
     expert=expert,
-    horizon=180,
+    horizon=150,
 )

@@ -9,7 +9,6 @@ from wambench.tasks import skills
 
 NECK, BODY = 0.78, -0.30  # where the fingers close, along the axis, in half heights: standing, lying
 TRAVEL = 0.20
-CARRY = 0.17
 
 
 def place(rng: np.random.Generator) -> dict[str, Placement]:
@@ -17,22 +16,26 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
     return skills.scatter(rng, {"bottle": 0.045, "blue_cube": 0.045, "bin": 0.125})
 
 
-def done(view: View) -> bool:
-    """The bottle stands or lies in the bin and no finger touches it."""
+def _inside(view: View) -> bool:
     local = view.rot("bin").T @ (view.pos("bottle") - view.pos("bin"))
     half = view.size("bin")
     within = (np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] < view.size("bottle")[2] + 0.02
-    return bool(within) and skills.clear_of_fingers(view, "bottle")
+    return bool(within)
+
+
+def done(view: View) -> bool:
+    """The bottle stands or lies in the bin and no finger touches it."""
+    return _inside(view) and skills.clear_of_fingers(view, "bottle")
 
 
 def expert(view: View) -> np.ndarray:
     """Grasps a standing bottle at its neck, a lying one across its body, and lowers it into the bin."""
     bottle, axis = view.pos("bottle"), view.rot("bottle")[:, 2]
     goal = view.pos("bin") + [0, 0, 0.012 + view.size("bottle")[2]]
-    if done(view):
+    if _inside(view):
         return skills.release(view, "bottle")
     if view.grasped("bottle"):
-        return skills.put(view, "bottle", goal, 0.03, 0.02)
+        return skills.put(view, "bottle", goal, 0.03, 0.02, TRAVEL)
     standing = abs(axis[2]) > 0.8
     at = bottle + (NECK if standing else BODY) * view.size("bottle")[2] * axis
     yaw = 0.0 if standing else skills.half_turn(float(np.arctan2(axis[1], axis[0])))

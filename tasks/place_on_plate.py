@@ -22,12 +22,12 @@ def done(view: View) -> bool:
 
 
 def expert(view: View) -> np.ndarray:
-    """Grasps the cube, lowers it onto the plate, opens and leaves upwards."""
-    goal = view.pos("plate") + [0, 0, RIM + view.size("red_cube")[2] + 0.002]
-    if done(view):
+    """Grasps the cube, lowers it until it touches the plate, opens and leaves upwards."""
+    goal = view.pos("plate") + [0, 0, RIM + view.size("red_cube")[2]]
+    if _resting(view):
         return skills.release(view, "red_cube")
     if view.grasped("red_cube"):
-        return skills.put(view, "red_cube", goal, 0.02)
+        return skills.put(view, "red_cube", goal, 0.025)
     return skills.grasp(view, "red_cube", view.pos("red_cube"), skills.grip_yaw(view, "red_cube"))
 
 

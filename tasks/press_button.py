@@ -24,7 +24,7 @@ def expert(view: View) -> np.ndarray:
     """Presses with closed fingers from above."""
     wide = float(np.clip((view.width() - 0.01) / 0.02, 0.0, 1.0))  # open fingers would straddle the cap
     aim = view.pos("button/top") + [0, 0, -0.03 + 0.07 * wide]
-    return skills.funnel(view, aim, skills.CLOSE, radius=0.016, travel=open_drawer.TRAVEL, slope=3.0)
+    return skills.funnel(view, aim, skills.CLOSE, radius=0.022, travel=open_drawer.TRAVEL, slope=3.0)
 
 
 STAGES = (
@@ -45,5 +45,5 @@ TASK = Task(
     stages=STAGES,
     success=is_pressed,
     expert=expert,
-    horizon=120,
+    horizon=110,
 )

@@ -10,7 +10,7 @@ from wambench.envs.task import Placement, Stage, View
 from wambench.tasks import push_cube, skills
 
 STANDOFF = 0.060  # the palm, 3.2 cm deep, touches the bottle before the fingers do
-HEIGHT = 0.008
+HEIGHT = 0.016
 TRAVEL = 0.20  # clears the bottle
 
 

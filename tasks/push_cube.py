@@ -30,7 +30,11 @@ def place_towards(
         along = np.clip((plate - start) @ (zone - start) / np.sum((zone - start) ** 2), 0.0, 1.0)
         if np.linalg.norm(start + along * (zone - start) - plate) > PLATE_ROOM:
             yaw = float(rng.uniform(-0.4, 0.4))
-            return {thing: Placement(*cube, yaw), "plate": Placement(*plate), "zone": Placement(*zone)}
+            return {
+                thing: Placement(float(cube[0]), float(cube[1]), yaw),
+                "plate": Placement(float(plate[0]), float(plate[1])),
+                "zone": Placement(float(zone[0]), float(zone[1])),
+            }
     raise RuntimeError("no room for cube, plate and zone")
 
 

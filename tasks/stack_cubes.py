@@ -7,12 +7,14 @@ import numpy as np
 from wambench.envs.task import Stage, Task, View
 from wambench.tasks import skills
 
+CENTRED = 0.018
+
 
 def stacked(view: View) -> bool:
     """The red cube rests on top of the blue one."""
     rise = view.pos("red_cube")[2] - view.pos("blue_cube")[2]
     half = view.size("red_cube")[2]
-    above = skills.distance(view, "red_cube", "blue_cube") < 0.9 * half and abs(rise - 2 * half) < 0.006
+    above = skills.distance(view, "red_cube", "blue_cube") < half and abs(rise - 2 * half) < 0.006
     return above and view.touching("red_cube", "blue_cube")
 
 
@@ -23,11 +25,11 @@ def done(view: View) -> bool:
 
 def expert(view: View) -> np.ndarray:
     """Grasps the red cube, lowers it onto the blue one, opens and leaves upwards."""
-    goal = view.pos("blue_cube") + [0, 0, 2 * view.size("red_cube")[2] + 0.001]
-    if done(view):
+    goal = view.pos("blue_cube") + [0, 0, 2 * view.size("red_cube")[2]]
+    if stacked(view) and (skills.distance(view, "red_cube", "blue_cube") < CENTRED or not view.grasped("red_cube")):
         return skills.release(view, "red_cube")
     if view.grasped("red_cube"):
-        return skills.put(view, "red_cube", goal, 0.010)
+        return skills.put(view, "red_cube", goal, CENTRED)
     return skills.grasp(view, "red_cube", view.pos("red_cube"), skills.grip_yaw(view, "red_cube", ("blue_cube", "bin")))
 
 

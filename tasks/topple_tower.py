@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
+from wambench.envs.things import THINGS
 from wambench.tasks import skills
 
 BRICKS = ("brick_1", "brick_2", "brick_3")
@@ -13,9 +14,10 @@ STANDOFF = 0.075
 
 def place(rng: np.random.Generator) -> dict[str, Placement]:
     """Returns three upright bricks on top of each other."""
-    x, y, yaw = float(rng.uniform(-0.08, 0.08)), float(rng.choice((-1, 1)) * rng.uniform(0.06, 0.16)), rng.uniform(-0.3, 0.3)
-    turns = rng.uniform(-0.04, 0.04, 3)
-    return {name: Placement(x, y, float(yaw + turn), z=0.056 * i) for i, (name, turn) in enumerate(zip(BRICKS, turns, strict=True))}
+    x, y = float(rng.uniform(-0.08, 0.08)), float(rng.choice((-1, 1)) * rng.uniform(0.06, 0.16))
+    yaws = rng.uniform(-0.3, 0.3) + rng.uniform(-0.04, 0.04, 3)
+    height = 2 * THINGS["brick_1"].half[2]
+    return {name: Placement(x, y, float(yaws[i]), z=height * i) for i, name in enumerate(BRICKS)}
 
 
 def _height(view: View) -> float:

@@ -41,12 +41,17 @@ def expert(view: View) -> np.ndarray:
     angle, own = float(np.arctan2(arm[1], arm[0])), float(np.arctan2(hand[1], hand[0]))
     behind = (angle - own + np.pi) % (2 * np.pi) - np.pi
     on_circle = abs(float(np.hypot(hand[0], hand[1])) - RADIUS) < 0.03 and abs(hand[2] - peg[2]) < 0.03
-    yaw = float(np.clip(angle - behind + np.pi / 2, -0.6, 1.6))  # the broad side of the fingers faces the peg
     if on_circle and 0.2 < behind < 1.6 and view.width() < 0.03:
         ahead = float(np.clip(2.0 * (TURN_TO - view.joint("dial")), 0.0, 0.6))
-        return skills.servo(view, np.array([*_on_circle(centre, own + ahead), peg[2]]), skills.CLOSE, yaw, speed=0.6)
+        goal = np.array([*_on_circle(centre, own + ahead), peg[2]])
+        return skills.servo(view, goal, skills.CLOSE, _facing(angle - behind), speed=0.6)
     start = np.array([*_on_circle(centre, angle - BEHIND), peg[2]])
-    return skills.funnel(view, start, skills.CLOSE, float(np.clip(angle - BEHIND + np.pi / 2, -0.6, 1.6)), travel=TRAVEL)
+    return skills.funnel(view, start, skills.CLOSE, _facing(angle - BEHIND), travel=TRAVEL)
+
+
+def _facing(angle: float) -> float:
+    """Returns the yaw that turns the broad side of the closed fingers along the circle, within the wrist's range."""
+    return float(np.clip(angle + np.pi / 2, -0.6, 1.6))
 
 
 def _on_circle(centre: np.ndarray, angle: float) -> np.ndarray:
@@ -74,5 +79,5 @@ TASK = Task(
     ),
     success=is_turned,
     expert=expert,
-    horizon=180,
+    horizon=130,
 )

@@ -23,11 +23,14 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
     return {**placed, "red_cube": dataclasses.replace(blue, x=blue.x + dx, y=blue.y + dy, yaw=yaw, z=HEIGHT)}
 
 
+def _apart(view: View) -> bool:
+    low = all(skills.height(view, cube) < 0.008 for cube in ("red_cube", "blue_cube"))
+    return low and skills.distance(view, "red_cube", "blue_cube") > APART
+
+
 def done(view: View) -> bool:
     """Both cubes are on the table, apart, and no finger touches the red one."""
-    low = all(skills.height(view, cube) < 0.008 for cube in ("red_cube", "blue_cube"))
-    apart = skills.distance(view, "red_cube", "blue_cube") > APART
-    return low and apart and skills.clear_of_fingers(view, "red_cube")
+    return _apart(view) and skills.clear_of_fingers(view, "red_cube")
 
 
 def beside(view: View) -> np.ndarray:
@@ -41,7 +44,7 @@ def beside(view: View) -> np.ndarray:
 
 def expert(view: View) -> np.ndarray:
     """Grasps the red cube, sets it down beside the blue one, opens and leaves upwards."""
-    if done(view):
+    if _apart(view):
         return skills.release(view, "red_cube")
     if view.grasped("red_cube"):
         return skills.put(view, "red_cube", beside(view), 0.03)

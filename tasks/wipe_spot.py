@@ -50,9 +50,10 @@ TASK = Task(
     things=("spot", "blue_cube"),
     place=lambda rng: skills.scatter(rng, {"spot": 0.06, "blue_cube": 0.09}),
     stages=tuple(
-        Stage(f"wiped {n}", 0.2, _wiped(n), after=f"wiped {n - 1}" if n > 1 else None) for n in range(1, len(JOINTS) + 1)
+        Stage(f"wiped {n}", 0.2, _wiped(n), after=f"wiped {n - 1}" if n > 1 else None)
+        for n in range(1, len(JOINTS) + 1)
     ),
     success=_wiped(len(JOINTS)),
     expert=expert,
-    horizon=200,
+    horizon=210,
 )

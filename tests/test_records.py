@@ -40,7 +40,7 @@ ROW = Row(
 
 
 def test_columns_are_those_of_a_row() -> None:
-    assert records.NAMES == tuple(field.name for field in dataclasses.fields(Row))
+    assert tuple(field.name for field in dataclasses.fields(Row)) == records.NAMES
     assert HEADER == (
         "policy,split,task,verb,novelty,factor,episode,seed,spec_hash,prompt,status,progress,success_end,success_ever,"
         "stages,steps,queries,latency_p50_s,latency_p95_s,wall_s,error\n"

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.stubs import HORIZON, SMALL, LineWorld, Steady
 
+from tests.stubs import HORIZON, SMALL, LineWorld, Steady
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
 from wambench.expert import Expert

@@ -65,7 +65,7 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     ],
 )
 def test_wrong_values_are_named_with_what_exists(config: Maker, values: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=r".") as refused:
         config(**values)
     assert said in str(refused.value)
 
@@ -205,7 +205,7 @@ def test_a_torn_row_is_played_again(config: Maker) -> None:
     run(whole, line_world)
     rows, episodes = recorded(whole.folder)
     text = (whole.folder / "episodes.csv").read_bytes()
-    for size in np.linspace(0, len(text) - 1, 12).astype(int):
+    for size in np.linspace(0, len(text) - 1, 6).astype(int):
         (whole.folder / "episodes.csv").write_bytes(text[:size])
         run(whole, line_world)
         assert recorded(whole.folder) == (rows, episodes)
@@ -228,7 +228,7 @@ def test_a_damaged_row_is_named_and_nothing_is_touched(config: Maker, damage: Ca
     path = it.folder / "episodes.csv"
     damaged = "\n".join(damage(path.read_text().split("\n")))
     path.write_text(damaged)
-    with pytest.raises(ValueError, match="episodes.csv") as refused:
+    with pytest.raises(ValueError, match=r"episodes\.csv") as refused:
         run(it, line_world)
     assert said in str(refused.value) and str(path) in str(refused.value)
     assert path.read_text() == damaged
@@ -296,7 +296,7 @@ def size(path: Path) -> int:
 
 def test_killed_at_any_moment_it_ends_with_the_rows_of_an_undisturbed_run(tmp_path: Path) -> None:
     arguments = ("--episodes", "60", "--workers", "2", "--policy-args", "pause_s=0.005")
-    assert start(tmp_path / "whole", *arguments).wait(120) == 0
+    assert start(tmp_path / "whole", *arguments).wait(300) == 0
     rng = np.random.default_rng(0)
     out, rows = tmp_path / "killed", tmp_path / "killed" / "episodes.csv"
     sizes = []
@@ -312,7 +312,7 @@ def test_killed_at_any_moment_it_ends_with_the_rows_of_an_undisturbed_run(tmp_pa
         sizes.append(size(rows))
     assert sizes == sorted(sizes) and len(set(sizes)) >= 3 and sizes[-1] < size(tmp_path / "whole" / "episodes.csv")
     process = start(out, *arguments)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert recorded(out) == recorded(tmp_path / "whole")
     assert not list(out.rglob("*.tmp"))
@@ -321,12 +321,12 @@ def test_killed_at_any_moment_it_ends_with_the_rows_of_an_undisturbed_run(tmp_pa
 def test_ctrl_c_ends_tidily(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out, "--episodes", "100", "--workers", "2", "--policy-args", "pause_s=0.01")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (out / "episodes.csv").exists() or len(read_rows(out / "episodes.csv", torn=True)) < 3:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers alike
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("wambench: interrupted")
@@ -337,13 +337,13 @@ def test_ctrl_c_ends_tidily(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, limit: int) -> None:
     out, episodes = tmp_path / "run", ("--episodes", "20", "--workers", "1")
     process = start(out, *episodes, limit=limit)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith(f"wambench: error: {out}/")
     assert "File too large" in errors.splitlines()[-1] and "Traceback" not in errors
     before = read_rows(out / "episodes.csv") if (out / "episodes.csv").exists() else []
     assert not list(out.rglob("*.tmp"))
-    assert start(out, *episodes).wait(60) == 0
+    assert start(out, *episodes).wait(300) == 0
     after = read_rows(out / "episodes.csv")
     assert len(after) == 40 and {row.key: row for row in after}.items() >= {row.key: row for row in before}.items()
 
@@ -351,6 +351,6 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, limit: int) -
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     process = start(tmp_path / "file" / "run")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert errors == f"wambench: error: {tmp_path}/file/run: Not a directory\n"

@@ -95,8 +95,8 @@ def _rates(rounds: int, steps: int) -> dict[str, Any]:
     actions = rng.uniform(-0.5, 0.5, (steps, 7))
     clocks = {name: Clock() for name in ("stock", "views", "chunk", "stock_state", "state", "stock_reset", "reset")}
 
-    def each(step: Callable[[np.ndarray], Any]) -> Callable[[], None]:
-        return lambda: [step(action) for action in actions] and None
+    def each(step: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
+        return lambda: [step(action) for action in actions]
 
     for index in range(rounds):
         clocks["stock_reset"].time(stock.reset, 1)
@@ -246,17 +246,19 @@ def _memory() -> float:
 def text(result: dict[str, Any]) -> str:
     """Returns the table for people."""
     r = result
-    return "\n".join(
-        [
-            "control steps/s                     stock     wambench   ratio",
-            f"two {SIZE[0]}x{SIZE[1]} views every step    {r['stock_steps_per_s']:8.1f} {r['two_views_steps_per_s']:10.1f} {r['ratio_two_views']:8.1f}",
-            f"views at the policy's 5 Hz         (same) {r['policy_rate_steps_per_s']:10.1f} {r['ratio_policy_rate']:8.1f}",
-            f"state only                      {r['stock_state_steps_per_s']:8.1f} {r['state_steps_per_s']:10.1f} {r['ratio_state']:8.1f}",
-            f"reset, ms                       {r['stock_reset_ms']:8.1f} {r['reset_ms']:10.2f} {r['stock_reset_ms'] / r['reset_ms']:8.1f}",
-            f"expert episodes/hour: {r['episodes_per_hour']} with 1 worker, {r['episodes_per_hour_two_workers']} with 2 "
-            f"({r['ratio_two_workers']:.2f}x)",
-            f"a control step, ms: physics {r['physics_ms']}, control {r['control_ms']}; an observation of two views: "
-            f"rendering {r['rendering_ms']}, copying {r['copying_ms']}",
-            f"harness: {100 * r['harness_share']:.1f}% of an episode; memory of a worker: {r['memory_per_worker_mb']} MB",
-        ]
-    )
+    views = f"two {SIZE[0]}x{SIZE[1]} views every step"
+    resets = (r["stock_reset_ms"], r["reset_ms"], r["stock_reset_ms"] / r["reset_ms"])
+    rows = [
+        (views, r["stock_steps_per_s"], r["two_views_steps_per_s"], r["ratio_two_views"]),
+        ("views at the policy's 5 Hz", r["stock_steps_per_s"], r["policy_rate_steps_per_s"], r["ratio_policy_rate"]),
+        ("state only", r["stock_state_steps_per_s"], r["state_steps_per_s"], r["ratio_state"]),
+        ("reset, ms", *resets),
+    ]
+    lines = [f"{'control steps/s':32s}{'stock':>10s}{'wambench':>10s}{'ratio':>8s}"]
+    lines += [f"{name:32s}{stock:10.1f}{ours:10.1f}{ratio:8.1f}" for name, stock, ours, ratio in rows]
+    one, two = r["episodes_per_hour"], r["episodes_per_hour_two_workers"]
+    lines.append(f"expert episodes/hour: {one} with 1 worker, {two} with 2 ({r['ratio_two_workers']:.2f}x)")
+    lines.append(f"a control step, ms: physics {r['physics_ms']}, control {r['control_ms']}")
+    lines.append(f"two views, ms: rendering {r['rendering_ms']}, copying {r['copying_ms']}")
+    lines.append(f"harness: {100 * r['harness_share']:.1f}% of an episode; a worker: {r['memory_per_worker_mb']} MB")
+    return "\n".join(lines)

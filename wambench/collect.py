@@ -4,9 +4,10 @@ Every file is written whole or not at all (temporary name, then rename), and a f
 the same command resumes after any kill. Episodes come from the "train" stream and from training environments only.
 
 Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps (no pickles):
-    frames (F, h, w * 2, 3) uint8: canvases (agentview | wrist) at `frame_steps` (F,) int32, every second step and the last
+    frames (F, h, w * 2, 3) uint8: canvases (agentview | wrist) at `frame_steps` (F,) int32: every second, and the last
     actions (T, 7) float32: what the expert would do;  executed (T, 7) float32: what was done (with noise)
-    states (T + 1, 8) float32;  points (F, C, 3) float32: world positions of `manifest["points"]`;  present (F, C) bool
+    states (T + 1, 8) float32;  points (F, C, 3) float32: world positions of `manifest["points"]`;  present (F, C) bool;
+    pixels (F, C, V, 2) float32: where they appear in each view, right and down in [-1, 1], NaN out of view
     instruction, task, spec: strings;  attempt: how many tries failed before this one
 Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C), and
     pixels (N, C, 2, 2) float32: where each point lies in each view, right and down in [-1, 1], NaN if it is not in it
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 CORPORA = ("demos", "renders")
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
-MAX_ATTEMPTS = 8
+MAX_ATTEMPTS = 40
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,10 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
     added = disturbances(noise, episode.horizon, rng)
     outcome = env.begin(episode)
     seen = [outcome.observations[-1]]
-    points = [_points(env)]
-    states, actions, executed = [env.proprioception()], [], []
+    labels = [_labels(env)]
+    states = [env.proprioception()]
+    actions: list[np.ndarray] = []
+    executed: list[np.ndarray] = []
     wander = rng.uniform(-0.6, 0.6, 6) * [1, 1, 0.6, 0.3, 0.3, 0.3]
     while not (outcome.terminated or outcome.truncated):
         wanted = env.expert_action()
@@ -221,7 +224,7 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
         states.append(env.proprioception())
         if len(actions) % FRAME_EVERY == 0 or outcome.terminated or outcome.truncated:
             seen.append(env.observe())
-            points.append(_points(env))
+            labels.append(_labels(env))
     if not outcome.success:
         return None
     return {
@@ -230,65 +233,51 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
         "actions": np.array(actions, np.float32),
         "executed": np.array(executed, np.float32),
         "states": np.array(states, np.float32),
-        "points": np.array([p for p, _ in points], np.float32),
-        "present": np.array([q for _, q in points]),
+        **_stacked(labels),
         "instruction": np.array(episode.instruction),
         "task": np.array(job.task),
         "spec": np.array(episode.to_json()),
     }
 
 
-def _points(env: TabletopEnv) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the (C, 3) key points and which of them (C,) are in the scene."""
+def _labels(env: TabletopEnv) -> dict[str, np.ndarray]:
+    """Returns the key points now: world position (C, 3), presence (C,), and place in every view (C, V, 2)."""
     from wambench.envs.things import KEYPOINTS
 
     present = np.array([name.split("/")[0] in env.task.things for name in KEYPOINTS])
     points = np.zeros((len(KEYPOINTS), 3))
+    pixels = np.full((len(KEYPOINTS), len(env.convention.cameras), 2), np.nan)
     for i in np.flatnonzero(present):
         points[i] = env.view.pos(KEYPOINTS[i])
-    return points, present
+    for v, camera in enumerate(env.convention.cameras):
+        pixels[present, v] = env.view.project(camera, points[present])
+    return {"points": points.astype(np.float32), "present": present, "pixels": pixels.astype(np.float32)}
 
 
-def _pixels(env: TabletopEnv, points: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Returns the (C, V, 2) image positions of world points, right and down in [-1, 1] within each view, else NaN."""
-    from wambench.envs.scene import CAMERAS
-
-    model, data = env.scene.model, env.scene.data
-    views = []
-    for name in env.convention.cameras:
-        camera = model.camera(CAMERAS[name]).id
-        x, y, z = ((points - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T
-        ahead = present & (z < -0.01)  # a camera looks along its own -z
-        focal = 1.0 / np.tan(np.radians(model.cam_fovy[camera]) / 2.0)
-        place = focal * np.stack([x, -y], axis=1) / np.where(ahead, -z, 1.0)[:, None]
-        inside = ahead & (np.abs(place) <= 1.0).all(axis=1)
-        views.append(np.where(inside[:, None], place, np.nan))
-    return np.stack(views, axis=1)
+def _stacked(labels: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([label[name] for label in labels]) for name in labels[0]}
 
 
 def _renders(job: _Job) -> dict[str, np.ndarray]:
     from wambench.envs.randomise import random_layout
 
     rng = np.random.default_rng([job.seed, job.index])
-    frames, states, points, present, pixels = [], [], [], [], []
-    # one task for a run of pictures: switching the scene costs more than a picture
+    frames, states, labels = [], [], []
+    # by scene family, not by task, or what stands in one task's scene only is rarely seen; and one family for a run of
+    # pictures, because switching costs more than a picture
+    families = sorted({tasks.find(name).things: name for name in job.tasks}.values())
     for block in range(-(-job.count // 25)):
-        env = _env(str(rng.choice(job.tasks)))
+        env = _env(str(rng.choice(families)))
         for i in range(min(25, job.count - 25 * block)):
             index = (job.index * RENDERS_PER_FILE + 25 * block + i) + 500_000_000
             env.begin(episode_spec(env.task, TRAINING, "none", index, job.seed), render=False)
             random_layout(env.scene, env.view, rng)
             observation = env.observe()
-            where, there = _points(env)
             frames.append(canvas(observation, env.convention.cameras))
             states.append(observation.state)
-            points.append(where)
-            present.append(there)
-            pixels.append(_pixels(env, where, there))
+            labels.append(_labels(env))
     return {
         "frames": np.stack(frames),
         "states": np.array(states, np.float32),
-        "points": np.array(points, np.float32),
-        "present": np.array(present),
-        "pixels": np.array(pixels, np.float32),
+        **_stacked(labels),
     }

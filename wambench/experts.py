@@ -29,7 +29,7 @@ def table(names: tuple[str, ...], episodes: int, seed: int = 0, workers: int = 1
     Args:
         names: Task names.
         episodes: Episodes per task and condition.
-        seed: Seed of the episodes (the training stream for "train" and "after_random", the evaluation's for the others).
+        seed: Seed of the episodes: the training stream for "train" and "after_random", else the evaluation's.
         workers: Processes.
 
     Conditions: "train" and "unseen" environments; "after_random": the expert takes over after 3 s of uniform random
@@ -70,12 +70,11 @@ def _measure(job: _Job) -> tuple[float, float, float]:
             rng = np.random.default_rng([job.seed, index])
             for action in rng.uniform(-1, 1, (round(RANDOM_S * episode.control_hz), 7)):
                 env.advance(action)
-        for step in range(env.task.horizon):
-            still = np.array([0.0] * 6 + [-1.0])
+        still, steps = np.array([0.0] * 6 + [-1.0]), 0
+        while steps < env.task.horizon and not outcome.terminated:
+            steps += 1
             outcome = env.advance(still if job.condition == "noop" else env.expert_action())
-            if outcome.terminated:
-                break
-        results.append((outcome.success, outcome.progress, step + 1))
+        results.append((outcome.success, outcome.progress, steps))
     success, progress, steps = np.array(results, dtype=float).T
     return float(success.mean()), float(progress.mean()), float(np.median(steps))
 

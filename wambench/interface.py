@@ -35,7 +35,7 @@ class Spec:
         rotation: Rotation format of action and state.
         gripper: "close_positive": +1 closes, -1 opens (robosuite's convention).
         action_dim: Length of an action.
-        state: What the state vector holds, in order: eef position in m (3), axis-angle in rad (3), finger qpos in m (2).
+        state: What the state vector holds, in order: eef position (3, m), axis-angle (3, rad), finger qpos (2, m).
     """
 
     cameras: tuple[str, ...] = ("agentview", "wrist")

@@ -48,11 +48,10 @@ def progress_figure(rows: pandas.DataFrame) -> Figure:
     """Returns a figure of mean progress by split and group, a bar a policy, with 95 % intervals and n."""
     from matplotlib.figure import Figure
 
-    bars = {
-        (policy, f"{split}\n{name}" if name != "all" else split): group[group["status"] == "ok"]
-        for (policy, split), run in rows.groupby(["policy", "split"], sort=True)
-        for name, group in groups(run)
-    }
+    bars: dict[tuple[str, str], pandas.DataFrame] = {}
+    for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
+        for name, group in groups(run):
+            bars[str(policy), str(split) if name == "all" else f"{split}\n{name}"] = group[group["status"] == "ok"]
     policies = sorted({policy for policy, _ in bars})
     places = sorted({place for _, place in bars})
     figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(places) * (len(policies) + 1)), 4.0), layout="constrained")

@@ -238,6 +238,9 @@ def encode_episode(episode: Episode, cameras: Sequence[str]) -> bytes:
         planned (P, A), planned_start (C + 1,), execute (C,): what the policy answered.
         chunk_steps (C,), latency_s (C,): when it was asked, and how long it took.
         snapshots uint8, snapshots_start (C + 1,): states of the simulator when it was asked.
+
+    Measured at two 96 x 96 views: 23 kB per observation or imagined frame, 0.7 kB per chunk; 160 control steps, seen
+    at 5 Hz, make 0.9 MB.
     """
     chunks, seen = episode.chunks, episode.observations
     result = {f.name: getattr(episode, f.name) for f in dataclasses.fields(Episode)}

@@ -71,12 +71,15 @@ def write_renders(folder: Path, count: int, rng: np.random.Generator) -> None:
     cubes = np.concatenate([rng.uniform(-0.25, 0.25, (count, 2, 2)), np.zeros((count, 2, 1))], axis=2)
     hands = rng.uniform(-0.25, 0.25, (count, 3)) * [1, 1, 0]
     present = rng.random((count, 2)) < 0.8
+    seen = np.stack([cubes[..., :2], cubes[..., :2] - hands[:, None, :2]], axis=2) / TABLE_M * 40 / 48
+    pixels = np.where((np.abs(seen) <= 1.0).all(axis=3, keepdims=True), seen, np.nan)
     np.savez(
         folder / "renders.0.npz",
         frames=np.stack([draw(cubes[i], present[i], hands[i]) for i in range(count)]),
         states=np.array([state_of(h) for h in hands], np.float32),
         points=np.where(present[..., None], cubes, np.nan).astype(np.float32),
         present=present,
+        pixels=np.where(present[..., None, None], pixels, np.nan).astype(np.float32),
     )
 
 

@@ -73,7 +73,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     encoder.save(encoder.Encoder(TINY), path, {})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="e.safetensors: damaged") as caught:
+    with pytest.raises(ValueError, match=r"e\.safetensors: damaged") as caught:
         encoder.load(path)
     assert "\n" not in str(caught.value)
     encoder.write_weights(path, {"a": torch.zeros(2)}, set(), {"kind": "dreamzero"})
@@ -83,3 +83,15 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not fit") as caught:
         encoder.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_heat_loss_wants_the_peak_at_the_label() -> None:
+    pixels = torch.full((1, 1, 2, 2), float("nan"))
+    pixels[0, 0, 0] = torch.tensor([0.5, -0.5])  # right, up, in the first view only
+    cells = encoder.cell_centres(8, 8)
+    near = int((cells - torch.tensor([0.5, -0.5])).norm(dim=1).argmin())
+    heat = torch.zeros(1, 2, 1, 64)
+    heat[..., near] = 5.0
+    right, wrong = heat.log_softmax(3), heat.flip(3).log_softmax(3)
+    assert encoder.heat_loss(right, pixels, (8, 8)) < encoder.heat_loss(wrong, pixels, (8, 8)) - 1.0
+    assert encoder.heat_loss(right, torch.full_like(pixels, float("nan")), (8, 8)) == 0.0

@@ -1,5 +1,7 @@
 """Schedules, the mixture of noise levels, and the sampler on problems with a known answer."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_mixture_holds_all_four_uses() -> None:
 def test_sampler_reaches_a_fixed_target(steps: int) -> None:
     target, x = torch.tensor([1.0, -2.0]), torch.randn(8, 2)
     sigmas = flow.schedule(steps)
-    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, after in pairwise(sigmas):
         x = flow.euler_step(x, target.expand_as(x), sigma, after)
     torch.testing.assert_close(x, target.expand_as(x))
 
@@ -44,7 +46,7 @@ def test_sampler_reproduces_a_gaussian() -> None:
     mean, std = 2.0, 0.5
     x = torch.randn(20000, generator=torch.Generator().manual_seed(1))
     sigmas = flow.schedule(100)
-    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, after in pairwise(sigmas):
         keep = 1.0 - sigma
         gain = keep * std**2 / (keep**2 * std**2 + sigma**2)
         x = flow.euler_step(x, mean + gain * (x - keep * mean), sigma, after)

@@ -55,6 +55,17 @@ def test_dreamzero_learns(dreamzero_file: Path) -> None:
     assert int(rows[-1]["samples"]) == 150 * 32
 
 
+def test_training_can_start_from_a_file(tmp_path: Path, demos: Path, renders: Path, encoder_file: Path) -> None:
+    out = tmp_path / "more.safetensors"
+    config = train.TrainConfig(
+        "encoder", "tiny", (str(demos), str(renders)), str(out), steps=1, lr=1e-9, init=str(encoder_file), batch=4
+    )
+    train.train(config)
+    a, b = (encoder.read_weights(path, "encoder")[0] for path in (encoder_file, out))
+    torch.testing.assert_close(a["stem.weight"], b["stem.weight"], atol=1e-3, rtol=1e-2)
+    assert torch.equal(a["points_mean"], b["points_mean"])
+
+
 class _Killed(Exception):
     pass
 

@@ -137,15 +137,14 @@ def test_overfits_one_batch() -> None:
     torch.manual_seed(0)
     model, cond = wam.Wam(TINY, STATE_FEATURES), condition(8)
     g = torch.Generator().manual_seed(0)
-    future, actions = (
-        cond.now[:, None] + torch.randn(8, 2, *TINY.latent, generator=g),
-        torch.randn(8, 16, 7, generator=g),
-    )
+    # targets that a narrow network can hold: one value per sample and channel
+    future = cond.now[:, None] + 2.0 * torch.randn(8, 2, TINY.latent[0], 1, 1, generator=g).expand(8, 2, *TINY.latent)
+    actions = 2.0 * torch.randn(8, 1, 7, generator=g).expand(8, 16, 7)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3)
     losses = []
     for _ in range(150):
         video, action = wam.loss(model, cond, future, actions, g)
-        losses.append(float(video + action))
+        losses.append(float((video + action).detach()))
         optimiser.zero_grad()
         (video + action).backward()
         optimiser.step()

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -125,11 +126,16 @@ def test_restore_is_exact_in_the_middle_of_the_work(env: TabletopEnv) -> None:
             env.advance(env.expert_action())
         branch = env.snapshot()
         actions = [env.expert_action() for _ in range(1)] + list(wobble(env, 6))
-        ends, frames = [], []
+        ends: list[bytes] = []
+        frames: list[np.ndarray] = []
         for _ in range(2):
             env.restore(branch)
             assert env.snapshot() == branch
-            env.step_chunk(np.array(actions)) if len(ends) == 0 else [env.advance(action) for action in actions]
+            if ends:
+                for action in actions:
+                    env.advance(action)
+            else:
+                env.step_chunk(np.array(actions))
             ends.append(env.snapshot())
             frames.append(env.observe().images["agentview"])
         assert ends[0] == ends[1] and np.array_equal(frames[0], frames[1])
@@ -180,7 +186,7 @@ def test_make_vec() -> None:
         ({"task": "LiftCube", "split": "unseen-envs", "factor": "camra"}, "camera"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, str], message: str) -> None:
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TabletopEnv(**arguments)
 
