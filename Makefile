@@ -39,11 +39,11 @@ smoke: setup
 	$(BIN)/wambench leaderboard runs/smoke/*
 
 bench: setup
-	$(BIN)/python -m tests.bench
+	$(BIN)/wambench bench sim
 
 # How well the experts solve every task: the table in the README.
 experts: setup
-	$(BIN)/wambench experts --episodes 50
+	$(BIN)/wambench experts --episodes 50 --out docs/experts.md
 
 build: setup
 	$(BIN)/python -m build --outdir dist .

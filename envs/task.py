@@ -59,7 +59,7 @@ class View(Protocol):
         """Returns the distance between the fingers in m: 0 closed, 0.08 open."""
 
     def touching(self, a: str, b: str) -> bool:
-    """A milestone. Latched: once reached it stays so; it can be reached only after the stage named in `after`."""
+        """Returns whether two things touch; "fingers", "left_finger", "right_finger" and "table" are names too."""
 
     def grasped(self, name: str) -> bool:
         """Returns whether both fingers touch the thing."""

@@ -63,5 +63,5 @@ TASK = Task(
     stages=tuple(stage for cube in CUBES for stage in _stages(cube)),
     success=done,
     expert=expert,
-    horizon=500,
+    horizon=480,
 )

@@ -40,5 +40,5 @@ TASK = Task(
     stages=STAGES,
     success=done,
     expert=expert,
-    horizon=160,
+    horizon=130,
 )

@@ -37,5 +37,5 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=200,
+    horizon=180,
 )

@@ -47,5 +47,5 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=200,
+    horizon=180,
 )

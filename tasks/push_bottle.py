@@ -9,7 +9,7 @@ import numpy as np
 from wambench.envs.task import Placement, Stage, View
 from wambench.tasks import push_cube, skills
 
-STANDOFF = 0.060  # the palm, 3.2 cm deep, touches the bottle before the fingers do
+HALF_FINGER, HALF_PALM = 0.012, 0.028
 HEIGHT = 0.016
 TRAVEL = 0.20  # clears the bottle
 
@@ -32,9 +32,11 @@ def _beside(view: View) -> bool:
 
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the bottle, then backs away upwards."""
+    radius = float(view.size("bottle")[0])
     if skills.distance(view, "bottle", "zone") < 0.02:
-        return skills.back_off(view, "bottle", STANDOFF)
-    return skills.push(view, "bottle", view.pos("zone"), STANDOFF, HEIGHT, TRAVEL, speed=0.35)
+        return skills.back_off(view, "bottle", radius + HALF_PALM)
+    standoff = radius + HALF_FINGER
+    return skills.push(view, "bottle", view.pos("zone"), standoff, HEIGHT, TRAVEL, speed=0.4, gap=0.06, slope=5.0)
 
 
 TASK = dataclasses.replace(
@@ -52,4 +54,5 @@ TASK = dataclasses.replace(
     ),
     success=done,
     expert=expert,
+    horizon=180,
 )

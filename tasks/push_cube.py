@@ -73,5 +73,5 @@ TASK = Task(
     stages=STAGES,
     success=done,
     expert=expert,
-    horizon=200,
+    horizon=140,
 )

@@ -15,8 +15,8 @@ from wambench.envs.task import Placement, View
 OPEN, CLOSE = -1.0, 1.0
 STEP_M = 0.05  # an action of 1 asks for this displacement (robosuite's OSC_POSE)
 STEP_RAD = 0.5
-# A steady 1 moves the hand 1.5 cm a step. This gain settles quickly with hardly any overshoot, and holds the hand within
-# a centimetre of its goal when actions are disturbed by a quarter of their range.
+# A steady 1 moves the hand 1.5 cm a step. This gain settles quickly with hardly any overshoot, and holds the hand
+# within a centimetre of its goal when actions are disturbed by a quarter of their range.
 GAIN = 1.3
 TRAVEL = 0.12  # height above the table at which the hand crosses the scene
 REST = 0.18  # height at which it waits once all is done
@@ -198,6 +198,8 @@ def push(
     height: float,
     travel: float = TRAVEL,
     speed: float = 0.6,
+    gap: float = 0.02,
+    slope: float = 2.0,
 ) -> np.ndarray:
     """Pushes a thing over the table towards `goal` with closed fingers, from behind.
 
@@ -209,6 +211,8 @@ def push(
         height: Of the grip site above the table.
         travel: Height above the table at which the hand crosses the scene.
         speed: Of the push, as in `servo`.
+        gap: Between hand and thing where the hand comes down.
+        slope: Of the funnel in which it comes down: steep beside something tall.
     """
     thing, eef = view.pos(name), view.eef()
     way = goal[:2] - thing[:2]
@@ -220,8 +224,8 @@ def push(
     if back < 0.012 - standoff and abs(side) < 0.025 and eef[2] < low + 0.02:
         step = min(0.05, float(np.linalg.norm(way)) + 0.01) * ahead - 1.5 * side * across
         return servo(view, np.array([*(eef[:2] + step), low]), CLOSE, yaw, speed=speed)
-    start = thing[:2] - (standoff + 0.02) * ahead
-    return funnel(view, np.array([*start, low]), CLOSE, yaw, 0.02, travel)
+    start = thing[:2] - (standoff + gap) * ahead
+    return funnel(view, np.array([*start, low]), CLOSE, yaw, 0.02, travel, slope)
 
 
 def back_off(view: View, name: str, standoff: float) -> np.ndarray:

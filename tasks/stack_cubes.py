@@ -49,5 +49,5 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=220,
+    horizon=190,
 )

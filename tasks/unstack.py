@@ -57,7 +57,7 @@ TASK = Task(
     verb="unstack",
     novelty="motion",
     instruction="unstack the cubes",
-    motion="close the fingers around the upper, red cube, raise it, lower it onto the table beside and open the fingers",
+    motion="close the fingers around the upper, red cube, raise it, set it down on the table and open the fingers",
     things=("red_cube", "blue_cube", "bin"),
     place=place,
     stages=(
@@ -67,5 +67,5 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=200,
+    horizon=170,
 )

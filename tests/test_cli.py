@@ -15,7 +15,7 @@ from wambench.tasks import SPLITS, TASKS
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("run", "leaderboard", "plot", "list", "doctor", "collect", "train", "expert-table")
+COMMANDS = ("run", "leaderboard", "plot", "list", "doctor", "bench", "collect", "train", "experts")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -82,8 +82,8 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("run --policy noop --split seen --policy-args chunk", "'chunk' is not of the form name=value"),
         ("leaderboard nowhere", "no run at nowhere"),
         ("plot nowhere --out figures", "no run at nowhere"),
-        ("expert-table --episodes 0", "episodes must be positive, not 0"),
-        ("expert-table --tasks LiftCub", "did you mean 'LiftCube'?"),
+        ("experts --episodes 0", "episodes must be positive, not 0"),
+        ("experts --tasks LiftCub", "did you mean 'LiftCube'?"),
     ],
 )
 def test_errors_are_one_line(

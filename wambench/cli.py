@@ -53,7 +53,9 @@ def parser() -> Parser:
     top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
     top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_leaderboard, _add_plot, _add_list, _add_doctor, _add_collect, _add_train, _add_experts):
+    of_results = (_add_run, _add_leaderboard, _add_plot)
+    of_the_machine = (_add_list, _add_doctor, _add_bench)
+    for add in of_results + of_the_machine + (_add_collect, _add_train, _add_experts):
         add(commands)
     return top
 
@@ -121,10 +123,11 @@ def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
     it.add_argument("--policy", required=True, metavar="P", help="dreamzero, or encoder")
-    it.add_argument("--config", default="nano", metavar="C", help="its size (default: nano)")
+    it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v0)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
+    it.add_argument("--init", metavar="FILE", help="start from these weights")
     it.add_argument("--minutes", type=float, metavar="M", help="length of the training, or")
     it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps")
     it.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -132,12 +135,18 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_experts(commands: Any) -> None:
-    example = "wambench expert-table --episodes 50 --out experts.md"
-    it = _add(commands, "expert-table", _experts, "measure how well the experts solve the tasks", example)
+    example = "wambench experts --episodes 50 --out experts.md"
+    it = _add(commands, "experts", _experts, "measure how well the experts solve the tasks", example)
     it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="tasks or splits (default: all tasks)")
     it.add_argument("--episodes", type=int, default=50, metavar="N", help="episodes per task and condition (50)")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write it, as CSV or Markdown")
     _add_common(it)
+
+
+def _add_bench(commands: Any) -> None:
+    it = _add(commands, "bench", _bench, "measure speed against stock robosuite", "wambench bench sim --json")
+    it.add_argument("what", choices=("sim",), help="sim: simulation, rendering, resets, workers")
+    it.add_argument("--json", action="store_true", help="one object, for machines")
 
 
 def _add_common(it: Parser) -> None:
@@ -237,8 +246,9 @@ def _collect(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from wambench.policies.train import TrainConfig, train
 
-    names = ("policy", "config", "out", "encoder", "minutes", "steps", "device", "seed", "workers")
+    names = ("policy", "out", "encoder", "init", "minutes", "steps", "device", "seed", "workers")
     values = {name: getattr(arguments, name) for name in names}
+    values["config"] = arguments.config or ("v0" if arguments.policy == "encoder" else "nano")
     print(train(TrainConfig(data=tuple(arguments.data), **values)))
 
 
@@ -256,3 +266,10 @@ def _experts(arguments: argparse.Namespace) -> None:
         text = experts.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
         records.write_whole(arguments.out, text)
         print(arguments.out)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from wambench import bench
+
+    result = bench.sim()
+    print(json.dumps(result) if arguments.json else bench.text(result))
