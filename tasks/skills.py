@@ -34,12 +34,6 @@ def down(yaw: float) -> np.ndarray:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ DOWN
 
 
-def square_yaw(rotation: np.ndarray) -> float:
-    """Returns the yaw of a square thing, modulo a quarter turn, in [-pi/4, pi/4]."""
-    yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
-    return float((yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4)
-
-
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """Returns the (3,) axis-angle of a (3, 3) rotation whose angle is well below pi."""
     axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
@@ -60,18 +54,6 @@ def servo(view: View, target: np.ndarray, gripper: float, yaw: float = 0.0, spee
     move *= min(1.0, speed / max(1e-9, float(np.abs(move).max())))
     turn = rotation_vector(down(yaw) @ view.eef_rot().T) / STEP_RAD
     return np.concatenate([move, np.clip(turn, -0.5, 0.5), [gripper]])
-
-
-def approach(view: View, target: np.ndarray, gripper: float, yaw: float = 0.0, radius: float = 0.015) -> np.ndarray:
-    """Moves to `target` from above: up to the travel height, across, then down inside a column of `radius`."""
-    eef = view.eef()
-    away = float(np.linalg.norm(eef[:2] - target[:2]))
-    safe = max(view.table_z + TRAVEL, target[2] + 0.05)
-    if away < radius:
-        return servo(view, target, gripper, yaw)
-    if eef[2] < safe - 0.03 and away > 2 * radius:
-        return servo(view, np.array([*eef[:2], safe + 0.02]), gripper, yaw)
-    return servo(view, np.array([*target[:2], safe]), gripper, yaw)
 
 
 def funnel(
@@ -236,11 +218,6 @@ def back_off(view: View, name: str, standoff: float) -> np.ndarray:
         aim = np.array([*(eef[:2] + 0.03 * away / max(1e-6, gap + standoff)), eef[2]])
         return servo(view, aim, CLOSE, hand_yaw(view))
     return servo(view, np.array([*eef[:2], view.table_z + REST]), CLOSE, hand_yaw(view))
-
-
-def upright(view: View, name: str) -> bool:
-    """Returns whether a thing's own vertical is within about 25 degrees of the vertical, either way up."""
-    return bool(abs(view.rot(name)[2, 2]) > 0.9)
 
 
 def inside(view: View, name: str, box: str = "bin") -> bool:

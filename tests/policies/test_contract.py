@@ -1,0 +1,71 @@
+"""What every shipped policy promises; new policies are tested by being listed."""
+
+import numpy as np
+import pytest
+
+from wambench import policies
+from wambench.interface import Observation, Policy
+from wambench.plans import checked
+
+NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a world: tests/tasks
+
+
+def observations(policy: Policy, count: int, seed: int = 0) -> list[Observation]:
+    rng = np.random.default_rng(seed)
+    shape = (*policy.spec.image_size, 3)
+    stride = policy.spec.frame_stride
+    return [
+        Observation(
+            step=i * stride,
+            images={camera: rng.integers(0, 255, shape, dtype=np.uint8) for camera in policy.spec.cameras},
+            state=np.array([-0.1, 0.0, 1.0, np.pi, 0.0, 0.0, 0.04, -0.04]),
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plans_are_valid_and_repeat_under_a_seed(name: str) -> None:
+    policy = policies.load(name)
+    answers = []
+    for _ in range(2):
+        policy.reset("press the button", 5)
+        seen = observations(policy, 3)
+        plans = [checked(policy.act(seen[:1]), policy.spec), checked(policy.act(seen[1:]), policy.spec)]
+        answers.append(plans)
+    for first, again in zip(*answers, strict=True):
+        assert np.array_equal(first.actions, again.actions)
+        assert (first.frames is None) == (again.frames is None)
+        if first.frames is not None and again.frames is not None:
+            assert np.array_equal(first.frames, again.frames)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_observations_are_left_alone(name: str) -> None:
+    policy = policies.load(name)
+    policy.reset("press the button", 0)
+    seen = observations(policy, 2)
+    copies = [{camera: image.copy() for camera, image in o.images.items()} for o in seen]
+    policy.act(seen)
+    for o, copy in zip(seen, copies, strict=True):
+        assert all(np.array_equal(o.images[camera], copy[camera]) for camera in copy)
+
+
+def test_dreamzero_listens_to_the_instruction() -> None:
+    policy = policies.load("dreamzero")
+    actions = []
+    for instruction in ("press the button", "open the drawer"):
+        policy.reset(instruction, 0)
+        actions.append(policy.act(observations(policy, 1)).actions)
+    assert not np.allclose(actions[0], actions[1], atol=1e-3)
+
+
+def test_dreamzero_imagines_the_steps_it_says() -> None:
+    policy = policies.load("dreamzero")
+    policy.reset("lift the red cube", 0)
+    seen = observations(policy, 3)
+    plan = policy.act(seen)
+    height, width = policy.spec.image_size
+    assert plan.frames is not None and plan.frame_steps is not None
+    assert plan.frames.shape[1:] == (height, width * len(policy.spec.cameras), 3)
+    assert list(plan.frame_steps) == [seen[-1].step + 8, seen[-1].step + 16]
