@@ -43,7 +43,7 @@ bench: setup
 
 # How well the experts solve every task: the table in the README.
 experts: setup
-	$(BIN)/wambench experts --episodes 50 --out docs/experts.md
+	$(BIN)/wambench experts --episodes 50 --out results/experts.md
 
 build: setup
 	$(BIN)/python -m build --outdir dist .

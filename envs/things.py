@@ -100,9 +100,11 @@ def _box(
 
 
 def _bottle(body: mujoco.MjsBody) -> None:
-    _geom(body, CYLINDER, (0.026, 0.045), (0, 0, -0.020), TEAL, mass=0.12)
+    # heavy at the base, as if half full: pushed low, an empty one tips over before it slides
+    _geom(body, CYLINDER, (0.026, 0.006), (0, 0, -0.059), TEAL, mass=0.15)
+    _geom(body, CYLINDER, (0.026, 0.039), (0, 0, -0.014), TEAL, mass=0.05)
     _geom(body, CYLINDER, (0.012, 0.018), (0, 0, 0.043), TEAL, mass=0.01)
-    _geom(body, CYLINDER, (0.014, 0.006), (0, 0, 0.066), WHITE, mass=0.005)
+    _geom(body, CYLINDER, (0.012, 0.006), (0, 0, 0.066), WHITE, mass=0.005)  # no rim: a bottle hung on one by a finger
 
 
 def _bin(body: mujoco.MjsBody) -> None:

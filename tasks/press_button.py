@@ -27,8 +27,13 @@ def expert(view: View) -> np.ndarray:
     return skills.funnel(view, aim, skills.CLOSE, radius=0.022, travel=open_drawer.TRAVEL, slope=3.0)
 
 
+def _is_close_above(view: View) -> bool:
+    off = view.eef() - view.pos("button/top")
+    return bool(np.linalg.norm(off[:2]) < 0.03 and off[2] < 0.06)  # in some start poses the hand hovers far above it
+
+
 STAGES = (
-    Stage("reach", 0.3, lambda v: bool(np.linalg.norm(v.eef()[:2] - v.pos("button/top")[:2]) < 0.03) or is_pressed(v)),
+    Stage("reach", 0.3, lambda v: _is_close_above(v) or is_pressed(v)),
     Stage("touch", 0.3, lambda v: v.touching("fingers", "button") or is_pressed(v), after="reach"),
     Stage("press", 0.4, is_pressed, after="touch"),
 )
