@@ -17,18 +17,16 @@ NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
 def rollout(
     world: World, policy: Policy, spec: EpisodeSpec, observers: Sequence[Observer] = (), time_limit_s: float = math.inf
 ) -> Episode:
-    """Returns the finished episode. An exception ends it and is laid at the door of whoever raised it.
+    """Returns the finished episode; an exception ends it and is laid at the door of whoever raised it.
+
+    The status is "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the world failed;
+    `error` has the reason, and the other fields everything up to then.
 
     Args:
-        world: Where it happens; `begin` is called here.
-        policy: Who acts; `reset` is called here.
+        world, policy: Who takes part; `begin` and `reset` are called here.
         spec: The episode.
         observers: Called with (None, first outcome), then with every chunk and its outcome.
         time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
-
-    Returns:
-        The episode; status "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the
-        world failed, with the reason in `error` and everything up to then in the other fields.
     """
     started = time.perf_counter()
     outcome = NOTHING
