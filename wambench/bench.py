@@ -7,7 +7,6 @@ OSC_POSE at 20 Hz and two 128 x 128 cameras, as its documentation sets it up.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -231,7 +230,11 @@ def _workers(episodes: int) -> dict[str, Any]:
 
 
 def _memory() -> float:
-    """Returns the peak resident memory in MB of a process that has played episodes of two scene families."""
+    """Returns the resident memory in MB of a process that has played episodes of two scene families, one after another.
+
+    Not its peak: on Linux that begins with the peak of the process that started it.
+    """
+    from wambench.doctor import resident
     from wambench.envs.tabletop import TabletopEnv
 
     for name in (TASK, next(name for name in tasks.TASKS if tasks.TASKS[name].things != tasks.TASKS[TASK].things)):
@@ -240,7 +243,7 @@ def _memory() -> float:
             env.begin(episode_spec(env.task, env.split, env.factor, index, 0))
             env.step_chunk(np.zeros((20, 7)))
         env.close()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident() / 2**20
 
 
 def text(result: dict[str, Any]) -> str:
