@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from wambench.interface import unknown
+
 FACTORS = ("camera", "lighting", "background", "table", "object", "distractors", "robot")
 Look = Mapping[str, Any]
 
@@ -124,7 +126,7 @@ def unseen_factors(factor: str) -> frozenset[str]:
         return frozenset()
     if factor in FACTORS:
         return frozenset((factor,))
-    raise ValueError(f"unknown factor {factor!r}; there are: all, none, {', '.join(FACTORS)}")
+    raise unknown("factor", factor, ("all", "none", *FACTORS))
 
 
 def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:

@@ -8,7 +8,6 @@ A killed run continues from the checkpoint beside its output. `<out>.csv` logs l
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from wambench.interface import unknown
 from wambench.policies import data, encoder, loop, wam
 from wambench.policies.encoder import Encoder
 from wambench.policies.wam import Wam
@@ -81,9 +81,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
-            near = difflib.get_close_matches(self.policy, POLICIES, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"cannot train {self.policy!r}; trainable are {', '.join(POLICIES)}{hint}")
+            raise unknown("trainable policy", self.policy, POLICIES)
         names = wam.CONFIGS if self.policy == "dreamzero" else encoder.CONFIGS
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")

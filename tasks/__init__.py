@@ -5,13 +5,13 @@ Adding a task touches two files: its own, and one row of `_ROWS`.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from wambench.envs.task import Task
 from wambench.envs.variation import unseen_factors
+from wambench.interface import unknown
 from wambench.tasks import (
     bus_table,
     close_drawer,
@@ -93,21 +93,12 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
 )
 
 
-def nearest(kind: str, asked: str, known: Iterable[str]) -> str:
-    """Returns the sentence that says what was asked, what exists, and the nearest match."""
-    names = list(known)
-    close = difflib.get_close_matches(asked.lower(), [name.lower() for name in names], 1, 0.4)
-    match = next((name for name in names if close and name.lower() == close[0]), None)
-    hint = f"; did you mean {match!r}?" if match else ""
-    return f"unknown {kind} {asked!r}{hint} There are: {', '.join(names)}"
-
-
 def find(name: str) -> Task:
     """Returns the task of a name or versioned id; raises ValueError with the nearest match."""
     for task in TASKS.values():
         if name in (task.name, task.id):
             return task
-    raise ValueError(nearest("task", name, TASKS))
+    raise unknown("task", name, TASKS)
 
 
 def default_split(task: str) -> str:
@@ -118,14 +109,14 @@ def default_split(task: str) -> str:
 def default_factor(split: str) -> str:
     """Returns "none" for a split in training environments, "all" for one in unseen environments."""
     if split not in SPLITS:
-        raise ValueError(nearest("split", split, SPLITS))
+        raise unknown("split", split, SPLITS)
     return "none" if SPLITS[split].environments == "train" else "all"
 
 
 def check(task: str, split: str, factor: str) -> None:
     """Raises ValueError unless the task is in the split and the factor can be varied there."""
     if split not in SPLITS:
-        raise ValueError(nearest("split", split, SPLITS))
+        raise unknown("split", split, SPLITS)
     if task not in SPLITS[split].tasks:
         raise ValueError(f"task {task!r} is not in split {split!r}, which has: {', '.join(SPLITS[split].tasks)}")
     unseen = unseen_factors(factor)

@@ -37,12 +37,10 @@ def area(path: Path) -> str:
     return parts[0].removesuffix(".py")
 
 
-def imported(path: Path, top_level_only: bool = False) -> set[str]:
-    """Returns the dotted names a file imports, at module level only or anywhere."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
+def imported(path: Path) -> set[str]:
+    """Returns the dotted names a file imports, at module level or anywhere else."""
     names: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -1,7 +1,11 @@
 """The splits are data: disjoint, complete, and frozen by a hash that a change has to rewrite knowingly."""
 
-from wambench import tasks
+import hashlib
+from collections.abc import Callable
+
+from wambench import origin, tasks
 from wambench.envs.task import NOVELTIES
+from wambench.envs.variation import TRAIN, UNSEEN
 
 
 def test_every_task_is_seen_or_unseen() -> None:
@@ -35,3 +39,10 @@ def test_novelty_is_what_it_says() -> None:
 def test_instructions_are_distinct() -> None:
     assert len({task.instruction for task in tasks.TASKS.values()}) == len(tasks.TASKS)
     assert all(task.motion != task.instruction for task in tasks.TASKS.values())
+
+
+def test_splits_and_environment_values_are_frozen(golden: Callable[[str, str], None]) -> None:
+    values = repr([[(factor, dict(table[factor])) for factor in table] for table in (TRAIN, UNSEEN)])
+    lines = [f"{name} {origin.split_hash(name)}" for name in tasks.SPLITS]
+    lines.append(f"values {hashlib.sha256(values.encode()).hexdigest()}")
+    golden("splits.txt", "\n".join(lines) + "\n")

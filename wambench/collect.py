@@ -27,7 +27,7 @@ import numpy as np
 
 from wambench import tasks
 from wambench.envs.episodes import TRAINING, episode_spec
-from wambench.interface import Spec, canvas
+from wambench.interface import Spec, canvas, unknown
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
@@ -60,7 +60,7 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         if self.corpus not in CORPORA:
-            raise ValueError(tasks.nearest("corpus", self.corpus, CORPORA))
+            raise unknown("corpus", self.corpus, CORPORA)
         for name in self.tasks:
             tasks.find(name)
         if not self.tasks:
