@@ -8,11 +8,13 @@ import zlib
 import numpy as np
 
 from wambench.envs.task import Task
-from wambench.envs.variation import draw_look
+from wambench.envs.variation import draw_elsewhere, draw_look
 from wambench.interface import EpisodeSpec
 
 CONTROL_HZ = 20.0
-TRAINING = "train"  # the stream of demonstrations: never the seeds of an evaluation
+# Streams of seeds that are never those of an evaluation: demonstrations, and action-free video in other rooms.
+TRAINING = "train"
+VIDEO = "video"
 
 
 def _seed(*parts: object) -> int:
@@ -29,18 +31,20 @@ def episode_spec(
 
     Args:
         task: The task.
-        split: Name of the split it is evaluated in; "train" is the stream of the demonstrations.
+        split: Name of the split it is evaluated in; "train" is the stream of the demonstrations, "video" that of the
+            action-free video, whose environments are those of `variation.ELSEWHERE` whatever the factor.
         factor: "all", "none" or one factor, see `envs.variation`.
         index: Non-negative number of the episode.
         seed: Seed of the run.
         visual: Visual profile, "fast" or "full".
         paraphrase: Give the policy the motion-level instruction instead of the short command.
     """
-    stream = TRAINING if split == TRAINING else "evaluation"
+    stream = split if split in (TRAINING, VIDEO) else "evaluation"
     poses = task.place(np.random.default_rng(_seed(stream, "poses", task.id, seed, index)))
     missing = set(task.things) - set(poses)
     if missing:
         raise ValueError(f"{task.id} does not place {sorted(missing)}")
+    look_seed = _seed(stream, "look", task.id, seed, index)
     return EpisodeSpec(
         task=task.id,
         split=split,
@@ -55,5 +59,5 @@ def episode_spec(
             name: {key: round(float(value), 6) for key, value in dataclasses.asdict(poses[name]).items()}
             for name in task.things
         },
-        look=draw_look(_seed(stream, "look", task.id, seed, index), factor),
+        look=draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor),
     )

@@ -20,7 +20,7 @@ import numpy as np
 from wambench.envs import meshes, robot
 from wambench.envs.arm import Arm
 from wambench.envs.things import DISTRACTORS, PARKED, THINGS, Thing
-from wambench.envs.variation import TRAIN, UNSEEN
+from wambench.envs.variation import ELSEWHERE, TRAIN, UNSEEN
 from wambench.interface import EpisodeSpec
 
 TABLE_Z = 0.8
@@ -47,8 +47,9 @@ SURFACES = {
 
 def _textures() -> dict[str, tuple[str, ...]]:
     """Returns, for every surface, the names of all textures an episode may ask for."""
+    tables = (TRAIN, UNSEEN, ELSEWHERE)
     return {
-        surface: TRAIN[factor][name].values + UNSEEN[factor][name].values  # type: ignore[union-attr]
+        surface: tuple(dict.fromkeys(v for table in tables for v in table[factor][name].values))  # type: ignore[union-attr]
         for surface, (factor, name) in SURFACES.items()
     }
 
@@ -223,6 +224,9 @@ class Scene:
         for surface, (factor, name) in SURFACES.items():
             geoms = pristine == self.model.mat(surface).id
             self.model.geom_matid[geoms] = self.model.mat(f"{surface}:{look[factor][name]}").id
+            if f"{name}_hue" in look[factor]:  # other rooms only: a colour of its own multiplies the texture
+                tint = [look[factor][f"{name}_{key}"] for key in ("hue", "saturation", "brightness")]
+                self.model.geom_rgba[geoms, :3] = colorsys.hsv_to_rgb(*tint)
 
     def _apply_lighting(self, values: Mapping[str, float]) -> None:
         m, angle, warmth = self.model, math.radians(values["azimuth"]), values["warmth"]

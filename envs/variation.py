@@ -1,6 +1,8 @@
 """The environment factors: what differs between training and unseen environments, as data (numpy only).
 
-Every factor has two sets of values that cannot meet: intervals whose magnitudes do not overlap, or disjoint lists.
+Every factor has two sets of values that cannot meet: intervals whose magnitudes do not overlap, or disjoint lists. A
+third set, `ELSEWHERE`, is what the action-free video and the image encoder's random renders are made of: other rooms,
+wide around both training and unseen values, but with no value of the unseen set.
 A `Look` is one draw of all factors, plain JSON, so that an episode can be written down and read back.
 """
 
@@ -61,7 +63,21 @@ class OneOf:
         return value in self.values
 
 
-Domain = Signed | Range | OneOf
+@dataclass(frozen=True)
+class Either:
+    """A number from one of several domains, each as likely as it is wide."""
+
+    parts: tuple[Signed | Range, ...]
+
+    def draw(self, rng: np.random.Generator) -> float:
+        widths = np.array([part.high - part.low for part in self.parts])
+        return self.parts[int(rng.choice(len(self.parts), p=widths / widths.sum()))].draw(rng)
+
+    def contains(self, value: float) -> bool:
+        return any(part.contains(value) for part in self.parts)
+
+
+Domain = Signed | Range | OneOf | Either
 
 # camera: degrees around and above the table centre, relative distance. robot: joint offsets in rad (the wrist joints
 # follow so that the hand keeps pointing down). object: relative size, relative brightness, hue shift in turns.
@@ -87,6 +103,32 @@ UNSEEN: Mapping[str, Mapping[str, Domain]] = MappingProxyType(
         "object": {"scale": Signed(0.08, 0.14), "value": Range(0.60, 0.78), "hue": Signed(0.02, 0.035)},
         "distractors": {"count": Range(2, 3)},
         "robot": {"pan": Signed(0.14, 0.26), "reach": Signed(0.06, 0.12), "elbow": Signed(0.06, 0.12)},
+    }
+)  # fmt: skip
+# No texture of the unseen set appears here in any place; tints are hue, saturation and brightness of the whole surface.
+_OTHER = ("blue-wood", "brass-ambra", "bread", "cereal", "metal", "steel-scratched")
+_HUE, _SATURATION, _BRIGHTNESS = Range(0.0, 1.0), Range(0.0, 0.5), Range(0.45, 1.0)
+ELSEWHERE: Mapping[str, Mapping[str, Domain]] = MappingProxyType(
+    {
+        "camera": {"azimuth": Either((Signed(0, 7.5), Signed(14.5, 22))),
+                   "elevation": Either((Signed(0, 3.7), Signed(7.3, 11))),
+                   "distance": Either((Signed(0, 0.055), Signed(0.125, 0.18)))},
+        "lighting": {"level": Either((Range(0.22, 0.38), Range(0.62, 1.30))),
+                     "azimuth": Either((Signed(0, 85), Signed(155, 180))),
+                     "warmth": Either((Signed(0, 0.09), Signed(0.19, 0.28)))},
+        "background": {"floor": OneOf(("light-gray-floor-tile", "gray-plaster", "wood-tiles", *_OTHER)),
+                       "wall": OneOf(("light-gray-plaster", "cream-plaster", "white-plaster", *_OTHER)),
+                       "floor_hue": _HUE, "floor_saturation": _SATURATION, "floor_brightness": _BRIGHTNESS,
+                       "wall_hue": _HUE, "wall_saturation": _SATURATION, "wall_brightness": _BRIGHTNESS},
+        "table": {"top": OneOf(("ceramic", "light-wood", "white-plaster", "gray-felt", *_OTHER)),
+                  "top_hue": _HUE, "top_saturation": _SATURATION, "top_brightness": _BRIGHTNESS},
+        "object": {"scale": Either((Signed(0, 0.075), Signed(0.145, 0.20))),
+                   "value": Either((Range(0.42, 0.58), Range(0.80, 1.10))),
+                   "hue": Either((Signed(0, 0.018), Signed(0.037, 0.05)))},
+        "distractors": {"count": Range(0, 1)},
+        "robot": {"pan": Either((Signed(0, 0.13), Signed(0.27, 0.36))),
+                  "reach": Either((Signed(0, 0.055), Signed(0.125, 0.16))),
+                  "elbow": Either((Signed(0, 0.055), Signed(0.125, 0.16)))},
     }
 )  # fmt: skip
 
@@ -143,3 +185,8 @@ def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:
         name: _draw_factor(name, (UNSEEN if name in unseen else TRAIN)[name], _generator(seed, name))
         for name in FACTORS
     }
+
+
+def draw_elsewhere(seed: int) -> dict[str, Any]:
+    """Returns one draw of all factors from `ELSEWHERE`, as JSON values."""
+    return {name: _draw_factor(name, ELSEWHERE[name], _generator(seed, f"elsewhere {name}")) for name in FACTORS}

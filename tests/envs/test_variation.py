@@ -5,7 +5,20 @@ import pytest
 
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
-from wambench.envs.variation import FACTORS, TRAIN, UNSEEN, Domain, OneOf, Range, Signed, draw_look, unseen_factors
+from wambench.envs.variation import (
+    ELSEWHERE,
+    FACTORS,
+    TRAIN,
+    UNSEEN,
+    Domain,
+    Either,
+    OneOf,
+    Range,
+    Signed,
+    draw_elsewhere,
+    draw_look,
+    unseen_factors,
+)
 from wambench.interface import EpisodeSpec
 
 
@@ -78,3 +91,28 @@ def test_spec_survives_json() -> None:
 def test_looks_differ_between_episodes() -> None:
     values = {draw_look(seed)["camera"]["azimuth"] for seed in range(20)}
     assert len(values) == 20 and np.std(list(values)) > 0.5
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_other_rooms_have_no_value_of_unseen_environments(factor: str) -> None:
+    for name, domain in UNSEEN[factor].items():
+        other = ELSEWHERE[factor][name]
+        parts = other.parts if isinstance(other, Either) else (other,)
+        assert all(disjoint(part, domain) for part in parts), name
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_other_rooms_are_drawn_from_their_domain(seed: int) -> None:
+    look = draw_elsewhere(seed)
+    for factor in FACTORS:
+        for key, domain in ELSEWHERE[factor].items():
+            assert domain.contains(look[factor][key]), (factor, key)
+
+
+def test_video_has_scenes_of_its_own() -> None:
+    task = tasks.TASKS["LiftCube"]
+    for index in range(20):
+        video = episode_spec(task, "video", "none", index, 0)
+        for split in ("train", "seen"):
+            assert video.poses != episode_spec(task, split, "none", index, 0).poses
+        assert "floor_hue" in video.look["background"]
