@@ -8,7 +8,7 @@ RUN_OUT := results/dreamzero-unseen-tasks
 # Software rendering: one OpenMP thread per process (two fighting for a core are 10 to 20 times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup run test check smoke bench build experts clean
+.PHONY: setup run test check smoke bench parity build experts clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,11 @@ smoke: setup
 
 bench: setup
 	$(BIN)/wambench bench sim
+
+# Every file of a folder of golden values against this implementation: the largest error and its tolerance.
+GOLDEN ?= tests/golden/dreamzero
+parity: setup
+	$(BIN)/python -m tests.parity $(GOLDEN)
 
 # How well the experts solve every task: the table in the README.
 experts: setup

@@ -1,0 +1,1 @@
+"""Comparison with golden files, number by number: `python -m tests.parity DIR`."""
