@@ -1,15 +1,16 @@
-"""The Panda's two controllers, computed directly on a MuJoCo model: robosuite 1.5.2's OSC_POSE and GRIP.
+"""An arm's two controllers, computed directly on a MuJoCo model: robosuite 1.5.2's OSC_POSE and GRIP.
 
 Stock robosuite spends most of a control step in the Python of its operational space controller. Here the same torques
 come from one small compiled function, and nothing else stands between two physics substeps.
 
 Formulas: O. Khatib, "A unified approach for motion and force control of robot manipulators: the operational space
 formulation", IEEE J. Robotics and Automation 3(1), 1987, with position and orientation decoupled, as configured in
-robosuite's `default_panda.json`. With J the Jacobian (6, 7), M the mass matrix, h the bias force and e the errors:
+robosuite's `default_panda.json`. With J the Jacobian (6, n), M the mass matrix, h the bias force and e the errors:
 
     tau = J^T [Lambda_pos (kp e_pos - kd v); Lambda_ori (kp e_ori - kd w)] + h + N^T M (k0 (q0 - q) - d0 qdot)
     Lambda = (J M^-1 J^T)^-1 of the rows concerned,    N^T = I - J^T Lambda J M^-1
 
+The Panda has n = 7 joints; other arms are driven the same way, with its gains.
 Products are written as loops, without BLAS, so that sums have the same order on every processor.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -37,7 +39,7 @@ NULL_DAMPING = 2.0 * math.sqrt(NULL_STIFFNESS)
 FINGER_SPEED = 0.2
 FINGER_SIGNS = np.array([-1.0, 1.0])
 
-STATE_SIZE = 3 + 9 + 7 + 2
+STATE_SIZE = 3 + 9 + 7 + 2  # of a Panda
 
 
 @njit(cache=True)
@@ -107,9 +109,10 @@ def _solve(lower: np.ndarray, x: np.ndarray, n: int) -> None:
 
 @njit(cache=True)
 def _jacobian(axis: np.ndarray, anchor: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Returns the transposed Jacobian (7, 6) of a point that moves with the last of seven hinges: linear, angular."""
-    jac = np.empty((7, 6))
-    for i in range(7):
+    """Returns the transposed Jacobian (n, 6) of a point that moves with the last of n hinges: linear, angular."""
+    n = axis.shape[0]
+    jac = np.empty((n, 6))
+    for i in range(n):
         x, y, z = pos[0] - anchor[i, 0], pos[1] - anchor[i, 1], pos[2] - anchor[i, 2]
         jac[i, 0] = axis[i, 1] * z - axis[i, 2] * y
         jac[i, 1] = axis[i, 2] * x - axis[i, 0] * z
@@ -133,7 +136,7 @@ def _acceleration(
         for c in range(3):
             error += rot[3 * j + c] * goal_rot[k, c] - rot[3 * k + c] * goal_rot[j, c]
         speed, turn = 0.0, 0.0
-        for c in range(7):
+        for c in range(jac.shape[0]):
             speed += jac[c, i] * qvel[c]
             turn += jac[c, 3 + i] * qvel[c]
         wanted[i] = STIFFNESS * (goal_pos[i] - pos[i]) - DAMPING * speed
@@ -144,13 +147,14 @@ def _acceleration(
 @njit(cache=True)
 def _mobility(jac: np.ndarray, mass_factor: np.ndarray) -> np.ndarray:
     """Returns J M^-1 J^T (6, 6), the inverse of the end effector's inertia."""
+    n = jac.shape[0]
     half = jac.copy()
     for c in range(6):
-        _forward(mass_factor, half[:, c], 7)
+        _forward(mass_factor, half[:, c], n)
     mobility = np.zeros((6, 6))
     for r in range(6):
         for c in range(r + 1):
-            for k in range(7):
+            for k in range(n):
                 mobility[r, c] += half[k, r] * half[k, c]
             mobility[c, r] = mobility[r, c]
     return mobility
@@ -173,20 +177,21 @@ def _torques(
     pos: np.ndarray,
     rot: np.ndarray,
 ) -> None:
-    """Writes the clipped joint torques (7,) in N m to `out`; goals are in the world frame, `packed` is M row by row."""
-    mass = np.empty((7, 7))
-    for i in range(7):
+    """Writes the clipped joint torques (n,) in N m to `out`; goals are in the world frame, `packed` is M row by row."""
+    n = axis.shape[0]
+    mass = np.empty((n, n))
+    for i in range(n):
         for j in range(i + 1):
             mass[i, j] = packed[i * (i + 1) // 2 + j]
             mass[j, i] = mass[i, j]
     jac = _jacobian(axis, anchor, pos)
     wrench = _acceleration(jac, goal_pos, goal_rot, pos, rot, qvel)
-    homing = np.empty(7)
-    for i in range(7):
+    homing = np.empty(n)
+    for i in range(n):
         homing[i] = NULL_STIFFNESS * (rest[i] - qpos[i]) - NULL_DAMPING * qvel[i]
 
     factor = mass.copy()
-    _factor(factor, 7)
+    _factor(factor, n)
     mobility = _mobility(jac, factor)
     rotation = mobility[3:, 3:].copy()
     _factor(rotation, 3)
@@ -197,14 +202,14 @@ def _torques(
     # N^T M a = M a - J^T Lambda J a: the wrench of the homing motion is taken out of the end effector's
     taken = np.zeros(6)
     for c in range(6):
-        for k in range(7):
+        for k in range(n):
             taken[c] += jac[k, c] * homing[k]
     _solve(mobility, taken, 6)
-    for i in range(7):
+    for i in range(n):
         total = bias[i]
         for c in range(6):
             total += jac[i, c] * (wrench[c] - taken[c])
-        for k in range(7):
+        for k in range(n):
             total += mass[i, k] * homing[k]
         out[i] = min(max(total, low[i]), high[i])
 
@@ -253,7 +258,7 @@ def _run(ids: list[int], what: str) -> slice:
 
 
 class Arm:
-    """Drives a Panda with a PandaGripper that stands on a fixed base, names as robosuite gives them.
+    """Drives an arm with a PandaGripper that stands on a fixed base, names as robosuite gives them.
 
     An action is (7,) in [-1, 1]: displacement of the grip site along the axes of the base (+-0.05 m), rotation about
     them (axis-angle, +-0.5 rad), and the gripper (positive closes, negative opens, by sign only). Goals are relative to
@@ -263,24 +268,33 @@ class Arm:
     current state (`mujoco.mj_step1` or `mj_forward` has run). After `mj_setState`, run `mj_step1`.
 
     Args:
-        model: Compiled model with the Panda's joints, actuators and sites.
+        model: Compiled model with the arm's joints, actuators and sites.
         control_hz: Actions per second; a step has floor(1 / (control_hz * timestep)) substeps, as in robosuite.
+        joints: Names of the arm's joints, from the base on; the Panda's unless given.
+        motors: Names of their torque actuators.
 
     Raises:
-        ValueError: A name is missing, the rate is too high, or the arm is not a chain of seven hinges on a fixed base.
+        ValueError: A name is missing, the rate is too high, or the arm is not a chain of hinges on a fixed base.
     """
 
-    def __init__(self, model: mujoco.MjModel, control_hz: float = 20.0) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        control_hz: float = 20.0,
+        joints: Sequence[str] = ARM_JOINTS,
+        motors: Sequence[str] = ARM_ACTUATORS,
+    ) -> None:
         obj = mujoco.mjtObj
         self.model = model
         self.substeps = math.floor(1.0 / (control_hz * model.opt.timestep) + 1e-6)
         if self.substeps < 1:
             raise ValueError(f"control_hz {control_hz} is above the physics rate {1.0 / model.opt.timestep:g}")
-        joints = [_id(model, obj.mjOBJ_JOINT, name, model.njnt) for name in ARM_JOINTS]
-        self._joints = _run(joints, "arm joints")
-        self._qpos = _run([int(model.jnt_qposadr[j]) for j in joints], "arm positions")
-        self._dofs = _run([int(model.jnt_dofadr[j]) for j in joints], "arm velocities")
-        self._motors = _run([_id(model, obj.mjOBJ_ACTUATOR, n, model.nu) for n in ARM_ACTUATORS], "arm motors")
+        self.count = len(joints)
+        ids = [_id(model, obj.mjOBJ_JOINT, name, model.njnt) for name in joints]
+        self._joints = _run(ids, "arm joints")
+        self._qpos = _run([int(model.jnt_qposadr[j]) for j in ids], "arm positions")
+        self._dofs = _run([int(model.jnt_dofadr[j]) for j in ids], "arm velocities")
+        self._motors = _run([_id(model, obj.mjOBJ_ACTUATOR, n, model.nu) for n in motors], "arm motors")
         self._fingers = _run([_id(model, obj.mjOBJ_ACTUATOR, n, model.nu) for n in FINGER_ACTUATORS], "finger motors")
         self._grip = _id(model, obj.mjOBJ_SITE, GRIP_SITE, model.nsite)
         self._base = _id(model, obj.mjOBJ_SITE, BASE_SITE, model.nsite)
@@ -288,20 +302,21 @@ class Arm:
         self._low, self._high = np.ascontiguousarray(model.actuator_ctrlrange[self._motors].T)
         self._finger_mid, self._finger_half = self._finger_range()
         self.goal_pos, self.goal_rot = np.zeros(3), np.eye(3)
-        self.rest = np.zeros(7)
+        self.rest = np.zeros(self.count)
         self.fingers = np.zeros(2)
         self._data: mujoco.MjData | None = None
 
     def _chain(self) -> slice:
-        """Returns where the arm's mass matrix lies in `MjData.M`: 28 numbers, its lower triangle by rows."""
+        """Returns where the arm's mass matrix lies in `MjData.M`: the lower triangle, 28 numbers for a Panda."""
         model, first = self.model, self._dofs.start
         parents = model.dof_parentid[self._dofs]
         hinges = np.all(model.jnt_type[self._joints] == mujoco.mjtJoint.mjJNT_HINGE)
-        if not hinges or parents.tolist() != [-1, *range(first, first + 6)]:
-            raise ValueError("the arm must be one chain of seven hinges that starts at the world")
+        if not hinges or parents.tolist() != [-1, *range(first, first + self.count - 1)]:
+            raise ValueError(f"the arm must be one chain of {self.count} hinges that starts at the world")
         if model.body_weldid[model.site_bodyid[self._base]] != 0:
             raise ValueError(f"{BASE_SITE!r} moves; only a fixed base is supported")
-        return slice(int(model.M_rowadr[first]), int(model.M_rowadr[first]) + 28)
+        start = int(model.M_rowadr[first])
+        return slice(start, start + self.count * (self.count + 1) // 2)
 
     def _finger_range(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = self.model.actuator_ctrlrange[self._fingers].T
@@ -368,14 +383,14 @@ class Arm:
             mujoco.mj_step1(model, data)
 
     def torques(self, data: mujoco.MjData) -> np.ndarray:
-        """Returns the torques (7,) in N m for the current state and goal, clipped to the motors' limits."""
+        """Returns the torques (n,) in N m for the current state and goal, clipped to the motors' limits."""
         self._bind(data)
-        out = np.empty(7)
+        out = np.empty(self.count)
         _torques(out, *self._inputs())
         return out
 
     def get_state(self) -> np.ndarray:
-        """Returns all that the controllers remember, (21,): goal position, goal rotation, rest posture, fingers."""
+        """Returns all that the controllers remember, (14 + n,): goal position and rotation, rest posture, fingers."""
         return np.concatenate([self.goal_pos, self.goal_rot.ravel(), self.rest, self.fingers])
 
     def set_state(self, state: np.ndarray) -> None:
@@ -385,9 +400,10 @@ class Arm:
             ValueError: The array has another size.
         """
         state = np.asarray(state, dtype=np.float64)
-        if state.shape != (STATE_SIZE,):
-            raise ValueError(f"the state of an arm is {STATE_SIZE} numbers, got shape {state.shape}")
-        goal_pos, goal_rot, rest, fingers = np.split(state.copy(), [3, 12, 19])
+        size = 3 + 9 + self.count + 2
+        if state.shape != (size,):
+            raise ValueError(f"the state of an arm is {size} numbers, got shape {state.shape}")
+        goal_pos, goal_rot, rest, fingers = np.split(state.copy(), [3, 12, 12 + self.count])
         self.goal_pos, self.goal_rot, self.rest, self.fingers = goal_pos, goal_rot.reshape(3, 3), rest, fingers
 
     def eef_pos(self, data: mujoco.MjData) -> np.ndarray:

@@ -37,11 +37,13 @@ class Detail:
         factor: For most meshes.
         close_up: Name endings of meshes that the wrist camera sees from near, with their own factor.
         fewest: Meshes of at most this many triangles stay as they are.
+        solid: Simplify meshes that can collide too: what is hit is then the hull of the simplified mesh.
     """
 
     factor: float = 3.6
     close_up: tuple[tuple[str, float], ...] = (("finger_vis", 40.0), ("hand_vis", 10.0))
     fewest: int = 20
+    solid: bool = False
 
     def factor_of(self, mesh_name: str) -> float:
         """Returns the factor that applies to a mesh."""
@@ -66,8 +68,8 @@ class Mesh:
 def simplify(spec: mujoco.MjSpec, detail: Detail | None = None) -> int:
     """Replaces, in place and before compiling, the visual meshes of the spec by simplified ones.
 
-    Names, materials, scales and poses stay. Meshes used by a geom that can collide or contributes mass, textured
-    meshes and meshes that do not come from a file are left alone.
+    Names, materials, scales and poses stay. Meshes used by a geom that contributes mass or (unless told) can collide,
+    textured meshes and meshes that do not come from a file are left alone.
 
     Args:
         spec: A spec that has not been attached to another; file paths must be readable.
@@ -81,7 +83,7 @@ def simplify(spec: mujoco.MjSpec, detail: Detail | None = None) -> int:
     """
     detail = detail or Detail()
     count = 0
-    for mesh in _visual_meshes(spec):
+    for mesh in _meshes_to_simplify(spec, detail.solid):
         simple = _simplified(_mesh_path(spec, mesh), detail.factor_of(mesh.name), detail.fewest)
         mesh.file = ""
         mesh.content_type = ""
@@ -103,8 +105,8 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "wambench"
 
 
-def _visual_meshes(spec: mujoco.MjSpec) -> list[mujoco.MjsMesh]:
-    """Returns the meshes from files that are only ever looked at."""
+def _meshes_to_simplify(spec: mujoco.MjSpec, solid: bool) -> list[mujoco.MjsMesh]:
+    """Returns the meshes from files that are only ever looked at, or at most hit."""
     textured = {m.name for m in spec.materials if any(m.textures)}
     users: dict[str, list[mujoco.MjsGeom]] = {}
     for geom in spec.geoms:
@@ -112,19 +114,24 @@ def _visual_meshes(spec: mujoco.MjSpec) -> list[mujoco.MjsMesh]:
     return [
         mesh
         for mesh in spec.meshes
-        if mesh.file and users.get(mesh.name) and all(_only_visual(spec, g, textured) for g in users[mesh.name])
+        if mesh.file and users.get(mesh.name) and all(_replaceable(spec, g, textured, solid) for g in users[mesh.name])
     ]
 
 
-def _only_visual(spec: mujoco.MjSpec, geom: mujoco.MjsGeom, textured: set[str]) -> bool:
-    """Returns whether the shape of a mesh geom matters to the eye alone."""
+def _replaceable(spec: mujoco.MjSpec, geom: mujoco.MjsGeom, textured: set[str], solid: bool) -> bool:
+    """Returns whether the shape of a mesh geom matters to the eye alone (or, if solid, to collisions)."""
     lowest, highest = spec.compiler.inertiagrouprange
     from_geoms = spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE
     given = geom.parent.explicitinertial and not from_geoms
     weightless = given or not lowest <= geom.group <= highest or geom.mass == 0
     collides = geom.contype != 0 or geom.conaffinity != 0
     # MuJoCo can fit a primitive to a mesh; then the mesh decides its size.
-    return geom.type == mujoco.mjtGeom.mjGEOM_MESH and not collides and weightless and geom.material not in textured
+    return (
+        geom.type == mujoco.mjtGeom.mjGEOM_MESH
+        and (solid or not collides)
+        and weightless
+        and geom.material not in textured
+    )
 
 
 def _mesh_path(spec: mujoco.MjSpec, mesh: mujoco.MjsMesh) -> Path:

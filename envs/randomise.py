@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from wambench.envs import robot
+from wambench.envs.arm import rotation_from_axis_angle
 from wambench.envs.scene import TABLE_Z, Scene
 from wambench.envs.things import THINGS
 from wambench.envs.view import SceneView
@@ -60,6 +61,9 @@ def _random_hand(scene: Scene, view: SceneView, rng: np.random.Generator) -> Non
     """Draws arm postures with the hand pointing down until the grip site lies in reach (and near a thing if wanted)."""
     m, d = scene.model, scene.data
     near = str(rng.choice(scene.things)) if rng.random() < 0.5 else None
+    if scene.arm_name != "Panda":
+        _random_hand_of_other_arm(scene, None if near is None else view.pos(near), rng)
+        return
     best, best_gap = None, np.inf
     for _ in range(12 if near else 6):
         offsets = {"pan": rng.uniform(-0.6, 0.6), "reach": rng.uniform(-0.4, 0.9), "elbow": rng.uniform(-0.4, 0.8)}
@@ -77,3 +81,16 @@ def _random_hand(scene: Scene, view: SceneView, rng: np.random.Generator) -> Non
             break
     d.qpos[scene.arm_qpos] = robot.INITIAL_QPOS if best is None else best
     mujoco.mj_kinematics(m, d)
+
+
+def _random_hand_of_other_arm(scene: Scene, near: np.ndarray | None, rng: np.random.Generator) -> None:
+    """Draws a hand pose in reach (around `near`, (3,) in m, if given), and bends the arm to it."""
+    low, high = np.array(REACH).T
+    for _ in range(6):
+        pos = rng.uniform(low, high) if near is None else near + rng.normal(0, (0.05, 0.05, 0.04)) + [0, 0, 0.03]
+        turn = rotation_from_axis_angle(rng.normal(0, (0.05, 0.05, 0.25)))
+        if (pos >= low).all() and (pos <= high).all() and scene.place_hand(pos, turn @ robot.DOWN):
+            return
+    d = scene.data
+    d.qpos[scene.arm_qpos] = robot.ARMS[scene.arm_name].initial
+    mujoco.mj_kinematics(scene.model, d)

@@ -1,4 +1,8 @@
-"""robosuite's Panda on robosuite's table as a `MjSpec`: the part every scene shares."""
+"""robosuite's arms on robosuite's table as a `MjSpec`: the part every scene shares.
+
+Every arm carries the PandaGripper, so that hand, wrist camera and fingers are the same; policies only ever act with the
+Panda, the other arms are for action-free video and pictures.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,65 @@ import functools
 import io
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import mujoco
 import numpy as np
 
+from wambench.envs.arm import BASE_SITE
+from wambench.interface import unknown
+
 OPEN_FINGERS = np.array([0.04, -0.04])
 # robosuite's own initial pose of the Panda, with the hand turned to point straight down.
 INITIAL_QPOS = np.array([0.0, np.pi / 16, 0.0, -np.pi / 2 - np.pi / 3, 0.0, np.pi - 0.2, np.pi / 4])
+# Where the hand of every other arm starts: the grip site of the Panda's initial pose, straight above the table.
+HOME = np.array([-0.103, 0.0, 1.011])
+# Rotation of the grip site when the hand points straight down and the fingers open along y.
+DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+BASE_X = -0.56  # of the arm's first axis, m
+
+
+@dataclass(frozen=True)
+class ArmModel:
+    """An arm of robosuite.
+
+    Attributes:
+        joints: Names of its joints, from the base on.
+        motors: Names of their torque actuators.
+        initial: Start pose in rad: the hand points straight down at `HOME`, fingers opening along y.
+    """
+
+    joints: tuple[str, ...]
+    motors: tuple[str, ...]
+    initial: tuple[float, ...]
+
+
+def _arm(joints: str, motors: str, initial: tuple[float, ...]) -> ArmModel:
+    """Returns an arm whose joints are numbered, or listed with spaces between them; "torq_j1" and so on for motors."""
+    names = joints.split() if " " in joints else [joints.format(i) for i in range(1, 8)]
+    first = int(motors[-1])
+    return ArmModel(
+        tuple(f"robot0_{name}" for name in names),
+        tuple(f"robot0_{motors[:-1]}{first + i}" for i in range(len(names))),
+        initial,
+    )
+
+
+UR5E = "shoulder_pan_joint shoulder_lift_joint elbow_joint wrist_1_joint wrist_2_joint wrist_3_joint"
+SAWYER = " ".join(f"right_j{i}" for i in range(7))
+ARMS: Mapping[str, ArmModel] = MappingProxyType(
+    {
+        "Panda": _arm("joint{}", "torq_j1", tuple(INITIAL_QPOS)),
+        "UR5e": _arm(UR5E, "torq_j1", (-0.2976, -1.403, 2.2283, -2.3961, -1.5708, -1.8684)),
+        "Sawyer": _arm(SAWYER, "torq_right_j0", (-0.331, -1.1495, -0.0376, 2.2417, 0.0347, 0.479, -1.7923)),
+        "Kinova3": _arm("Actuator{}", "torq_j1", (-0.0584, 0.6789, 0.0059, 1.8055, -0.006, 0.6572, -1.6198)),
+        "IIWA": _arm("joint_{}", "torq_j1", (0.0, 0.6497, 0.0, -1.9243, 0.0, 0.5677, 0.0)),
+    }
+)
+OTHER_ARMS = tuple(name for name in ARMS if name != "Panda")
+
 TEXTURE_PIXELS = 256  # more cannot be seen in the views of a policy, and loading stays quick
 
 
@@ -31,8 +86,25 @@ def initial_qpos(values: Mapping[str, float]) -> np.ndarray:
     return q
 
 
-@functools.lru_cache(maxsize=1)
-def _tabletop_xml() -> str:
+def initial_hand(values: Mapping[str, float]) -> np.ndarray:
+    """Returns the (3,) start of another arm's grip site in m, for offsets of the Panda's joints as in `initial_qpos`.
+
+    Turned about the base by "pan", lowered by "reach" and moved outwards by "elbow", about as far as the Panda's hand.
+    """
+    radius = HOME[0] - BASE_X + 0.35 * values["elbow"]
+    turn = values["pan"]
+    return np.array([BASE_X + radius * np.cos(turn), radius * np.sin(turn), HOME[2] - 0.35 * values["reach"]])
+
+
+def find_arm(name: str) -> str:
+    """Returns the name of an arm that exists; raises ValueError with the nearest match for any other."""
+    if name not in ARMS:
+        raise unknown("arm", name, ARMS)
+    return name
+
+
+@functools.lru_cache(maxsize=len(ARMS))
+def _tabletop_xml(arm: str) -> str:
     # robosuite takes half a second to import (list, leaderboard and plots never get here), and warns about optional
     # parts that nobody here uses.
     logging.disable(logging.WARNING)
@@ -43,21 +115,34 @@ def _tabletop_xml() -> str:
     from robosuite.models.tasks import ManipulationTask
 
     logging.disable(logging.NOTSET)
-    panda = create_robot("Panda", idn=0)
-    panda.add_base(robot_base_factory(panda.default_base, idn=0))
-    panda.add_gripper(gripper_factory("PandaGripper", idn="0_right"), panda.eef_name["right"])
-    panda.set_base_xpos(panda.base_xpos_offset["table"](0.8))
+    robot = create_robot(arm, idn=0)
+    robot.add_base(robot_base_factory(robot.default_base, idn=0))
+    robot.add_gripper(gripper_factory("PandaGripper", idn="0_right"), robot.eef_name["right"])
+    robot.set_base_xpos(robot.base_xpos_offset["table"](0.8))
     arena = TableArena(table_full_size=(0.8, 0.8, 0.05), table_friction=(0.4, 0.005, 0.0001))
     arena.set_origin([0, 0, 0])
-    return str(ManipulationTask(mujoco_arena=arena, mujoco_robots=[panda], mujoco_objects=[]).get_xml())
+    return str(ManipulationTask(mujoco_arena=arena, mujoco_robots=[robot], mujoco_objects=[]).get_xml())
 
 
-def tabletop_spec() -> mujoco.MjSpec:
-    """Returns a new spec of the Panda on its mount before the table (top at z = 0.8 m, robosuite's `TableArena`)."""
-    spec = mujoco.MjSpec.from_string(_tabletop_xml())
+def tabletop_spec(arm: str = "Panda") -> mujoco.MjSpec:
+    """Returns a new spec of an arm on its mount before the table (top at z = 0.8 m, robosuite's `TableArena`).
+
+    Args:
+        arm: A name of `ARMS`; whichever it is, it carries the PandaGripper and the wrist camera.
+    """
+    spec = mujoco.MjSpec.from_string(_tabletop_xml(find_arm(arm)))
     # robosuite reserves 1.3 GB a scene for contacts; these scenes use under 1 MB
     spec.njmax = spec.nconmax = -1
     spec.memory = 32 * 2**20
+    if arm != "Panda":
+        # MuJoCo lets a link collide with a parent that does not move: Sawyer's first joint is jammed by its own base
+        first = spec.joint(ARMS[arm].joints[0]).parent
+        spec.add_exclude(bodyname1=first.parent.name, bodyname2=first.name)
+        for geom in first.parent.geoms:  # what does not move needs no mass, and its mesh can then be simplified
+            geom.mass = 0.0
+    if arm == "IIWA":  # robosuite hangs this site on the first link that turns
+        spec.delete(spec.site(BASE_SITE))
+        spec.body("robot0_base").add_site(name=BASE_SITE)
     return spec
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from wambench.envs import meshes, robot
-from wambench.envs.arm import Arm
+from wambench.envs import kinematics, meshes, robot
+from wambench.envs.arm import GRIP_SITE, Arm
 from wambench.envs.things import DISTRACTORS, PARKED, THINGS, Thing
 from wambench.envs.variation import ELSEWHERE, TRAIN, UNSEEN
 from wambench.interface import EpisodeSpec
@@ -68,21 +68,36 @@ def _add_thing(spec: mujoco.MjSpec, thing: Thing, pos: np.ndarray) -> None:
             spec.add_exclude(bodyname1=other.name, bodyname2=part.name)
 
 
+def _drop_unused_textures(spec: mujoco.MjSpec) -> None:
+    """Deletes stock textures that no episode shows: uploading them was most of what opening a renderer took."""
+    shown = {geom.material for geom in spec.geoms} - set(SURFACES)
+    for material in spec.materials:
+        if material.name not in shown and ":" not in material.name:
+            material.textures = [""] * len(material.textures)
+    needed = {name for material in spec.materials for name in material.textures}
+    for texture in list(spec.textures):
+        if texture.name not in needed and texture.type != mujoco.mjtTexture.mjTEXTURE_SKYBOX:
+            spec.delete(texture)
+
+
 @functools.lru_cache(maxsize=16)
-def compile_family(things: tuple[str, ...], visual: str) -> mujoco.MjModel:
+def compile_family(things: tuple[str, ...], visual: str, arm: str = "Panda") -> mujoco.MjModel:
     """Returns the model of a scene family; it takes about a second, once per process.
 
     Args:
         things: Names from `THINGS`.
         visual: "fast" (simplified robot meshes) or "full" (robosuite's own).
+        arm: A name of `robot.ARMS`.
     """
-    spec = robot.tabletop_spec()
+    spec = robot.tabletop_spec(arm)
     # robosuite takes inertia from group 0 only; our things are visible and solid at once, in group 1. The robot's
     # links state their inertia, so nothing else that moves is changed.
     spec.compiler.inertiagrouprange = [0, 1]
     if visual == "fast":
-        meshes.simplify(spec)
+        # robosuite gives Kinova3 and IIWA the meshes that are seen, tens of thousands of triangles, to collide with
+        meshes.simplify(spec, meshes.Detail(solid=arm != "Panda"))
     robot.add_materials(spec, _textures())
+    _drop_unused_textures(spec)
     camera = next(c for c in spec.cameras if c.name == "agentview")
     camera.fovy = AGENTVIEW_FOVY
     for i, name in enumerate(things):
@@ -119,19 +134,24 @@ class Scene:
     Attributes:
         model, data: The MuJoCo model and data; after `reset` all position-dependent quantities are up to date.
         arm: The controller.
+        arm_name: Which arm it drives.
+        arm_joints, arm_qpos: Ids of its joints, and where their positions are in `qpos`.
         things: Names of the things of the family.
         scale: Relative size of the free things in this episode.
     """
 
-    def __init__(self, things: tuple[str, ...], visual: str = "fast") -> None:
+    def __init__(self, things: tuple[str, ...], visual: str = "fast", arm: str = "Panda") -> None:
         # A private copy: environments of one process must not share the fields that episodes change.
-        self.model = copy.copy(compile_family(things, visual))
+        self.model = copy.copy(compile_family(things, visual, arm))
         self.data = mujoco.MjData(self.model)
         self.things = things
         self.visual = visual
         self.scale = 1.0
-        self.arm = Arm(self.model)
-        self.arm_qpos = np.array([self.model.joint(f"robot0_joint{i}").qposadr[0] for i in range(1, 8)])
+        self.arm_name = arm
+        parts = robot.ARMS[arm]
+        self.arm = Arm(self.model, joints=parts.joints, motors=parts.motors)
+        self.arm_joints = np.array([self.model.joint(name).id for name in parts.joints])
+        self.arm_qpos = self.model.jnt_qposadr[self.arm_joints]
         self.finger_qpos = np.array([self.model.joint(f"gripper0_right_finger_joint{i}").qposadr[0] for i in (1, 2)])
         self._pristine = {name: getattr(self.model, name).copy() for name in EPISODE_FIELDS}
         self._scratch = mujoco.MjData(self.model)
@@ -164,10 +184,27 @@ class Scene:
         mujoco.mj_resetData(self.model, self.data)
         self._place_things(episode.poses)
         self._place_distractors(look["distractors"]["placed"])
-        self.data.qpos[self.arm_qpos] = robot.initial_qpos(look["robot"])
-        self.data.qpos[self.finger_qpos] = robot.OPEN_FINGERS
+        self._place_arm(look["robot"])
         mujoco.mj_step1(self.model, self.data)
         self.arm.reset(self.data)
+
+    def _place_arm(self, values: Mapping[str, float]) -> None:
+        self.data.qpos[self.finger_qpos] = robot.OPEN_FINGERS
+        if self.arm_name == "Panda":
+            self.data.qpos[self.arm_qpos] = robot.initial_qpos(values)
+        else:
+            self.place_hand(robot.initial_hand(values), robot.DOWN)
+
+    def place_hand(self, pos: np.ndarray, rot: np.ndarray) -> bool:
+        """Moves the arm, from its initial pose, until the grip site is at a pose; whether it got there.
+
+        Args:
+            pos: (3,) in m.
+            rot: (3, 3), hand to world.
+        """
+        self.data.qpos[self.arm_qpos] = robot.ARMS[self.arm_name].initial
+        site = self.model.site(GRIP_SITE).id
+        return kinematics.reach(self.model, self.data, site, self.arm_joints, pos, rot)
 
     def _place_things(self, poses: Mapping[str, Mapping[str, float]]) -> None:
         m, d = self.model, self.data

@@ -259,10 +259,12 @@ THINGS: Mapping[str, Thing] = MappingProxyType(
     }
 )
 
-# Key points whose world positions are labels for perception: a thing's origin, or its named site.
+# Key points whose world positions are labels for perception: a thing's origin or its named site, and what every scene
+# has: the grip site between the finger tips, and the pad of each finger.
+HAND_POINTS = ("hand", "finger_left", "finger_right")
 KEYPOINTS = (
     "red_cube", "blue_cube", "green_cube", "bottle", "bin", "plate", "zone", "drawer/handle", "button/top",
-    "dial/peg", "lever/knob", "spot", "brick_1", "brick_3",
+    "dial/peg", "lever/knob", "spot", "brick_1", "brick_3", *HAND_POINTS,
 )  # fmt: skip
 
 

@@ -11,6 +11,10 @@ FINGER_BODIES = {
     "left_finger": ("gripper0_right_leftfinger", "gripper0_right_finger_joint1_tip"),
     "right_finger": ("gripper0_right_rightfinger", "gripper0_right_finger_joint2_tip"),
 }
+FINGER_PADS = {
+    "finger_left": "gripper0_right_finger1_pad_collision",
+    "finger_right": "gripper0_right_finger2_pad_collision",
+}
 
 
 class SceneView:
@@ -22,16 +26,18 @@ class SceneView:
         self._scene = scene
         model = scene.model
         self._grip_site = model.site("gripper0_right_grip_site").id
-        labels = [*scene.things, *FINGER_BODIES, "table"]
-        self._label = {name: i for i, name in enumerate(labels)}
-        self._geom_label = np.full(model.ngeom, -1)
+        # What can touch, one bit each; "fingers" are two.
+        self._bit = {name: 1 << i for i, name in enumerate([*scene.things, *FINGER_BODIES, "table"])}
+        self._geom_bit = np.zeros(model.ngeom, np.int64)
         for name in scene.things:
-            self._geom_label[scene.geoms(name)] = self._label[name]
+            self._geom_bit[scene.geoms(name)] = self._bit[name]
         for finger, bodies in FINGER_BODIES.items():
             ids = [model.body(body).id for body in bodies]
-            self._geom_label[np.isin(model.geom_bodyid, ids)] = self._label[finger]
-        self._geom_label[model.geom("table_collision").id] = self._label["table"]
+            self._geom_bit[np.isin(model.geom_bodyid, ids)] = self._bit[finger]
+        self._geom_bit[model.geom("table_collision").id] = self._bit["table"]
+        self._bit["fingers"] = self._bit["left_finger"] | self._bit["right_finger"]
         self._body = {name: model.body(name).id for name in scene.things}
+        self._pad = {name: model.geom(geom).id for name, geom in FINGER_PADS.items()}
         self._site = {model.site(i).name: i for i in range(model.nsite) if "/" in model.site(i).name}
         self._joint = {model.joint(i).name: model.joint(i).qposadr[0] for i in range(model.njnt)}
 
@@ -39,6 +45,14 @@ class SceneView:
         if "/" in name:
             return self._scene.data.site_xpos[self._site[name]].copy()
         return self._scene.data.xpos[self._body[name]].copy()
+
+    def point(self, name: str) -> np.ndarray:
+        """Returns the (3,) position of a key point: one of the hand's (`things.HAND_POINTS`), or as in `pos`."""
+        if name == "hand":
+            return self.eef()
+        if name in self._pad:
+            return self._scene.data.geom_xpos[self._pad[name]].copy()
+        return self.pos(name)
 
     def rot(self, name: str) -> np.ndarray:
         return self._scene.data.xmat[self._body[name]].reshape(3, 3).copy()
@@ -81,22 +95,14 @@ class SceneView:
         return np.where(np.abs(seen).max(axis=1, keepdims=True) <= 1.0, seen, np.nan)
 
     def touching(self, a: str, b: str) -> bool:
-        data = self._scene.data
-        if data.ncon == 0:
-            return False
-        pairs = self._geom_label[data.contact.geom[: data.ncon]]
-        first, second = self._labels(a), self._labels(b)
-        hit = (np.isin(pairs[:, 0], first) & np.isin(pairs[:, 1], second)) | (
-            np.isin(pairs[:, 1], first) & np.isin(pairs[:, 0], second)
-        )
-        return bool(hit.any())
+        data, one, other = self._scene.data, self._bits(a), self._bits(b)
+        pairs = self._geom_bit[data.contact.geom[: data.ncon]].tolist()  # few: a loop is faster than numpy
+        return any((x & one and y & other) or (x & other and y & one) for x, y in pairs)
 
     def grasped(self, name: str) -> bool:
         return self.touching("left_finger", name) and self.touching("right_finger", name)
 
-    def _labels(self, name: str) -> list[int]:
-        if name == "fingers":
-            return [self._label["left_finger"], self._label["right_finger"]]
-        if name not in self._label:
-            raise KeyError(f"{name!r} is not in this scene; there are: fingers, {', '.join(self._label)}")
-        return [self._label[name]]
+    def _bits(self, name: str) -> int:
+        if name not in self._bit:
+            raise KeyError(f"{name!r} is not in this scene; there are: {', '.join(self._bit)}")
+        return self._bit[name]

@@ -1,16 +1,21 @@
-"""Training data: demonstrations by the experts, and random layouts for the image encoder.
+"""Training data: demonstrations by the experts, action-free video, and random layouts for the image encoder.
 
 Every file is written whole or not at all (temporary name, then rename), and a file that exists is not made again, so
-the same command resumes after any kill. Episodes come from the "train" stream and from training environments only.
+the same command resumes after any kill. Episodes come from streams of their own, never those of an evaluation:
+demonstrations from "train" and training environments, video from "video" and other rooms (`envs.variation.ELSEWHERE`).
 
 Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps (no pickles):
     frames (F, h, w * 2, 3) uint8: canvases (agentview | wrist) at `frame_steps` (F,) int32: every second, and the last
     actions (T, 7) float32: what the expert would do;  executed (T, 7) float32: what was done (with noise)
     states (T + 1, 8) float32;  points (F, C, 3) float32: world positions of `manifest["points"]`;  present (F, C) bool;
     pixels (F, C, V, 2) float32: where they appear in each view, right and down in [-1, 1], NaN out of view
-    instruction, task, spec: strings;  attempt: how many tries failed before this one
-Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C), and
-    pixels (N, C, 2, 2) float32: where each point lies in each view, right and down in [-1, 1], NaN if it is not in it
+    instruction, task, arm, spec: strings;  attempt: how many tries failed before this one
+Action-free video, `DIR/<task>.<arm>.<index>.npz`: the same without actions, executed and states. Other arms, moved by
+    the same experts through the same controller (true physics); the instruction is the short command in one half and
+    the motion paraphrase in the other. points, present and pixels are for the image encoder alone, as with renders.
+Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C), arm (N,), and
+    pixels (N, C, 2, 2) float32: where each point lies in each view, right and down in [-1, 1], NaN if it is not in it.
+    States of other arms than the Panda are NaN: unknown, as they would be of a video.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,16 +32,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench import tasks
-from wambench.envs.episodes import TRAINING, episode_spec
-from wambench.interface import Spec, canvas, unknown
+from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
+from wambench.interface import EpisodeSpec, Spec, WorldDiverged, canvas, unknown
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
 
-CORPORA = ("demos", "renders")
+CORPORA = ("demos", "video", "renders")
+ROOMS = {"train": TRAINING, "elsewhere": VIDEO}  # whose looks to draw -> stream of the episodes
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
+# A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
+# second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
+MAX_ENVS = 9
+ROUND = 25
 
 
 @dataclass(frozen=True)
@@ -43,12 +54,16 @@ class CollectConfig:
     """What to collect.
 
     Attributes:
-        corpus: "demos" or "renders".
+        corpus: "demos", "video" or "renders".
         tasks: Task names; for renders, whose scenes to draw.
-        episodes: Demonstrations per task, or number of pictures in all.
+        episodes: Demonstrations or videos per task, or number of pictures in all.
         seed: Non-negative seed.
         workers: Processes.
         out: Folder; continued if it holds the same corpus.
+        rooms: For renders: "train" (training environments, the default) or "elsewhere" (`envs.variation.ELSEWHERE`).
+            Demonstrations are always made in "train", videos "elsewhere".
+        arms: Names of `envs.robot.ARMS`, which take turns. Default: all others than the Panda for videos, else the
+            Panda, which alone makes demonstrations.
     """
 
     corpus: str
@@ -57,16 +72,38 @@ class CollectConfig:
     out: Path
     seed: int = 0
     workers: int = 1
+    rooms: str = ""
+    arms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.corpus not in CORPORA:
             raise unknown("corpus", self.corpus, CORPORA)
+        self._settle_rooms()
+        self._settle_arms()
         for name in self.tasks:
             tasks.find(name)
         if not self.tasks:
             raise ValueError("no tasks to collect")
         if self.episodes < 1 or self.workers < 1 or self.seed < 0:
             raise ValueError("--episodes and --workers must be at least 1, and --seed at least 0")
+
+    def _settle_rooms(self) -> None:
+        usual = "elsewhere" if self.corpus == "video" else "train"
+        rooms = self.rooms or usual
+        if rooms not in ROOMS:
+            raise unknown("rooms", rooms, ROOMS)
+        if self.corpus != "renders" and rooms != usual:
+            raise ValueError(f"{self.corpus} are made in rooms {usual!r}, not {rooms!r}: --rooms is for renders")
+        object.__setattr__(self, "rooms", rooms)
+
+    def _settle_arms(self) -> None:
+        from wambench.envs.robot import OTHER_ARMS, find_arm
+
+        arms = self.arms or (OTHER_ARMS if self.corpus == "video" else ("Panda",))
+        arms = tuple(dict.fromkeys(find_arm(name) for name in arms))
+        if self.corpus == "demos" and arms != ("Panda",):
+            raise ValueError(f"demonstrations are made by the Panda, not by {', '.join(arms)}")
+        object.__setattr__(self, "arms", arms)
 
 
 def collect(config: CollectConfig) -> Path:
@@ -91,18 +128,43 @@ class _Job:
     path: Path
     tasks: tuple[str, ...]
     count: int
+    rooms: str
+    arm: str
+    paraphrase: bool = False
 
 
 def _jobs(config: CollectConfig) -> Iterator[_Job]:
+    """Yields the jobs of a corpus in an order in which a worker rarely needs another environment."""
     if config.corpus == "demos":
         for index in range(config.episodes):
             for task in config.tasks:
-                yield _Job("demos", task, index, config.seed, config.out / f"{task}.{index}.npz", config.tasks, 1)
-        return
-    for k in range(-(-config.episodes // RENDERS_PER_FILE)):
-        count = min(RENDERS_PER_FILE, config.episodes - k * RENDERS_PER_FILE)
-        path = config.out / f"renders.{k}.npz"
-        yield _Job("renders", "", k, config.seed, path, config.tasks, count)
+                yield _job(config, index, f"{task}.{index}.npz", "Panda", task)
+    elif config.corpus == "video":
+        for start in range(0, config.episodes, ROUND):
+            yield from _video_round(config, range(start, min(start + ROUND, config.episodes)))
+    else:
+        for first, arm in enumerate(config.arms):
+            for k in range(first, -(-config.episodes // RENDERS_PER_FILE), len(config.arms)):
+                count = min(RENDERS_PER_FILE, config.episodes - k * RENDERS_PER_FILE)
+                yield _job(config, k, f"renders.{k}.npz", arm, count=count)
+
+
+def _video_round(config: CollectConfig, indices: range) -> Iterator[_Job]:
+    """Yields the videos of some indices; arms and kinds of caption take turns, so that each goes with each."""
+    arms, jobs = config.arms, []
+    for number, task in enumerate(config.tasks):
+        for index in indices:
+            turn = index + number
+            arm, paraphrase = arms[turn % len(arms)], turn // len(arms) % 2 == 1
+            jobs.append(_job(config, index, f"{task}.{arm}.{index}.npz", arm, task, paraphrase=paraphrase))
+    yield from sorted(jobs, key=lambda job: (job.arm, tasks.find(job.task).things))
+
+
+def _job(
+    config: CollectConfig, index: int, file: str, arm: str, task: str = "", count: int = 1, paraphrase: bool = False
+) -> _Job:
+    path = config.out / file
+    return _Job(config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase)
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
@@ -123,6 +185,8 @@ def _write_manifest(config: CollectConfig) -> None:
         "points": list(KEYPOINTS),
         "spec": asdict(Spec()),
         "frame_every": FRAME_EVERY,
+        "rooms": config.rooms,
+        "arms": list(config.arms),
     }
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "manifest.json"
@@ -132,19 +196,28 @@ def _write_manifest(config: CollectConfig) -> None:
     path.write_text(text)
 
 
-_ENVS: dict[str, Any] = {}  # one environment per task and process: compiling a scene takes a second
+_ENVS: OrderedDict[tuple[Any, ...], TabletopEnv] = OrderedDict()  # of this process, those used last at the end
 
 
-def _env(task: str) -> TabletopEnv:
+def _env(task: str, arm: str) -> TabletopEnv:
+    """Returns an environment set to a task; tasks with the same things share one."""
+    from wambench.envs.scene import compile_family
     from wambench.envs.tabletop import TabletopEnv
 
-    if task not in _ENVS:
-        _ENVS[task] = TabletopEnv(task)
-    return _ENVS[task]
+    wanted = tasks.find(task)
+    key = (wanted.things, arm)
+    if key not in _ENVS:
+        if len(_ENVS) >= MAX_ENVS:
+            _ENVS.popitem(last=False)[1].close()
+        compile_family.cache_clear()  # each environment has its own copy of the model
+        _ENVS[key] = TabletopEnv(task, arm=arm)
+    _ENVS.move_to_end(key)
+    _ENVS[key].task = wanted
+    return _ENVS[key]
 
 
 def _do(job: _Job) -> Path:
-    arrays = _demonstration(job) if job.corpus == "demos" else _renders(job)
+    arrays = _renders(job) if job.corpus == "renders" else _episode(job)
     temporary = job.path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -175,6 +248,14 @@ def draw_noise(rng: np.random.Generator) -> Noise:
     return Noise(float(rng.uniform(0.1, 0.4)), wander, 0.01)
 
 
+def draw_mild_noise(rng: np.random.Generator) -> Noise:
+    """Returns the disturbance of one video: half of them have none, and nobody shoves the arm."""
+    if rng.random() < 0.5:
+        return Noise(0.0, 0, 0.0)
+    wander = int(rng.integers(5, 20)) if rng.random() < 0.2 else 0
+    return Noise(float(rng.uniform(0.05, 0.2)), wander, 0.0)
+
+
 def disturbances(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Returns (steps, 6) numbers to be added to the expert's motion."""
     drift, shove, out = np.zeros(6), np.zeros(6), np.zeros((steps, 6))
@@ -189,7 +270,7 @@ def disturbances(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarr
     return out
 
 
-def _demonstration(job: _Job) -> dict[str, np.ndarray]:
+def _episode(job: _Job) -> dict[str, np.ndarray]:
     for attempt in range(MAX_ATTEMPTS):
         recorded = _attempt(job, attempt)
         if recorded is not None:
@@ -199,11 +280,28 @@ def _demonstration(job: _Job) -> dict[str, np.ndarray]:
 
 def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
     """Returns the arrays of one episode, or None if the expert did not succeed."""
-    env = _env(job.task)
+    env = _env(job.task, job.arm)
     index = job.index + attempt * 1_000_000
-    episode = episode_spec(env.task, TRAINING, "none", index, job.seed)
+    episode = episode_spec(env.task, ROOMS[job.rooms], "none", index, job.seed, paraphrase=job.paraphrase)
     rng = np.random.default_rng([job.seed, index, len(job.task)])
-    noise = draw_noise(rng)
+    noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
+    try:
+        played = _play(env, episode, noise, rng)
+    except WorldDiverged:
+        return None
+    if played is None:
+        return None
+    if job.corpus == "video":
+        for name in ("actions", "executed", "states"):
+            del played[name]
+    about = {"instruction": episode.instruction, "task": job.task, "arm": job.arm, "spec": episode.to_json()}
+    return {**played, **{name: np.array(text) for name, text in about.items()}}
+
+
+def _play(
+    env: TabletopEnv, episode: EpisodeSpec, noise: Noise, rng: np.random.Generator
+) -> dict[str, np.ndarray] | None:
+    """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
     added = disturbances(noise, episode.horizon, rng)
     outcome = env.begin(episode)
     seen = [outcome.observations[-1]]
@@ -234,21 +332,18 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
         "executed": np.array(executed, np.float32),
         "states": np.array(states, np.float32),
         **_stacked(labels),
-        "instruction": np.array(episode.instruction),
-        "task": np.array(job.task),
-        "spec": np.array(episode.to_json()),
     }
 
 
 def _labels(env: TabletopEnv) -> dict[str, np.ndarray]:
     """Returns the key points now: world position (C, 3), presence (C,), and place in every view (C, V, 2)."""
-    from wambench.envs.things import KEYPOINTS
+    from wambench.envs.things import HAND_POINTS, KEYPOINTS
 
-    present = np.array([name.split("/")[0] in env.task.things for name in KEYPOINTS])
+    present = np.array([name in HAND_POINTS or name.split("/")[0] in env.task.things for name in KEYPOINTS])
     points = np.zeros((len(KEYPOINTS), 3))
     pixels = np.full((len(KEYPOINTS), len(env.convention.cameras), 2), np.nan)
     for i in np.flatnonzero(present):
-        points[i] = env.view.pos(KEYPOINTS[i])
+        points[i] = env.view.point(KEYPOINTS[i])
     for v, camera in enumerate(env.convention.cameras):
         pixels[present, v] = env.view.project(camera, points[present])
     return {"points": points.astype(np.float32), "present": present, "pixels": pixels.astype(np.float32)}
@@ -267,17 +362,18 @@ def _renders(job: _Job) -> dict[str, np.ndarray]:
     # pictures, because switching costs more than a picture
     families = sorted({tasks.find(name).things: name for name in job.tasks}.values())
     for block in range(-(-job.count // 25)):
-        env = _env(str(rng.choice(families)))
+        env = _env(str(rng.choice(families)), job.arm)
         for i in range(min(25, job.count - 25 * block)):
             index = (job.index * RENDERS_PER_FILE + 25 * block + i) + 500_000_000
-            env.begin(episode_spec(env.task, TRAINING, "none", index, job.seed), render=False)
+            env.begin(episode_spec(env.task, ROOMS[job.rooms], "none", index, job.seed), render=False)
             random_layout(env.scene, env.view, rng)
             observation = env.observe()
             frames.append(canvas(observation, env.convention.cameras))
-            states.append(observation.state)
+            states.append(observation.state if job.arm == "Panda" else np.full(8, np.nan))
             labels.append(_labels(env))
     return {
         "frames": np.stack(frames),
+        "arm": np.array([job.arm] * job.count),
         "states": np.array(states, np.float32),
         **_stacked(labels),
     }
