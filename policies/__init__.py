@@ -24,7 +24,7 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         EXPERT: "wambench.expert:Expert",
         "noop": "wambench.policies.floor:Noop",
         "random": "wambench.policies.floor:Random",
-        "dreamzero": "wambench.policies.dreamzero:DreamZero",
+        "dreamzero": "wambench.policies.dreamzero:policy",
     }
 )
 

@@ -1,11 +1,11 @@
-"""Reading what `wambench collect` wrote: demonstrations and random renders, their latents, and training anchors.
+"""Reading what `wambench collect` wrote: demonstrations, video and random renders, their latents, training sequences.
 
-Letters: F frames of an episode, T control steps, N anchors, C key points, Z x y x: a latent, H actions of a chunk,
-K future frames, L words.
+Letters: N frames of all episodes, T control steps of all, B sequences, M chunks, C key points, Z x y x: a latent,
+H actions of a chunk, A numbers of an action.
 
-A folder holds `manifest.json` ({"points": [names], "corpus": "demos" or "renders", ...}) and uncompressed npz files:
-`<task>.<index>.npz` with an episode, or `renders.<k>.npz` with unrelated frames. Frames are read one by one from
-within the files, so that a corpus larger than the memory can be used.
+A folder holds `manifest.json` ({"points": [names], "corpus": "demos", "video" or "renders", ...}) and uncompressed npz
+files: `<task>.<index>.npz` with an episode (video has neither actions nor states), or `renders.<k>.npz` with unrelated
+frames. Frames are read one by one from within the files, so that a corpus larger than the memory can be used.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wambench.policies import text
 from wambench.policies.encoder import Encoder, Labelled, as_tensors, state_features
-from wambench.policies.wam import Condition, WamConfig
 
 # every 25th episode, and the last 25th of each file of renders, are held out
 HOLD_OUT = 25
@@ -123,7 +121,7 @@ class LabelledFrames:
 
     Attributes:
         stores, store, row: Frame i is row `row[i]` of `stores[store[i]]`.
-        states: (N, 8).
+        states: (N, 8), NaN where unknown.
         points: (N, C, 3) in m, zero for absent things.
         present: (N, C) bool.
         pixels: (N, C, V, 2) position in each view, right and down in [-1, 1], NaN where unknown or out of view.
@@ -147,13 +145,19 @@ class LabelledFrames:
 
 
 def labelled_frames(folder: str | Path, views: int = 2) -> LabelledFrames:
-    """Returns the frames of a folder of demonstrations or renders with their labels."""
+    """Returns the frames of a folder of any corpus with their labels; states that are not stored are NaN."""
     stores, parts, held_out = [], [], []
     for k, path in enumerate(files_of(folder)):
         episode = not path.name.startswith("renders.")
-        arrays = load_arrays(path, ["states", "points", "present"] + (["frame_steps"] if episode else []))
-        if episode:
-            arrays["states"] = arrays["states"][arrays["frame_steps"]]
+        arrays = load_arrays(path, ["points", "present"])
+        if not has_array(path, "states"):
+            arrays["states"] = np.full((len(arrays["present"]), 8), np.nan, np.float32)
+        elif episode:
+            arrays["states"] = load_arrays(path, ["states"])["states"][
+                load_arrays(path, ["frame_steps"])["frame_steps"]
+            ]
+        else:
+            arrays["states"] = load_arrays(path, ["states"])["states"]
         count, classes = arrays["present"].shape
         unknown = np.full((count, classes, views, 2), np.nan, np.float32)
         pixels = load_arrays(path, ["pixels"])["pixels"] if has_array(path, "pixels") else unknown
@@ -174,6 +178,16 @@ def labelled_frames(folder: str | Path, views: int = 2) -> LabelledFrames:
         torch.from_numpy(pixels.astype(np.float32)),
         np.concatenate(held_out),
     )
+
+
+def moving_pairs(folder: str | Path, apart: int = 4, episodes: int = 24) -> tuple[Tensor, Tensor]:
+    """Returns (B, H, W, 3) uint8 frames of held-out episodes, and those `apart` stored frames later."""
+    before, after = [], []
+    for path in files_of(folder)[HOLD_OUT // 2 :: HOLD_OUT][:episodes]:
+        frames = torch.from_numpy(locate_frames(path).all())
+        before.append(frames[:-apart:apart])
+        after.append(frames[apart::apart])
+    return torch.cat(before), torch.cat(after)
 
 
 def _shards(folder: str | Path) -> list[tuple[int, list[Path]]]:
@@ -205,8 +219,11 @@ def encode_shards(
             continue
         latents, points = [], []
         for file in files:
-            frames, arrays = locate_frames(file).all(), load_arrays(file, ["states", "frame_steps"])
-            states = arrays["states"][arrays["frame_steps"]]
+            frames = locate_frames(file).all()
+            states = np.full((len(frames), 8), np.nan, np.float32)  # video does not tell them
+            if has_array(file, "states"):
+                arrays = load_arrays(file, ["states", "frame_steps"])
+                states = arrays["states"][arrays["frame_steps"]]
             for i in range(0, len(frames), batch):
                 pair = as_tensors(frames[i : i + batch], states[i : i + batch])
                 latent, found = encoder.encode(pair[0].to(device), pair[1].to(device))
@@ -220,63 +237,89 @@ def encode_shards(
 
 
 @dataclass(frozen=True)
-class Anchors:
-    """Training samples of a world action model: one per frame of a demonstration.
+class Clips:
+    """All episodes of some folders as training sequences that may begin at any stored frame.
 
     Attributes:
         latents: (N, Z, y, x) float16 standardised latents, all frames of all episodes in order.
-        past: (N,) index of the past frame, -1 where there is none.
-        future: (N, K) indices of the future frames, clamped to the episode's last.
-        actions: (N, H, A) expert actions from the anchor on; after the end no motion and the last gripper command.
-        states: (N, 8) robot states.
-        features: (N, S) state features.
         points: (N, C, 4) the encoder's key points.
+        features: (N, S) state features, zero where unknown.
+        known: (N,) bool, whether the robot's state is known.
+        step: (N,) control step of the frame in its episode.
+        last: (N,) index of the episode's last frame.
+        offset: (N,) index of the episode's first action, -1 for video without actions.
+        length: (N,) control steps of the episode.
+        actions: (T, A) what the experts would do, all episodes in order.
+        executed: (T, A) what was done.
         sentence: (N,) index of the instruction.
         sentences: The instructions.
         held_out: (N,) bool.
+        every: Control steps between stored frames (an episode's last may follow sooner).
     """
 
     latents: Tensor
-    past: Tensor
-    future: Tensor
-    actions: Tensor
-    states: Tensor
-    features: Tensor
     points: Tensor
+    features: Tensor
+    known: Tensor
+    step: Tensor
+    last: Tensor
+    offset: Tensor
+    length: Tensor
+    actions: Tensor
+    executed: Tensor
     sentence: Tensor
     sentences: tuple[str, ...]
     held_out: Tensor
+    every: int
+
+    def frames_at(self, rows: Tensor, ahead: Sequence[int]) -> Tensor:
+        """Returns (B, len(ahead)) frame indices that many control steps later, at most the episode's last."""
+        return torch.stack([torch.minimum(rows + n // self.every, self.last[rows]) for n in ahead], dim=1)
+
+    def chunks_at(self, rows: Tensor, starts: Sequence[int], horizon: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns actions and executed actions, (B, M, H, A) each, of chunks that begin that many steps later.
+
+        And (B, M) whether a chunk begins before the episode's end. After the end the hand rests and the gripper keeps
+        its last command; video has zeros.
+        """
+        step = self.step[rows, None, None] + torch.tensor(starts)[:, None] + torch.arange(horizon)
+        end = self.length[rows, None, None]
+        index = (self.offset[rows, None, None] + torch.minimum(step, end - 1)).clamp_min(0)
+        moves, acted = (step < end)[..., None], (self.offset[rows] >= 0)[:, None, None, None]
+        both = []
+        for source in (self.actions, self.executed):
+            chunk = source[index].clone()
+            chunk[..., :-1] *= moves
+            both.append(chunk * acted)
+        return both[0], both[1], step[:, :, 0] < end[:, :, 0]
 
 
-def chunk_of(actions: np.ndarray, start: int, horizon: int) -> np.ndarray:
-    """Returns (H, A) actions from `start` on, padded with no motion and the last gripper command."""
-    chunk = actions[start : start + horizon]
-    if len(chunk) == horizon:
-        return chunk
-    still = np.zeros((horizon - len(chunk), actions.shape[1]), actions.dtype)
-    still[:, -1] = actions[-1, -1]
-    return np.concatenate([chunk, still])
-
-
-def _episode_anchors(arrays: dict[str, np.ndarray], first: int, config: WamConfig) -> dict[str, np.ndarray]:
+def _episode(file: Path) -> dict[str, Any]:
+    """Returns what a clip needs to know of an episode besides its latents."""
+    arrays: dict[str, Any] = load_arrays(file, ["frame_steps", "instruction"])
     steps = arrays["frame_steps"].astype(np.int64)
-    at = np.searchsorted(steps, steps - config.past)
-    has_past = steps[np.minimum(at, len(steps) - 1)] == steps - config.past
-    future = [np.minimum(np.searchsorted(steps, steps + ahead), len(steps) - 1) for ahead in config.future]
+    acted = has_array(file, "actions")
+    nothing = np.zeros((0, 7), np.float32)
+    names = ["actions", "executed", "states"]
+    arrays |= load_arrays(file, names) if acted else {"actions": nothing, "executed": nothing}
+    states = arrays["states"][steps] if acted else np.zeros((len(steps), 8))
     return {
-        "past": np.where(has_past, at + first, -1),
-        "future": np.stack(future, axis=1) + first,
-        "actions": np.stack([chunk_of(arrays["actions"], int(s), config.horizon) for s in steps]).astype(np.float32),
-        "states": arrays["states"][steps].astype(np.float32),
+        "step": steps,
+        "states": states.astype(np.float32),
+        "known": np.full(len(steps), acted),
+        "length": np.full(len(steps), steps[-1]),
+        "actions": arrays["actions"].astype(np.float32),
+        "executed": arrays["executed"].astype(np.float32),
+        "instruction": str(arrays["instruction"]),
     }
 
 
-def load_anchors(folders: Sequence[str | Path], encoder_hash: str, config: WamConfig) -> Anchors:
-    """Returns the anchors of some folders of demonstrations, whose latents must have been written."""
-    names = ("past", "future", "actions", "states", "sentence", "held_out")
+def load_clips(folders: Sequence[str | Path], encoder_hash: str) -> Clips:
+    """Returns the episodes of some folders of demonstrations or video, whose latents must have been written."""
+    names = ("step", "states", "known", "length", "last", "offset", "sentence", "held_out")
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     sentences: dict[str, int] = {}
-    latents, points, first = [], [], 0
+    latents, points, actions, executed, first, acted = [], [], [], [], 0, 0
     for folder in folders:
         number = 0
         for start, files in _shards(folder):
@@ -284,62 +327,33 @@ def load_anchors(folders: Sequence[str | Path], encoder_hash: str, config: WamCo
             latents.append(shard["latents"])
             points.append(shard["points"])
             for file in files:
-                arrays = load_arrays(file, ["frame_steps", "actions", "states", "instruction"])
-                anchors = _episode_anchors(arrays, first, config)
-                count = len(anchors["past"])
-                index = sentences.setdefault(str(arrays["instruction"]), len(sentences))
-                anchors["sentence"] = np.full(count, index)
-                anchors["held_out"] = np.full(count, number % HOLD_OUT == HOLD_OUT // 2)
-                for name, values in anchors.items():
-                    parts[name].append(values)
-                first, number = first + count, number + 1
+                episode = _episode(file)
+                count = len(episode["step"])
+                values = {
+                    "last": first + count - 1,
+                    "offset": acted if len(episode["actions"]) else -1,
+                    "sentence": sentences.setdefault(episode["instruction"], len(sentences)),
+                    "held_out": number % HOLD_OUT == HOLD_OUT // 2,
+                }
+                for name in names:
+                    parts[name].append(episode[name] if name in episode else np.full(count, values[name]))
+                actions.append(episode["actions"])
+                executed.append(episode["executed"])
+                first, acted, number = first + count, acted + len(episode["actions"]), number + 1
     joined = {name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()}
     encoded = torch.from_numpy(np.concatenate(latents))
     if len(encoded) != first:
         raise ValueError(f"{folders}: the stored latents do not fit the data; remove the latents.* folders")
-    return Anchors(
+    every = {int(read_manifest(folder).values["frame_every"]) for folder in folders}
+    if len(every) > 1:
+        raise ValueError(f"{folders}: frames are {sorted(every)} steps apart; all folders must agree")
+    return Clips(
         latents=encoded,
         points=torch.from_numpy(np.concatenate(points)),
-        features=state_features(joined["states"]),
+        features=state_features(joined.pop("states")) * joined["known"][:, None],
+        actions=torch.from_numpy(np.concatenate(actions)),
+        executed=torch.from_numpy(np.concatenate(executed)),
         sentences=tuple(sentences),
+        every=every.pop(),
         **joined,
-    )
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """Instructions as tensors: words (n, L, E), mask (n, L), match (n, L, C)."""
-
-    words: Tensor
-    mask: Tensor
-    match: Tensor
-
-
-def encode_sentences(sentences: Sequence[str], points: Sequence[str]) -> Sentences:
-    """Returns instructions padded to the longest."""
-    vectors = [text.embed(sentence) for sentence in sentences]
-    longest = max(len(v) for v in vectors)
-    words = np.zeros((len(vectors), longest, text.WIDTH), np.float32)
-    mask = np.zeros((len(vectors), longest), bool)
-    match = np.zeros((len(vectors), longest, len(points)), np.float32)
-    for i, (sentence, vector) in enumerate(zip(sentences, vectors, strict=True)):
-        words[i, : len(vector)], mask[i, : len(vector)] = vector, True
-        match[i, : len(vector)] = text.match(sentence, points)
-    return Sentences(torch.from_numpy(words), torch.from_numpy(mask), torch.from_numpy(match))
-
-
-def condition_at(anchors: Anchors, sentences: Sentences, index: Tensor, with_past: bool = True) -> Condition:
-    """Returns the condition of some anchors; without `with_past` nobody sees a past frame."""
-    past, said = anchors.past[index], anchors.sentence[index]
-    mask = sentences.mask[said]
-    longest = int(mask.sum(1).max())
-    return Condition(
-        now=anchors.latents[index].float(),
-        past=anchors.latents[past.clamp_min(0)].float() if with_past else None,
-        has_past=past >= 0,
-        state=anchors.features[index],
-        points=anchors.points[index],
-        words=sentences.words[said, :longest],
-        word_mask=mask[:, :longest],
-        match=sentences.match[said, :longest],
     )

@@ -186,7 +186,8 @@ class Block(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(d, config.ffn), activation(config), nn.Linear(config.ffn, d))
         self.modulation = nn.Parameter(torch.empty(1, 6, d))
         # 1 + scale, added while the scales are few
-        self.register_buffer("one", torch.tensor([0.0, 1, 0, 0, 1, 0]).view(1, 6, 1, 1), persistent=False)
+        one = torch.tensor([0.0, 1, 0, 0, 1, 0], device="cpu")  # a value even when the parameters are on "meta"
+        self.register_buffer("one", one.view(1, 6, 1, 1), persistent=False)
 
     def forward(
         self, x: Tensor, time: Tensor, slots: Slots, table: rope.Table, plan: Plan | None,

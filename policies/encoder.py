@@ -7,10 +7,12 @@ Design decisions:
   small things; the key-point head, trained on simulator labels of rendered scenes, does. Said openly: this is
   simulator-supervised perception, used alike by every policy that is compared.
 - 16x down by convolutions without normalisation; no KL term, only noise on the latent and a small pull to zero.
-- Key points: a soft-argmax of one heat map per class and view (trained on projected labels where there are any) gives
-  image positions, a per-class perceptron over both
-  views' positions, the features found there and the robot's state gives world coordinates and presence. Per class, so
-  that scenes with things in new combinations are read as well.
+- Key points: a soft-argmax of one heat map per named thing and view (trained on projected labels where there are any)
+  gives image positions; a perceptron over both views' positions, the features found there, the name, and what
+  landmarks and the robot's state tell of the cameras gives world coordinates and presence. No weight belongs to one
+  thing: a new thing is a new name.
+- The state may be unknown (video of another arm): half of the training pictures hide it, and the hand is read from the
+  picture like any other thing.
 - Rotations enter as the first two columns of the rotation matrix: the axis-angle of a gripper that points down flips
   sign.
 """
@@ -18,6 +20,8 @@ Design decisions:
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +33,15 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from wambench.policies import text
+
 STATE_FEATURES = 11
+HAND = ("hand", "finger_left", "finger_right")  # key points of the robot's hand
 POINT_UNIT_M = 0.1
 START_SHARPNESS = 3.0
 BLOB_CELLS = 0.6
 HEAT_WEIGHT = 0.1
+HIDE_STATE = 0.5  # share of training pictures whose state is not shown
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class EncoderConfig:
         views: Cameras tiled in a frame.
         probe: Features read at each key point.
         landmarks: Unlabelled points found in the same way, whose positions tell every class where the camera stands.
+        naming: Width of a name's embedding.
         hidden: Width of the key-point perceptrons.
     """
 
@@ -56,9 +65,10 @@ class EncoderConfig:
     points: tuple[str, ...] = ()
     canvas: tuple[int, int] = (96, 192)
     views: int = 2
-    probe: int = 8
-    landmarks: int = 8
-    hidden: int = 96
+    probe: int = 16
+    landmarks: int = 12
+    naming: int = 48
+    hidden: int = 192
 
     @property
     def latent(self) -> tuple[int, int, int]:
@@ -73,8 +83,8 @@ class EncoderConfig:
 
 
 CONFIGS: dict[str, EncoderConfig] = {
-    "v0": EncoderConfig(),
-    "tiny": EncoderConfig(widths=(16, 24, 32), channels=8, hidden=32),
+    "v1": EncoderConfig(),
+    "tiny": EncoderConfig(widths=(16, 24, 32), channels=8, probe=8, naming=16, hidden=32),
 }
 
 
@@ -102,36 +112,31 @@ class Residual(nn.Module):
         return x + self.conv(functional.silu(x))
 
 
-class PerClass(nn.Module):
-    """A separate linear layer for each class."""
-
-    def __init__(self, classes: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(classes, inputs, outputs) / inputs**0.5)
-        self.bias = nn.Parameter(torch.zeros(classes, 1, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(C, B, inputs) -> (C, B, outputs)."""
-        return torch.baddbmm(self.bias, x, self.weight)
-
-
 class KeyPoints(nn.Module):
-    """Feature maps and state -> world position and presence of each class."""
+    """Feature maps and state -> world position and presence of each named thing.
+
+    Nothing in it belongs to one class: a thing is asked for by its name (`text.embed`), which gives the filter of its
+    heat map and tells the perceptron, shared by all, what it is placing.
+    """
+
+    names: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
         w4, w8, w16 = config.widths
-        count = len(config.points)
         self.from4, self.from8, self.from16 = (nn.Conv2d(w, w4, 1) for w in (w4, w8, w16))
         self.mix = nn.Conv2d(w4, w4, 3, padding=1)
-        maps = count + config.landmarks
-        self.heat, self.probe = nn.Conv2d(w4, maps, 1), nn.Conv2d(w4, config.probe, 1)
-        self.sharpness = nn.Parameter(torch.full((maps, 1), START_SHARPNESS).log())
-        inputs = config.views * (4 + config.probe + 2 * config.landmarks) + STATE_FEATURES
-        self.layer1 = PerClass(count, inputs, config.hidden)
-        self.layer2 = PerClass(count, config.hidden, config.hidden)
-        self.layer3 = PerClass(count, config.hidden, 4)
+        self.register_buffer("names", name_vectors(config.points), persistent=False)
+        self.name_in = nn.Linear(text.WIDTH, config.naming)
+        self.query = nn.Linear(config.naming, w4)
+        self.marks, self.probe = nn.Conv2d(w4, config.landmarks, 1), nn.Conv2d(w4, config.probe, 1)
+        self.sharpness = nn.Parameter(torch.tensor(START_SHARPNESS).log())
+        seen, hidden = config.views * (4 + config.probe), config.hidden
+        self.place1 = nn.Linear(2 * config.views * config.landmarks + STATE_FEATURES + 1, hidden)
+        self.place2 = nn.Linear(hidden, hidden)
+        self.layer1, self.layer2 = nn.Linear(seen + config.naming + hidden, 2 * hidden), nn.Linear(2 * hidden, hidden)
+        self.layer3 = nn.Linear(hidden, 4)
 
     def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns what is found, (B, M, V, 4 + probe), and log heat (B, V, M, h * w), M = C + landmarks.
@@ -145,7 +150,10 @@ class KeyPoints(nn.Module):
         x = functional.silu(self.mix(functional.silu(x)))
         b, _, h, w = x.shape
         views, width = self.config.views, w // self.config.views
-        heat = self.heat(x).float().view(b, -1, h, views, width).permute(0, 3, 1, 2, 4).flatten(3)  # (B, V, C, h*w)
+        names = functional.silu(self.name_in(self.names.to(x.dtype)))
+        wanted = functional.conv2d(x, self.query(names)[:, :, None, None])
+        maps_of_all = torch.cat([wanted, self.marks(x)], dim=1).float()
+        heat = maps_of_all.view(b, -1, h, views, width).permute(0, 3, 1, 2, 4).flatten(3)  # (B, V, M, h*w)
         probe = self.probe(x).float().view(b, -1, h, views, width).permute(0, 3, 2, 4, 1).flatten(2, 3)
         # standardised maps are peaked from the first step on; a flat soft-argmax passes no gradient to start with
         mean, std = heat.mean(dim=3, keepdim=True), heat.std(dim=3, keepdim=True) + 1e-3
@@ -162,15 +170,25 @@ class KeyPoints(nn.Module):
         """Returns places and log heat of the named points.
 
         Places are (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; log heat is (B, V, C, h * w). The
-        state is (B, 11), standardised.
+        state is (B, 12), see `Encoder.standard_state`.
         """
-        count = len(self.config.points)
+        count, dtype = len(self.config.points), self.layer1.weight.dtype
         everything, log_heat = self.read(maps)
-        found, marks = everything[:, :count], everything[:, count:, :, :2]
-        shared = torch.cat([marks.flatten(1), state], dim=1)[:, None].expand(-1, count, -1)
-        x = torch.cat([found.flatten(2), shared], dim=2).transpose(0, 1)
-        x = functional.silu(self.layer1(x.to(self.layer1.weight.dtype)))
-        return self.layer3(functional.silu(self.layer2(x))).transpose(0, 1).float(), log_heat[:, :, :count]
+        found, marks = everything[:, :count].flatten(2), everything[:, count:, :, :2].flatten(1)
+        # where the cameras stand, from landmarks and state alone: the same for every thing
+        standing = functional.silu(self.place1(torch.cat([marks, state], dim=1).to(dtype)))
+        standing = functional.silu(self.place2(standing))[:, None].expand(-1, count, -1)
+        names = functional.silu(self.name_in(self.names.to(dtype)))[None].expand(len(found), -1, -1)
+        x = functional.silu(self.layer1(torch.cat([found.to(dtype), names, standing], dim=2)))
+        return self.layer3(functional.silu(self.layer2(x))).float(), log_heat[:, :, :count]
+
+
+def name_vectors(points: Sequence[str]) -> Tensor:
+    """Returns (C, E) the mean word vectors of names such as "red_cube" or "drawer/handle"."""
+    if not points:
+        return torch.zeros(0, text.WIDTH)
+    means = [text.embed(re.sub(r"[^a-z0-9]+", " ", name.lower())).mean(axis=0) for name in points]
+    return torch.from_numpy(np.stack(means))
 
 
 def cell_centres(height: int, width: int) -> Tensor:
@@ -239,8 +257,11 @@ class Encoder(nn.Module):
         return s4, s8, functional.silu(self.down16(s8))
 
     def standard_state(self, states: Tensor) -> Tensor:
-        """Returns standardised (B, 11) features of (B, 8) states."""
-        return ((state_features(states) - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
+        """Returns (B, 12): standardised features of (B, 8) states and 1, or zeros where the state is NaN: unknown."""
+        known = torch.isfinite(states).all(dim=1, keepdim=True)
+        features = state_features(torch.where(known, states, torch.zeros_like(states)))
+        standard = ((features - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
+        return torch.cat([standard, torch.ones_like(standard[:, :1])], dim=1) * known
 
     def reconstruct(self, latent: Tensor) -> Tensor:
         """Returns (B, 3, H, W) pixels around [-0.5, 0.5] of raw (B, Z, y, x) latents."""
@@ -253,7 +274,7 @@ class Encoder(nn.Module):
 
         Args:
             frames: (B, H, W, 3) uint8 canvases.
-            states: (B, 8) robot states at the frames.
+            states: (B, 8) robot states at the frames, NaN where unknown (video of another arm).
 
         Returns:
             Float32 latents, and world xyz in m with the probability that the thing is in the scene.
@@ -368,10 +389,26 @@ def loss(
     latent = model.to_latent(maps[2]).float()
     noise = torch.randn(latent.shape, generator=generator).to(latent.device)
     image = image_loss(model.reconstruct(latent + latent_noise * noise), pixels) + 1e-3 * latent.square().mean()
-    found, log_heat = model.key_points(maps, model.standard_state(batch.states))
+    hidden = torch.rand(len(pixels), 1, generator=generator).to(pixels.device) < HIDE_STATE
+    states = batch.states.masked_fill(hidden, float("nan"))
+    found, log_heat = model.key_points(maps, model.standard_state(states))
     xyz = (batch.points - model.points_mean) / POINT_UNIT_M
     grid = maps[0].shape[2], maps[0].shape[3] // model.config.views
     return image, point_loss(found, xyz, batch.present), HEAT_WEIGHT * heat_loss(log_heat, batch.pixels, grid)
+
+
+@torch.no_grad()
+def moving_psnr(model: Encoder, before: Tensor, after: Tensor, threshold: int = 12) -> float:
+    """Returns the PSNR in dB of reconstructed pixels that move: the ceiling of every score of imagined video.
+
+    Args:
+        model: The encoder.
+        before, after: (B, H, W, 3) uint8 frames some steps apart; `after` is reconstructed.
+        threshold: A pixel moves if any channel differs by more than this between the two.
+    """
+    moves = ((after.int() - before.int()).abs().amax(dim=3) > threshold).cpu()
+    error = (model.decode(model.latents(after)).float() - after.float()).cpu().square().mean(dim=3)
+    return float(10.0 * torch.log10(255.0**2 / error[moves].mean().clamp_min(1e-6)))
 
 
 def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -398,6 +435,16 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) ->
         raise ValueError(f"{path}: weights do not fit the model ({reason})") from None
     if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
         raise ValueError(f"{path}: damaged weights file (not finite)")
+
+
+def warm_start(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> list[str]:
+    """Copies the tensors that fit by name and shape, returns the names of the others; none at all raises ValueError."""
+    own = model.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise ValueError(f"{path}: no tensor fits the model that should start from it")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
 
 
 def write_weights(path: str | Path, tensors: dict[str, Tensor], exact: set[str], meta: dict[str, Any]) -> None:

@@ -61,3 +61,17 @@ def draw_sigmas(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     video = torch.where(kind >= equal + independent + noise, torch.zeros_like(video), video)
     action = torch.where(is_own & alone, torch.ones_like(action), action)
     return video, action
+
+
+def draw_coupled(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns (sigma_video, sigma_action), equal and uniform, as DreamZero's paper pre-trains."""
+    sigma = torch.rand(n, generator=generator)
+    return sigma, sigma
+
+
+def draw_flash(n: int, generator: torch.Generator, alpha: float = 7.0) -> tuple[Tensor, Tensor]:
+    """Returns (sigma_video, sigma_action) of DreamZero-Flash (paper, Eq. 5): Beta(alpha, 1), and uniform."""
+    return torch.rand(n, generator=generator) ** (1.0 / alpha), torch.rand(n, generator=generator)
+
+
+LEVELS = {"mixed": draw_sigmas, "coupled": draw_coupled, "flash": draw_flash}

@@ -1,6 +1,6 @@
 """Training from the files of `wambench collect`: the encoder, then the policies on its latents.
 
-    train(TrainConfig("encoder", "v0", ("data/demos", "data/renders"), "encoder.safetensors", minutes=6))
+    train(TrainConfig("encoder", "v1", ("data/demos", "data/renders"), "encoder.safetensors", minutes=6))
     train(TrainConfig("dreamzero", "nano", ("data/demos",), "nano.safetensors", minutes=15))
 
 A killed run continues from the checkpoint beside its output. `<out>.csv` logs losses, throughput and validation.
@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wambench.interface import unknown
-from wambench.policies import data, encoder, loop, wam
+from wambench.policies import data, encoder, flow, loop, nano, sampling
 from wambench.policies.encoder import Encoder
-from wambench.policies.wam import Wam
+from wambench.policies.nano import Nano
 
 POLICIES = ("dreamzero", "encoder")
 WEIGHTS = Path(__file__).parent / "weights"
-ENCODER_FILE = WEIGHTS / "encoder-v0.safetensors"
+ENCODER_FILE = WEIGHTS / "encoder-v1.safetensors"
 VALIDATION = 512
 
 
@@ -41,7 +41,7 @@ class TrainConfig:
 
     Attributes:
         policy: "dreamzero" or "encoder".
-        config: Named sizes: "nano" or "tiny" for dreamzero, "v0" or "tiny" for the encoder.
+        config: Named sizes: "nano" or "tiny" for dreamzero, "v1" or "tiny" for the encoder.
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
@@ -54,10 +54,10 @@ class TrainConfig:
         lr: Peak learning rate.
         ema: Decay per step of the averaged weights that are evaluated and written.
         device: "cpu" or "cuda"; on a GPU use one worker.
-        past_dropout: Share of steps that see no past frame.
-        point_noise_m: Noise on key points, standard deviation.
-        state_noise_m: Noise on the eef position.
-        point_dropout: Probability that a key point is hidden.
+        video_share: Share of sequences from video without actions, where there is some.
+        levels: Law of the noise levels of dreamzero, see `nano.Disturbance`.
+        ablation: A name of `nano.ABLATIONS`.
+        frames_per_chunk, actions_per_chunk: Layout of dreamzero's chunks.
     """
 
     policy: str
@@ -74,17 +74,22 @@ class TrainConfig:
     lr: float = 1e-3
     ema: float = 0.998
     device: str = "cpu"
-    past_dropout: float = 0.3
-    point_noise_m: float = 0.004
-    state_noise_m: float = 0.002
-    point_dropout: float = 0.1
+    video_share: float = 0.35
+    levels: str = "mixed"
+    ablation: str = "none"
+    frames_per_chunk: int = 2
+    actions_per_chunk: int = 16
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise unknown("trainable policy", self.policy, POLICIES)
-        names = wam.CONFIGS if self.policy == "dreamzero" else encoder.CONFIGS
+        names = ("nano", "mini", "tiny") if self.policy == "dreamzero" else tuple(encoder.CONFIGS)
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
+        if self.levels not in flow.LEVELS:
+            raise unknown("law of noise levels", self.levels, flow.LEVELS)
+        if self.ablation not in nano.ABLATIONS:
+            raise unknown("ablation", self.ablation, nano.ABLATIONS)
         if self.workers < 1 or self.batch < 1 or not self.data:
             raise ValueError("workers and batch must be at least 1, and data must name a folder")
         self.loop()
@@ -134,7 +139,7 @@ class EncoderJob:
     """Trains the encoder on equal shares of each folder."""
 
     losses = ("image", "points", "heat")
-    metrics = ("psnr_db", "points_mm", "presence_error")
+    metrics = ("psnr_db", "points_mm", "hand_mm", "presence_error")
 
     def __init__(self, config: TrainConfig, model: Encoder, sources: list[data.LabelledFrames]) -> None:
         self.model: nn.Module = model
@@ -165,15 +170,21 @@ class EncoderJob:
         return batches
 
     def validate(self, model: nn.Module) -> tuple[float, ...]:
-        """Returns PSNR, the median over classes of the median position error, and the share of wrong presence."""
+        """Returns PSNR, the median over things of the median position error, that of the hand, and wrong presences.
+
+        Positions of things are read with the robot's state where it is known, the hand's always without.
+        """
         assert isinstance(model, Encoder)
         errors = [judge(model, batch.to(self.device)) for batch in self.test_batches()]
         if not errors:
-            return (float("nan"),) * 3
+            return (float("nan"),) * 4
         square = float(torch.stack([e[0] for e in errors]).mean())
         distance = torch.cat([e[1] for e in errors]).nanmedian(dim=0).values
         wrong = float(torch.cat([e[2] for e in errors]).float().mean())
-        return -10.0 * float(np.log10(square + 1e-12)), 1000.0 * float(distance.nanmedian()), wrong
+        blind = [judge(model, replace(b, states=b.states * float("nan")).to(self.device)) for b in self.test_batches()]
+        hand = [i for i, name in enumerate(model.config.points) if name in encoder.HAND]
+        apart = torch.cat([e[1] for e in blind])[:, hand].nanmedian()
+        return -10.0 * float(np.log10(square + 1e-12)), 1e3 * float(distance.nanmedian()), 1e3 * float(apart), wrong
 
     def table(self, model: Encoder) -> dict[str, float]:
         """Returns the median position error in mm on held-out frames, by class."""
@@ -205,9 +216,9 @@ def _encoder_job(config: TrainConfig) -> EncoderJob:
     sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=(height, width))
     model: Encoder = _seeded(config.seed, Encoder, sizes)
     if config.init:
-        encoder.load_into(model, encoder.read_weights(config.init, "encoder")[0], config.init)
-        return EncoderJob(config, model.to(config.device), sources)
-    _standardise(model, "state", encoder.state_features(torch.cat([s.states for s in sources])), 0.005)
+        encoder.warm_start(model, encoder.read_weights(config.init, "encoder")[0], config.init)
+    states = torch.cat([s.states for s in sources])
+    _standardise(model, "state", encoder.state_features(states[torch.isfinite(states).all(dim=1)]), 0.005)
     model.points_mean.copy_(torch.cat([s.points[s.present] for s in sources]).mean(dim=0))
     return EncoderJob(config, model.to(config.device), sources)
 
@@ -220,9 +231,18 @@ def _finish_encoder(job: EncoderJob, config: TrainConfig, standing: loop.Standin
         batches = [job._draw(rng, job.train_rows, 64) for _ in range(32)]
         raw = [model.to_latent(model.maps(encoder.to_pixels(b.frames.to(config.device)))[2]) for b in batches]
         _standardise(model, "latent", torch.cat(raw).permute(0, 2, 3, 1).flatten(0, 2), 1e-3)
-    psnr, _, _ = job.validate(model)
+    psnr, _, hand, _ = job.validate(model)
     corpora = "+".join(data.read_manifest(folder).corpus for folder in config.data)
-    meta = _meta(config, standing, corpora) | {"points_mm": job.table(model), "psnr_db": round(psnr, 2)}
+    meta = _meta(config, standing, corpora) | {
+        "points_mm": job.table(model),
+        "psnr_db": round(psnr, 2),
+        "hand_mm": round(hand, 1),
+    }
+    pairs = [data.moving_pairs(folder) for folder in config.data if data.read_manifest(folder).corpus == "demos"]
+    if pairs:
+        before, after = (torch.cat(frames).to(config.device) for frames in zip(*pairs, strict=True))
+        meta["psnr_moving_db"] = round(encoder.moving_psnr(model, before, after), 2)
+        tqdm.write(f"pixels that move within 0.4 s: psnr {meta['psnr_moving_db']} dB")
     tqdm.write(f"held-out frames: psnr {psnr:.1f} dB, median key point error in mm: {meta['points_mm']}")
     encoder.save(model, config.out, meta)
 
@@ -239,69 +259,116 @@ def _meta(config: TrainConfig, standing: loop.Standing, corpus: str) -> dict[str
     }
 
 
-class WamJob:
-    """Trains a world action model on the latents of demonstrations."""
+class NanoJob:
+    """Trains a small DreamZero on the latents of demonstrations and action-free video."""
 
-    losses = ("video", "action")
-    metrics = ("val_action_mse", "val_gripper_error", "val_video_mse", "val_copy_mse")
+    losses = ("video", "points", "action")
+    metrics = ("val_action_mse", "val_inverse_mse", "val_gripper_error", "val_video_mse", "val_copy_mse", "val_hand_mm")
 
-    def __init__(self, config: TrainConfig, model: Wam, anchors: data.Anchors) -> None:
+    def __init__(self, config: TrainConfig, model: Nano, clips: data.Clips) -> None:
         self.model: nn.Module = model
-        self.config, self.batch, self.anchors = config, config.batch, anchors
-        self.sentences = data.encode_sentences(anchors.sentences, model.config.points)
-        self.train_rows = torch.nonzero(~anchors.held_out).squeeze(1)
-        self.test_rows = torch.nonzero(anchors.held_out).squeeze(1)
+        self.config, self.batch, self.clips = config, config.batch, clips
+        self.words = nano.encode_words(clips.sentences, model.config.points)
+        self.how = nano.Disturbance(levels=config.levels)
+        own = clips.offset >= 0
+        parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
+        self.train_rows = [rows for rows in parts if len(rows)]
+        self.test_rows = torch.nonzero(own & clips.held_out).flatten()
 
-    def _disturb(self, cond: wam.Condition, generator: torch.Generator) -> wam.Condition:
-        """Returns the condition with noise on state and key points, some of them hidden."""
-        c = self.config
-        state, points = cond.state.clone(), cond.points.clone()
-        state[:, :3] += c.state_noise_m * torch.randn(state[:, :3].shape, generator=generator)
-        points[..., :3] += c.point_noise_m * torch.randn(points[..., :3].shape, generator=generator)
-        points[..., 3] *= torch.rand(points.shape[:2], generator=generator) >= c.point_dropout
-        return replace(cond, state=state, points=points)
+    def _draw(self, generator: torch.Generator, count: int) -> Tensor:
+        """Returns (count,) training rows, a share of them from video without actions."""
+        rows = self.train_rows
+        if len(rows) == 1:
+            return rows[0][torch.randint(len(rows[0]), (count,), generator=generator)]
+        other = torch.rand(count, generator=generator) < self.config.video_share
+        pick = torch.rand(count, generator=generator)
+        acted, video = (part[(pick * len(part)).long()] for part in rows)
+        return torch.where(other, video, acted)
 
-    def _samples(self, rows: Tensor, cond: wam.Condition) -> tuple[wam.Condition, Tensor, Tensor]:
-        model, device = self.model, self.config.device
-        assert isinstance(model, Wam)
-        future = self.anchors.latents[self.anchors.future[rows]].float()
-        actions = self.anchors.actions[rows].to(device)
-        fields: dict[str, Any] = {k: v.to(device) if v is not None else None for k, v in vars(cond).items()}
-        return wam.Condition(**fields), future.to(device), (actions - model.action_mean) / model.action_std
+    def _sequences(self, rows: Tensor, chunks: int) -> nano.Batch:
+        """Returns the sequences of some chunks that begin at some rows."""
+        clips, model, device = self.clips, self.model, self.config.device
+        assert isinstance(model, Nano)
+        c = model.config
+        frames = clips.frames_at(rows, [c.stride * i for i in range(1 + chunks * c.dit.frames_per_chunk)])
+        starts = [c.chunk_steps * i for i in range(chunks)]
+        at = clips.frames_at(rows, starts)
+        actions, executed, begun = clips.chunks_at(rows, starts, c.chunk_steps)
+        has = (clips.offset[rows] >= 0).float()[:, None].expand(-1, chunks)
+        scene = nano.Scene(
+            latents=clips.latents[frames].float().to(device),
+            points=clips.points[frames].to(device),
+            state=clips.features[at].to(device),
+            known=clips.known[at].float()[..., None].to(device),
+            at_chunk=clips.points[at].to(device),
+        )
+        pair = [(values.to(device) - model.action_mean) / model.action_std for values in (actions, executed)]
+        words = self.words.at(clips.sentence[rows]).to(device)
+        return nano.Batch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns the video and the action loss."""
-        assert isinstance(model, Wam)
-        rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
-        with_past = float(torch.rand(1, generator=generator)) >= self.config.past_dropout
-        cond = self._disturb(data.condition_at(self.anchors, self.sentences, rows, with_past), generator)
-        return wam.loss(model, *self._samples(rows, cond), generator)
+        """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
+        assert isinstance(model, Nano)
+        chunks = (1, 2, 4)[int(torch.randint(3, (1,), generator=generator))]
+        if model.config.ablation == "bidirectional":
+            chunks = 1
+        rows = self._draw(generator, max(1, self.batch // chunks))
+        return nano.loss(model, self._sequences(rows, chunks), self.how, generator)
 
     def validate(self, model: nn.Module) -> tuple[float, ...]:
-        """Returns errors of 4-step samples on held-out anchors: actions, gripper sign, video, and copying the frame."""
-        assert isinstance(model, Wam)
+        """Returns errors of 4-step samples on held-out demonstrations.
+
+        Actions when sampled together with the video, executed actions for the true future alone, the sign of
+        the gripper, the video's latents (beside those of copying the last frame), and where the hand is imagined.
+        """
+        assert isinstance(model, Nano)
         if not len(self.test_rows):
-            return (float("nan"),) * 4
+            return (float("nan"),) * len(self.metrics)
         rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
-        totals = torch.zeros(4)
+        totals = torch.zeros(len(self.metrics))
         for i, part in enumerate(rows.split(64)):
-            cond, future, actions = self._samples(part, data.condition_at(self.anchors, self.sentences, part))
-            noise = wam.draw_noise(model.config, [torch.Generator().manual_seed(64 * i + k) for k in range(len(part))])
-            video, guess = wam.sample(model, cond, noise, 4)
-            closes = (guess * model.action_std + model.action_mean)[..., -1] > 0
-            wrong = (closes != (actions * model.action_std + model.action_mean)[..., -1].gt(0)).float()
-            copied = cond.now[:, None] - future
-            errors = [
-                (guess - actions).square().mean(),
-                wrong.mean(),
-                (video - future).square().mean(),
-                copied.square().mean(),
-            ]
-            totals += torch.stack(errors).cpu() * len(part)
+            totals += self._judge(model, self._sequences(part, 1), i) * len(part)
         return tuple((totals / len(rows)).tolist())
 
+    @torch.no_grad()
+    def _judge(self, model: Nano, batch: nano.Batch, number: int) -> Tensor:
+        device, count = self.config.device, len(batch.actions)
+        generators = [torch.Generator().manual_seed(64 * number + k) for k in range(count)]
+        noise = sampling.draw_noise(model.config, generators).to(device)
+        frames = model.frames(batch.scene.latents, batch.scene.points)
+        first, future = frames.part(0, 1), frames.part(1, frames.count)
+        hidden = batch.words.hidden(torch.ones(count, dtype=torch.bool, device=device))
+        memory = sampling.remember(model, first, batch.words)
+        video, guess = sampling.sample(
+            model, memory, model.states(batch.scene, batch.words), noise, sampling.Sampling()
+        )
+        memory = sampling.remember(model, first, hidden)
+        _, inverse = sampling.sample(
+            model, memory, model.states(batch.scene, hidden), noise, sampling.Sampling(), future
+        )
+        truth = batch.actions[:, 0]
+        closes = [(a * model.action_std + model.action_mean)[..., -1] > 0 for a in (guess, truth)]
+        assert video.vectors is not None and future.vectors is not None
+        hand = [i for i, name in enumerate(model.config.points) if name == "hand"]
+        places = [model.points(v)[:, :, hand, :3] for v in (video.vectors, future.vectors)]
+        errors = [
+            (guess - truth).square().mean(),
+            (inverse - batch.executed[:, 0]).square().mean(),
+            (closes[0] != closes[1]).float().mean(),
+            (video.latents - future.latents).square().mean(),
+            (first.latents - future.latents).square().mean(),
+            1000.0 * (places[0] - places[1]).norm(dim=-1).median() if hand else torch.tensor(float("nan")),
+        ]
+        return torch.stack([error.cpu() for error in errors])
 
-def _wam_job(config: TrainConfig, rank: int, wait: Any) -> WamJob:
+
+def _sizes(config: TrainConfig, reader: Encoder) -> nano.NanoConfig:
+    points, latent = tuple(reader.config.points), reader.config.latent
+    layout = config.frames_per_chunk, config.actions_per_chunk
+    return nano.config_for(config.config, points, latent, config.ablation, *layout)
+
+
+def _nano_job(config: TrainConfig, rank: int, wait: Any) -> NanoJob:
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
     reader, _ = encoder.load(path)
     for folder in config.data:
@@ -318,30 +385,32 @@ def _wam_job(config: TrainConfig, rank: int, wait: Any) -> WamJob:
         for folder in config.data:
             data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
     wait()
-    sizes = wam.config_for(config.config, tuple(reader.config.points), reader.config.latent)
-    anchors = data.load_anchors(config.data, digest, sizes)
-    model: Wam = _seeded(config.seed, Wam, sizes, encoder.STATE_FEATURES)
+    sizes = _sizes(config, reader)
+    clips = data.load_clips(config.data, digest)
+    model: Nano = _seeded(config.seed, Nano, sizes)
     if config.init:
         encoder.load_into(model, encoder.read_weights(config.init, "dreamzero")[0], config.init)
-        return WamJob(config, model.to(device), anchors)
-    rows = ~anchors.held_out
-    _standardise(model, "state", anchors.features[rows], 0.005)
-    _standardise(model, "action", anchors.actions[rows].flatten(0, 1), 0.05)
-    seen = anchors.points[rows][anchors.points[rows][..., 3] > 0.5]
+        return NanoJob(config, model.to(device), clips)
+    rows = ~clips.held_out & clips.known
+    if not rows.any():
+        raise ValueError(f"{', '.join(config.data)}: no demonstrations with actions")
+    _standardise(model, "state", clips.features[rows], 0.005)
+    _standardise(model, "action", clips.actions, 0.05)
+    seen = clips.points[rows][clips.points[rows][..., 3] > 0.5]
     model.points_mean.copy_(seen[:, :3].mean(dim=0) if len(seen) else torch.zeros(3))
-    return WamJob(config, model.to(device), anchors)
+    return NanoJob(config, model.to(device), clips)
 
 
-def _finish_wam(job: WamJob, config: TrainConfig, standing: loop.Standing) -> None:
+def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing) -> None:
     model = job.model.eval()
-    assert isinstance(model, Wam)
+    assert isinstance(model, Nano)
     corpora = "+".join(data.read_manifest(folder).corpus for folder in config.data)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))
-    tqdm.write(f"held-out anchors: {scores}")
+    tqdm.write(f"held-out demonstrations: {scores}")
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
     meta = _meta(config, standing, corpora) | scores
     meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
-    meta |= {"anchors": len(job.train_rows)}
+    meta |= {"frames": sum(len(rows) for rows in job.train_rows)}
     encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 
 
@@ -352,7 +421,7 @@ def _size(config: TrainConfig) -> int:
         model: nn.Module = Encoder(replace(encoder.CONFIGS[config.config], points=points))
     else:
         reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
-        model = Wam(wam.config_for(config.config, points, reader.config.latent), encoder.STATE_FEATURES)
+        model = Nano(_sizes(config, reader))
     return sum(p.numel() for p in model.parameters())
 
 
@@ -361,12 +430,12 @@ def _run(config: TrainConfig, rank: int, peers: loop.Peers | None) -> None:
     torch.set_num_threads(1)
     try:
         wait = (lambda: None) if peers is None else (lambda: peers.barrier.wait(loop.BARRIER_TIMEOUT_S))
-        job = _encoder_job(config) if config.policy == "encoder" else _wam_job(config, rank, wait)
+        job = _encoder_job(config) if config.policy == "encoder" else _nano_job(config, rank, wait)
         standing = loop.fit(job, config.loop(), Path(config.out), config.identity(), config.seed, rank, peers)
         if rank == 0 and isinstance(job, EncoderJob):
             _finish_encoder(job, config, standing)
-        elif rank == 0 and isinstance(job, WamJob):
-            _finish_wam(job, config, standing)
+        elif rank == 0 and isinstance(job, NanoJob):
+            _finish_nano(job, config, standing)
     finally:
         torch.set_num_threads(threads)
 

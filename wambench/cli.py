@@ -94,7 +94,7 @@ def _add_leaderboard(commands: Any) -> None:
 def _add_plot(commands: Any) -> None:
     example = "wambench plot results/* --out figures"
     it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the worlds", example)
-    it.add_argument("runs", nargs="+", metavar="RUN", help='folder of a run, or "worlds" for sheets of the splits')
+    it.add_argument("runs", nargs="+", metavar="RUN", help='folder of a run, or "worlds", or "profiles" (visual)')
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v0.all.0")
 
@@ -112,9 +112,14 @@ def _add_doctor(commands: Any) -> None:
 def _add_collect(commands: Any) -> None:
     example = "wambench collect --corpus demos --tasks seen --episodes 100 --out data/demos"
     it = _add(commands, "collect", _collect, "make training data", example)
-    it.add_argument("--corpus", required=True, metavar="C", help="demos (by the experts), or renders (for the encoder)")
-    it.add_argument("--tasks", type=_names, default=("seen",), metavar="A,B", help="tasks or splits (default: seen)")
+    corpora = "demos (by the experts), video (other arms, no actions), or renders (for the encoder)"
+    it.add_argument("--corpus", required=True, metavar="C", help=corpora)
+    tasks = "tasks, splits, or all (default: seen; of video, all)"
+    it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help=tasks)
     it.add_argument("--episodes", type=int, required=True, metavar="N", help="episodes per task, or pictures in all")
+    it.add_argument("--rooms", default="", metavar="R", help="of renders: train (default), or elsewhere")
+    arms = "of video and renders: Panda, UR5e, Sawyer, Kinova3, IIWA (default: of video, all others than Panda)"
+    it.add_argument("--arms", type=_names, default=(), metavar="A,B", help=arms)
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command continues there")
     _add_common(it)
 
@@ -123,7 +128,7 @@ def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
     it.add_argument("--policy", required=True, metavar="P", help="dreamzero, or encoder")
-    it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v0)")
+    it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
@@ -131,6 +136,13 @@ def _add_train(commands: Any) -> None:
     it.add_argument("--minutes", type=float, metavar="M", help="length of the training, or")
     it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps")
     it.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    it.add_argument("--evaluate", metavar="SPLIT", help="play a split with the new weights, into FILE.SPLIT")
+    it.add_argument("--episodes", type=int, default=3, metavar="N", help="of that evaluation, per task (3)")
+    it.add_argument("--video-share", type=float, default=0.35, metavar="S", help="share of action-free video (0.35)")
+    it.add_argument("--levels", default="mixed", metavar="L", help="noise levels: mixed, coupled or flash")
+    it.add_argument("--ablation", default="none", metavar="A", help="none, no_video_loss, separate or bidirectional")
+    it.add_argument("--frames-per-chunk", type=int, default=2, metavar="K", help="imagined frames of a chunk (2)")
+    it.add_argument("--actions-per-chunk", type=int, default=16, metavar="H", help="actions of a chunk (16)")
     _add_common(it)
 
 
@@ -144,9 +156,21 @@ def _add_experts(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    it = _add(commands, "bench", _bench, "measure speed against stock robosuite", "wambench bench sim --json")
-    it.add_argument("what", choices=("sim",), help="sim: simulation, rendering, resets, workers")
+    example = "wambench bench policy --config 14b --random-weights --device cuda --json"
+    it = _add(commands, "bench", _bench, "measure speed: of simulation, or of a policy", example)
+    what = "sim: simulation, rendering, resets, workers against stock robosuite; policy: a chunk, stage by stage"
+    it.add_argument("what", choices=("sim", "policy"), help=what)
     it.add_argument("--json", action="store_true", help="one object, for machines")
+    of = it.add_argument_group("of policy")
+    of.add_argument("--config", default="nano", metavar="C", help="tiny, nano (default), mini, 14b")
+    weights = of.add_mutually_exclusive_group()
+    weights.add_argument("--weights", metavar="W", help="file, checkpoint folder or hub id (default: random weights)")
+    weights.add_argument("--random-weights", action="store_true", help="make them on the device; speed is the same")
+    of.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    of.add_argument("--steps", type=_numbers, default=(1, 2, 4, 8, 16), metavar="N,M", help="default: 1,2,4,8,16")
+    of.add_argument("--cfg", action=argparse.BooleanOptionalAction, help="guide the video (default: of 14b)")
+    of.add_argument("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (default: on a GPU)")
+    of.add_argument("--repeats", type=int, default=5, metavar="N", help="chunks per row (default: 5)")
 
 
 def _add_common(it: Parser) -> None:
@@ -156,6 +180,13 @@ def _add_common(it: Parser) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1,2,4") from None
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -169,10 +200,11 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def _task_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """Returns task names, with the tasks of a split in its place."""
-    from wambench.tasks import SPLITS, find
+    """Returns task names, with the tasks of a split in its place; "all" are those of every split."""
+    from wambench.tasks import SPLITS, TASKS, find
 
-    names = [name for one in asked for name in (SPLITS[one].tasks if one in SPLITS else (find(one).name,))]
+    groups = {"all": tuple(TASKS), **{name: split.tasks for name, split in SPLITS.items()}}
+    names = [name for one in asked for name in (groups[one] if one in groups else (find(one).name,))]
     return tuple(dict.fromkeys(names))
 
 
@@ -213,6 +245,12 @@ def _plot(arguments: argparse.Namespace) -> None:
         from wambench import worlds
 
         paths = worlds.contact_sheets(arguments.out)
+    elif arguments.runs == ["profiles"]:
+        from wambench import profiles
+
+        path, table = profiles.draw(arguments.out)
+        print(table, end="\n\n")
+        paths = [path]
     else:
         from wambench import plots
 
@@ -236,20 +274,32 @@ def _doctor(arguments: argparse.Namespace) -> None:
 def _collect(arguments: argparse.Namespace) -> None:
     from wambench.collect import CollectConfig, collect
 
-    names = _task_names(arguments.tasks)
-    config = CollectConfig(
-        arguments.corpus, names, arguments.episodes, arguments.out, arguments.seed, arguments.workers
-    )
+    names = _task_names(arguments.tasks or (("all",) if arguments.corpus == "video" else ("seen",)))
+    given = ("corpus", "episodes", "out", "seed", "workers", "rooms", "arms")
+    config = CollectConfig(tasks=names, **{name: getattr(arguments, name) for name in given})
     print(collect(config))
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from wambench import curves
     from wambench.policies.train import TrainConfig, train
 
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "device", "seed", "workers")
-    values = {name: getattr(arguments, name) for name in names}
-    values["config"] = arguments.config or ("v0" if arguments.policy == "encoder" else "nano")
+    layout = ("video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
+    values = {name: getattr(arguments, name) for name in (*names, *layout)}
+    values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")
+    if arguments.evaluate and arguments.policy == "encoder":
+        raise ValueError("--evaluate plays episodes: it is for policies, not for the encoder")
     print(train(TrainConfig(data=tuple(arguments.data), **values)))
+    try:
+        print(curves.draw(Path(f"{arguments.out}.csv")))
+    except ValueError as error:  # a training of a few steps logs nothing; its weights are fine
+        print(f"wambench: no curves: {error}", file=sys.stderr)
+    if arguments.evaluate:
+        weights = [f"weights={arguments.out}", *([f"encoder={arguments.encoder}"] if arguments.encoder else [])]
+        split = ["--split", arguments.evaluate, "--episodes", str(arguments.episodes)]
+        out = ["--out", f"{arguments.out}.{arguments.evaluate}", "--workers", str(arguments.workers)]
+        main(["run", "--policy", arguments.policy, "--policy-args", *weights, *split, *out])
 
 
 def _experts(arguments: argparse.Namespace) -> None:
@@ -269,7 +319,23 @@ def _experts(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
+    if arguments.what == "policy":
+        _bench_policy(arguments)
+        return
     from wambench import bench
 
     result = bench.sim()
     print(json.dumps(result) if arguments.json else bench.text(result))
+
+
+def _bench_policy(arguments: argparse.Namespace) -> None:
+    from wambench import bench_policy
+
+    names = ("config", "weights", "device", "steps", "repeats")
+    values = {name: getattr(arguments, name) for name in names}
+    given = bench_policy.BenchConfig(**values, guidance=arguments.cfg, compiled=arguments.compile)
+    result = bench_policy.policy(
+        given, lambda line: print(line, file=sys.stderr if arguments.json else None, flush=True)
+    )
+    if arguments.json:
+        print(json.dumps(result))

@@ -23,10 +23,10 @@ def history(*steps: int, hand: float = 0.0) -> list[Observation]:
 
 def test_plan_keeps_the_contract(policy: DreamZero) -> None:
     assert isinstance(policy, Policy) and policy.spec == Spec()
-    assert len(policy.weights_hash) == 16 and policy.corpus == "demos"
+    assert len(policy.weights_hash) == 16 and policy.corpus == "demos+video"
     policy.reset("reach the red cube", 0)
     plan = policy.act(history(0))
-    assert plan.actions.shape == (16, 7) and plan.execute == 8 and np.abs(plan.actions).max() <= 1.0
+    assert plan.actions.shape == (16, 7) and plan.execute == 4 and np.abs(plan.actions).max() <= 1.0
     assert set(np.unique(plan.actions[:, 6])) <= {-1.0, 1.0}
     assert plan.frames is not None and plan.frames.shape == (2, 96, 192, 3) and plan.frames.dtype == np.uint8
     assert plan.frame_steps is not None and plan.frame_steps.tolist() == [8, 16]
@@ -43,16 +43,38 @@ def test_same_seed_same_answers(policy: DreamZero) -> None:
     assert np.abs(answers[0] - answers[2]).max() > 1e-3
 
 
-def test_the_past_frame_is_remembered(policy: DreamZero) -> None:
-    """What was seen 8 steps ago counts, whether it came with an earlier query or in this one's history."""
+def test_a_played_chunk_is_injected(policy: DreamZero) -> None:
+    """After a chunk that was played to its end its real frames lie in the cache; imagined ones never do."""
     policy.reset("reach the red cube", 0)
-    policy.act(history(0))
-    remembered = policy.act(history(4, 8)).actions
-    policy.reset("reach the red cube", 0)
-    given = policy.act(history(0, 4, 8)).actions
-    np.testing.assert_allclose(remembered, given, atol=1e-5)
-    policy.reset("reach the red cube", 0)
-    assert np.abs(policy.act(history(8)).actions - given).max() > 1e-5
+    session = policy.session("reach the red cube", 0)
+    tokens = policy.model.config.dit.frame_tokens
+    lengths = []
+    for i in range(6):
+        now = 16 * i
+        policy.act_batch([session], [history(*([now - 12, now - 8, now - 4] if i else []), now)])
+        lengths.append(session.memories[False].video.cache.length // tokens)
+    assert lengths == [
+        1,
+        3,
+        5,
+        7,
+        1,
+        3,
+    ]  # frame 0, then two frames a chunk; a full window of 1 + 4 * 2 would not be used
+    policy.act_batch([session], [history(100)])  # a chunk that was cut short: start again
+    assert session.memories[False].video.cache.length == tokens
+
+
+def test_history_counts(policy: DreamZero, dreamzero_file: Path, encoder_file: Path) -> None:
+    forgetful = DreamZero(str(dreamzero_file), str(encoder_file), history="none")
+    answers = []
+    for each in (policy, forgetful):
+        each.reset("reach the red cube", 0)
+        each.act(history(0))
+        answers.append(each.act(history(4, 8, 12, 16)).actions)
+    forgetful.reset("reach the red cube", 0)
+    np.testing.assert_allclose(forgetful.act(history(16)).actions, answers[1], atol=1e-5)
+    assert np.abs(answers[0] - answers[1]).max() > 1e-4
 
 
 def test_batch_equals_single_calls(policy: DreamZero) -> None:
@@ -106,7 +128,7 @@ def test_misuse_is_named(policy: DreamZero, dreamzero_file: Path, encoder_file: 
     policy.reset("reach the red cube", 0)
     with pytest.raises(ValueError, match="history is empty"):
         policy.act([])
-    with pytest.raises(ValueError, match="no mode 'dream'"):
+    with pytest.raises(ValueError, match="unknown mode 'dream'"):
         DreamZero(str(dreamzero_file), str(encoder_file), mode="dream")
     with pytest.raises(ValueError, match="execute must be"):
         DreamZero(str(dreamzero_file), str(encoder_file), execute=17)
@@ -138,3 +160,59 @@ def test_unfitting_files_are_named(dreamzero_file: Path, encoder_file: Path, tmp
         file.write(b"\x01")
     with pytest.raises(ValueError, match="trained with another encoder"):
         DreamZero(str(dreamzero_file), str(other))
+
+
+def make(dreamzero_file: Path, encoder_file: Path, **options: object) -> DreamZero:
+    policy = DreamZero(str(dreamzero_file), str(encoder_file), **options)  # type: ignore[arg-type]
+    policy.reset("reach the red cube", 0)
+    return policy
+
+
+def test_a_sliding_window_never_starts_again(dreamzero_file: Path, encoder_file: Path) -> None:
+    policy = make(dreamzero_file, encoder_file, history="sliding")
+    session = policy.session("reach the red cube", 0)
+    tokens, lengths = policy.model.config.dit.frame_tokens, []
+    for i in range(7):
+        now = 16 * i
+        policy.act_batch([session], [history(*([now - 12, now - 8, now - 4] if i else []), now)])
+        lengths.append(session.memories[False].video.cache.length // tokens)
+    assert lengths == [1, 3, 5, 7, 9, 9, 9]
+
+
+@pytest.mark.parametrize(("schedule", "want"), [("exact", [8, 16]), ("repeat4", [4, 16]), ("single", [0])])
+def test_schedules_inject_other_frames(dreamzero_file: Path, encoder_file: Path, schedule: str, want: list) -> None:
+    policy = make(dreamzero_file, encoder_file, schedule=schedule)
+    session = policy.session("reach the red cube", 0)
+    policy.act_batch([session], [history(0)])
+    assert policy._injected(session) == want
+    policy.act_batch([session], [history(4, 8, 12, 16)])
+    assert session.memories[False].video.cache.length == 3 * policy.model.config.dit.frame_tokens
+    policy.act_batch([session], [history(20, 24)])  # a chunk that was cut short
+    length = session.memories[False].video.cache.length // policy.model.config.dit.frame_tokens
+    assert length == (5 if schedule == "single" else 1)
+
+
+def test_switches_change_the_answer(dreamzero_file: Path, encoder_file: Path) -> None:
+    plain = make(dreamzero_file, encoder_file).act(history(0))
+    assert plain.frames is not None
+    switches: list[dict[str, object]] = [
+        {"guidance": 3.0}, {"candidates": 3, "lookahead": 2}, {"steps": 1}, {"mode": "inverse"}, {"solver": "unipc"},
+        {"steps": 16, "caching": "static"}, {"video_final": 0.8}, {"shift": 5.0},
+    ]  # fmt: skip
+    for options in switches:
+        plan = make(dreamzero_file, encoder_file, **options).act(history(0))
+        again = make(dreamzero_file, encoder_file, **options).act(history(0))
+        np.testing.assert_array_equal(plan.actions, again.actions)
+        assert plan.frames is not None
+        moved = np.abs(plan.frames.astype(int) - plain.frames.astype(int)).max() > 0
+        assert moved or np.abs(plan.actions - plain.actions).max() > 1e-6, options
+    smoothed = make(dreamzero_file, encoder_file, smooth=True).act(history(0)).actions
+    assert np.abs(np.diff(smoothed[:, :6], 3, axis=0)).mean() < np.abs(np.diff(plain.actions[:, :6], 3, axis=0)).mean()
+    np.testing.assert_array_equal(smoothed[:, 6], plain.actions[:, 6])
+
+
+def test_dreaming_ahead_leaves_the_memory_alone(dreamzero_file: Path, encoder_file: Path) -> None:
+    policy = make(dreamzero_file, encoder_file, candidates=2, lookahead=3)
+    session = policy.session("reach the red cube", 0)
+    policy.act_batch([session], [history(0)])
+    assert session.memories[False].video.cache.length == policy.model.config.dit.frame_tokens

@@ -21,7 +21,7 @@ def frames(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_shapes() -> None:
     model = encoder.Encoder(TINY).eval()
     latents, points = model.encode(*frames(3))
-    assert latents.shape == (3, 8, 6, 12) and points.shape == (3, 2, 4)
+    assert latents.shape == (3, 8, 6, 12) and points.shape == (3, 3, 4)
     assert ((points[..., 3] >= 0) & (points[..., 3] <= 1)).all()
     torch.testing.assert_close(model.latents(frames(3)[0]), latents)
     decoded = model.decode(latents)
@@ -95,3 +95,15 @@ def test_heat_loss_wants_the_peak_at_the_label() -> None:
     right, wrong = heat.log_softmax(3), heat.flip(3).log_softmax(3)
     assert encoder.heat_loss(right, pixels, (8, 8)) < encoder.heat_loss(wrong, pixels, (8, 8)) - 1.0
     assert encoder.heat_loss(right, torch.full_like(pixels, float("nan")), (8, 8)) == 0.0
+
+
+def test_moving_psnr_counts_moving_pixels_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = encoder.Encoder(TINY).eval()
+    before = torch.full((2, 96, 192, 3), 100, dtype=torch.uint8)
+    after = before.clone()
+    after[:, :10, :10] = 200  # moves
+    guess = after.clone()
+    guess[:, 50:] += 50  # wrong where nothing moves
+    guess[:, :10, :10] += 10
+    monkeypatch.setattr(model, "decode", lambda _: guess)
+    assert encoder.moving_psnr(model, before, after) == pytest.approx(10 * np.log10(255**2 / 10**2), abs=1e-3)

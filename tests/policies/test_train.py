@@ -11,47 +11,58 @@ import pytest
 import safetensors.torch
 import torch
 
-from wambench.policies import data, encoder, loop, train, wam
+from wambench.policies import data, encoder, loop, nano, train
 
 
 def test_encoder_learns(encoder_file: Path) -> None:
     with Path(f"{encoder_file}.csv").open() as file:
         rows = list(csv.DictReader(file))
     _, meta = encoder.load(encoder_file)
-    assert meta["corpus"] == "demos+renders" and set(meta["points_mm"]) == {"red_cube", "blue_cube"}
+    assert meta["corpus"] == "demos+renders" and set(meta["points_mm"]) == {"red_cube", "blue_cube", "hand"}
+    assert 5.0 < meta["psnr_moving_db"] < 60.0
     judged = [row for row in rows if row["psnr_db"]]
     assert float(judged[-1]["psnr_db"]) > float(judged[0]["psnr_db"])
     assert float(rows[-1]["points"]) < float(rows[0]["points"])
     assert not Path(f"{encoder_file}.checkpoint").exists()
 
 
-def test_latents_are_standardised(encoder_file: Path, demos: Path, dreamzero_file: Path) -> None:
-    digest = train.file_hash(encoder_file)
-    config = wam.config_for("tiny", data.read_manifest(demos).points, (8, 6, 12))
-    anchors = data.load_anchors([demos], digest, config)
-    values = anchors.latents.float()
+@pytest.fixture(scope="module")
+def clips(encoder_file: Path, demos: Path, video: Path, dreamzero_file: Path) -> data.Clips:
+    return data.load_clips([demos, video], train.file_hash(encoder_file))
+
+
+def test_latents_are_standardised(clips: data.Clips) -> None:
+    values = clips.latents.float()
     assert values.mean(dim=(0, 2, 3)).abs().max() < 0.6 and 0.5 < float(values.std()) < 1.6
 
 
-def test_anchors(encoder_file: Path, demos: Path, dreamzero_file: Path) -> None:
-    config = wam.config_for("tiny", data.read_manifest(demos).points, (8, 6, 12))
-    anchors = data.load_anchors([demos], train.file_hash(encoder_file), config)
-    assert anchors.past[:6].tolist() == [-1, -1, -1, -1, 0, 1]
-    assert anchors.future[:2].tolist() == [[4, 8], [5, 9]] and anchors.future[20].tolist() == [20, 20]
-    assert anchors.past[21] == -1 and anchors.past[25] == 21  # the next episode
+def test_clips(clips: data.Clips, demos: Path) -> None:
+    frames = clips.frames_at(torch.tensor([0, 1, 20, 21]), [0, 8, 16])
+    assert frames.tolist() == [[0, 4, 8], [1, 5, 9], [20, 20, 20], [21, 25, 29]]  # 21 frames an episode
+    actions, executed, begun = clips.chunks_at(torch.tensor([3, 20]), [0, 16], 16)
     demo = data.load_arrays(data.files_of(demos)[0], ["actions"])["actions"]
-    np.testing.assert_allclose(anchors.actions[3], demo[6:22])
-    last = anchors.actions[20]
+    np.testing.assert_allclose(actions[0, 0], demo[6:22])
+    assert torch.equal(actions, executed)  # the toy world has no noise
+    assert begun.tolist() == [[True, True], [False, False]]
+    last = actions[1, 0]
     assert not last[:, :6].any() and (last[:, 6] == demo[-1, 6]).all()
-    assert 0 < int(anchors.held_out.sum()) < len(anchors.held_out)
+    assert 0 < int(clips.held_out.sum()) < len(clips.held_out)
+
+
+def test_video_has_neither_actions_nor_states(clips: data.Clips) -> None:
+    video = torch.nonzero(~clips.known).flatten()
+    assert len(video) == 26 * 21 and not clips.features[video].any()
+    actions, executed, begun = clips.chunks_at(video[:1], [0], 16)
+    assert not actions.any() and not executed.any() and bool(begun.all())
+    assert clips.features[clips.known].abs().sum() > 0
 
 
 def test_dreamzero_learns(dreamzero_file: Path) -> None:
     with Path(f"{dreamzero_file}.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[-1]["action"]) < 0.7 * float(rows[0]["action"])
+    assert float(rows[-1]["action"]) < 0.8 * float(rows[0]["action"])
     judged = [row for row in rows if row["val_action_mse"]]
-    assert all(np.isfinite(float(row[name])) for row in judged for name in train.WamJob.metrics)
+    assert all(np.isfinite(float(row[name])) for row in judged for name in train.NanoJob.metrics)
     assert int(rows[-1]["samples"]) == 150 * 32
 
 
@@ -111,7 +122,7 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path: Path, demos: Path
     Path(f"{out}.checkpoint").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="damaged checkpoint"):
         train.train(config)
-    model = wam.Wam(wam.config_for("tiny", ("red_cube", "blue_cube"), (8, 6, 12)), encoder.STATE_FEATURES)
+    model = nano.Nano(nano.config_for("tiny", ("red_cube", "blue_cube", "hand"), (8, 6, 12)))
     weights = loop.Weights(model, config.loop(), torch.float32)
     weights.step(torch.ones_like(weights.master), 1e-3, 0)
     loop.save_checkpoint(Path(f"{out}.checkpoint"), weights, loop.Standing(1), "another")

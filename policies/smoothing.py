@@ -1,0 +1,33 @@
+"""Action smoothing as described in DreamZero (arXiv 2602.15922, inference section): a filter over each chunk.
+
+The chunk is upsampled to twice its rate by a cubic spline, filtered by Savitzky and Golay's polynomial fit (window 21,
+order 3, Analytical Chemistry 36, 1964), and downsampled again. The first action is kept at the chunk's own start, so
+that smoothing does not delay; a gripper that opens or closes has no curve to fit and is left alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.signal import savgol_filter
+
+WINDOW, ORDER, RATE = 21, 3, 2
+
+
+def smooth(actions: np.ndarray, window: int = WINDOW, order: int = ORDER, gripper: int = -1) -> np.ndarray:
+    """Returns (H, A) smoothed actions.
+
+    Args:
+        actions: (H, A) one chunk. H must be at least (window + 1) / 2, or there are fewer samples than the window has.
+        window, order: Of the filter, in samples of the doubled rate.
+        gripper: Column that is left as it is.
+
+    A chunk that is too short raises ValueError.
+    """
+    steps = np.arange(len(actions), dtype=np.float64)
+    dense = np.linspace(0.0, steps[-1], RATE * (len(steps) - 1) + 1)
+    if len(dense) < window:
+        raise ValueError(f"smoothing needs chunks of at least {(window + 1) // RATE} actions, got {len(actions)}")
+    filtered = savgol_filter(CubicSpline(steps, actions, axis=0)(dense), window, order, axis=0)[::RATE]
+    filtered[:, gripper] = actions[:, gripper]
+    return filtered.astype(actions.dtype)

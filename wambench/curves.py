@@ -1,0 +1,136 @@
+"""Figures of a training: its losses and what was measured on held-out data, against the samples seen."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PROGRESS = ("step", "samples", "minutes", "samples_per_s", "lr")  # columns of every log; losses and metrics follow
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")  # Okabe and Ito
+SMOOTHING = 0.08  # share of the run that the smooth line of a loss averages over
+ACROSS = 3  # panels in a row
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A training log.
+
+    Attributes:
+        samples: (n,) samples seen at each row.
+        losses: Name -> (n,) values; columns that every row fills.
+        metrics: Name -> (n,) values, NaN between validations.
+    """
+
+    samples: np.ndarray
+    losses: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
+
+
+def read(path: Path) -> Curves:
+    """Returns the curves of a training's CSV.
+
+    The columns after `PROGRESS` are losses, then metrics: the first column that the first row leaves empty begins them,
+    or the first whose name begins with "val_".
+
+    Raises:
+        ValueError: It is no such file, or it has no rows yet.
+    """
+    try:
+        with path.open(newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the training log ({error.strerror})") from None
+    if tuple(header[: len(PROGRESS)]) != PROGRESS:
+        raise ValueError(f"{path}: is no training log: its columns begin {', '.join(header[: len(PROGRESS)])}")
+    rows = [row for row in rows if len(row) == len(header)]  # the last one may still be in the writing
+    if not rows:
+        raise ValueError(f"{path}: has no rows yet")
+    values = np.array([[float(cell) if cell else np.nan for cell in row] for row in rows])
+    found = dict(zip(header, values.T, strict=True))
+    named = header[len(PROGRESS) :]
+    first = next(
+        (i for i, name in enumerate(named) if name.startswith("val_") or np.isnan(found[name]).any()), len(named)
+    )
+    return Curves(found["samples"], {n: found[n] for n in named[:first]}, {n: found[n] for n in named[first:]})
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Returns the mean over a centred window, cut off at the ends."""
+    reach = window // 2
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    return (sums[high] - sums[low]) / (high - low)
+
+
+def draw(log: Path, out: Path | None = None) -> Path:
+    """Draws a training log as a PNG and returns its path, `<log without .csv>.png` unless given.
+
+    Raises:
+        ValueError: It is no training log, or it has no rows yet.
+    """
+    out = log.with_suffix(".png") if out is None else out
+    figure(read(log), log.name.removesuffix(".csv")).savefig(out, dpi=120, metadata={"Software": None})
+    return out
+
+
+def figure(curves: Curves, title: str) -> Figure:
+    """Returns one panel for the losses and one for every metric, over samples."""
+    from matplotlib.figure import Figure
+
+    shown = {name: values for name, values in curves.metrics.items() if np.isfinite(values).any()}
+    rows = 1 + -(-len(shown) // ACROSS)
+    made = Figure(figsize=(10.0, 3.2 + 2.4 * (rows - 1)), layout="constrained")
+    grid = made.add_gridspec(rows, ACROSS, height_ratios=[1.3] + [1.0] * (rows - 1))
+    _losses(made.add_subplot(grid[0, :]), curves)
+    for i, (name, values) in enumerate(shown.items()):
+        axes = made.add_subplot(grid[1 + i // ACROSS, i % ACROSS])
+        _metric(axes, curves.samples, values, name, COLOURS[i % len(COLOURS)])
+    made.suptitle(f"{title}: {_count(curves.samples[-1])} samples")
+    return made
+
+
+def _losses(axes: Axes, curves: Curves) -> None:
+    window = max(1, round(SMOOTHING * len(curves.samples)))
+    for i, (name, values) in enumerate(curves.losses.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(curves.samples, values, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(curves.samples, smooth(values, window), color=colour, label=f"{name} {values[-window:].mean():.3g}")
+    if all((values > 0).all() for values in curves.losses.values()):
+        axes.set_yscale("log")
+    axes.set_ylabel("training loss")
+    axes.legend(frameon=False, ncols=max(1, len(curves.losses)), fontsize=9)
+    _finish(axes, curves.samples)
+
+
+def _metric(axes: Axes, samples: np.ndarray, values: np.ndarray, name: str, colour: str) -> None:
+    there = np.isfinite(values)
+    axes.plot(samples[there], values[there], marker="o", markersize=3, color=colour)
+    axes.margins(y=0.15)
+    axes.set_title(f"{name}: {values[there][-1]:.3g}", fontsize=9)
+    _finish(axes, samples)
+
+
+def _finish(axes: Axes, samples: Sequence[float] | np.ndarray) -> None:
+    axes.set_xlim(0, samples[-1])
+    axes.xaxis.set_major_formatter(lambda value, _: _count(value))
+    axes.grid(alpha=0.3)
+    axes.tick_params(which="both", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _count(value: float) -> str:
+    """Returns a number as 950, 12k or 1.1M."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.0f}"
