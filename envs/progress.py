@@ -23,11 +23,15 @@ class Tracker:
 
     def update(self, view: View) -> None:
         """Latches every stage that holds now and whose predecessor is latched; counts how long success has held."""
+        success = self._task.success(view)
         for stage in self._task.stages:
             ready = stage.after is None or stage.after in self._reached
-            if ready and stage.name not in self._reached and stage.reached(view):
-                self._reached.append(stage.name)
-        self._held = self._held + 1 if self._task.success(view) else 0
+            if ready and stage.name not in self._reached:
+                # the last stage often is success itself, which need not be asked twice
+                reached = success if stage.reached is self._task.success else stage.reached(view)
+                if reached:
+                    self._reached.append(stage.name)
+        self._held = self._held + 1 if success else 0
         self.success_ever = self.success_ever or self._held >= self._ever_steps
 
     @property

@@ -101,7 +101,6 @@ class Renderer:
                 raise ValueError(_no_such("camera", name, list(self._cameras)))
         context, scene = self._ready(height, width)
         rect = mujoco.MjrRect(0, 0, width, height)
-        bottom_up = np.empty((height, width, 3), np.uint8)
         everything = mujoco.mjtCatBit.mjCAT_ALL
         images: dict[str, np.ndarray] = {}
         for name in cameras:
@@ -111,9 +110,12 @@ class Renderer:
             mujoco.mjv_updateCamera(self.model, data, self._camera, scene)
             mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, everything, scene)
             mujoco.mjr_render(rect, scene, context)
-            mujoco.mjr_readPixels(bottom_up, None, rect, context)
-            images[name] = bottom_up[::-1].copy()
+            images[name] = _pixels(context, size)
         return images
+
+    def read(self, size: tuple[int, int]) -> np.ndarray:
+        """Returns a copy of the picture drawn last, (h, w, 3) uint8 RGB, row 0 at the top; waits until it is drawn."""
+        return _pixels(self._ready(*size)[0], size)
 
     def upload_textures(self, texture_ids: Sequence[int] | None = None) -> None:
         """Copies textures of the model, changed in place in `model.tex_data`, to the renderer (None: all)."""
@@ -179,6 +181,12 @@ class Renderer:
             for flag in _FAST_FLAGS_OFF:
                 self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
         _close_at_exit(self)
+
+
+def _pixels(context: mujoco.MjrContext, size: tuple[int, int]) -> np.ndarray:
+    bottom_up = np.empty((*size, 3), np.uint8)
+    mujoco.mjr_readPixels(bottom_up, None, mujoco.MjrRect(0, 0, size[1], size[0]), context)
+    return bottom_up[::-1].copy()
 
 
 def _here() -> tuple[int, int]:

@@ -155,7 +155,8 @@ class Scene:
         self.finger_qpos = np.array([self.model.joint(f"gripper0_right_finger_joint{i}").qposadr[0] for i in (1, 2)])
         self._pristine = {name: getattr(self.model, name).copy() for name in EPISODE_FIELDS}
         self._scratch = mujoco.MjData(self.model)
-        self._thing_bodies = {name: self._subtree(name) for name in things + tuple(d.name for d in DISTRACTORS)}
+        names = things + tuple(thing.name for thing in DISTRACTORS)
+        self._geoms = {name: np.flatnonzero(np.isin(self.model.geom_bodyid, self._subtree(name))) for name in names}
 
     def _subtree(self, name: str) -> np.ndarray:
         """Returns the ids of a thing's body and of the bodies hanging on it."""
@@ -168,7 +169,7 @@ class Scene:
 
     def geoms(self, name: str) -> np.ndarray:
         """Returns the ids of all geoms of a thing."""
-        return np.flatnonzero(np.isin(self.model.geom_bodyid, self._thing_bodies[name]))
+        return self._geoms[name]
 
     def reset(self, episode: EpisodeSpec) -> None:
         """Sets the scene to the start of an episode."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +10,11 @@ import mujoco
 import numpy as np
 
 from wambench import tasks
+from wambench.envs import snapshot
 from wambench.envs.episodes import episode_spec
 from wambench.envs.progress import Tracker
 from wambench.envs.rendering import Renderer
+from wambench.envs.robot import find_arm
 from wambench.envs.scene import CAMERAS, Scene
 from wambench.envs.task import Task
 from wambench.envs.view import SceneView
@@ -48,6 +48,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         visual: "fast" or "full", see `envs.rendering`.
         render_mode: "rgb_array" or None.
         video_hz: Observations per second that `step_chunk` returns.
+        arm: Which arm stands at the table, a name of `envs.robot.ARMS`. Every split is played by the Panda; the others
+            are for action-free video, which its `EpisodeSpec` therefore does not tell.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's own convention)
@@ -61,6 +63,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         visual: str = "fast",
         render_mode: str | None = None,
         video_hz: float = 5.0,
+        arm: str = "Panda",
     ) -> None:
         self.task: Task = tasks.find(task)
         self.split = split or tasks.default_split(self.task.name)
@@ -68,6 +71,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         tasks.check(self.task.name, self.split, self.factor)
         self.convention = Spec(image_size=(image_size[0], image_size[1]), video_hz=video_hz)
         self.visual = visual
+        self.arm = find_arm(arm)
         self.render_mode = render_mode
         self._scene: Scene | None = None
         self._renderer: Renderer | None = None
@@ -106,7 +110,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Returns the agentview as (h, w, 3) uint8 in render mode "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return None
-        return self._images(self._loaded(), ("agentview",), self.convention.image_size)["agentview"]
+        return self._images(("agentview",), self.convention.image_size)["agentview"]
 
     def close(self) -> None:
         if self._renderer is not None:
@@ -122,7 +126,6 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         scene = self._family(episode.visual)
         scene.reset(episode)
         self.episode = episode
-        self._view = SceneView(scene)
         self._tracker = Tracker(self.task, episode.control_hz)
         self._tracker.update(self._view)
         self._steps = 0
@@ -135,10 +138,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def step_chunk(self, actions: np.ndarray) -> Outcome:
         """Carries out (n, 7) actions; renders at the video rate and at the last step only."""
-        stride, seen = self.convention.frame_stride, []
+        stride, horizon, seen = self.convention.frame_stride, self._loaded().horizon, []
         for i, action in enumerate(np.asarray(actions, dtype=np.float64)):
             self._advance(action)
-            ended = self._tracker.settled or self._steps >= self._loaded().horizon
+            ended = self._tracker.settled or self._steps >= horizon
             if ended or self._steps % stride == 0 or i == len(actions) - 1:
                 seen.append(self.observe())
             if ended:
@@ -147,23 +150,17 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def snapshot(self) -> bytes:
         """Returns the exact state: physics, controller, gripper, step count and stage latches."""
-        self._loaded()
-        scene = self._family()
+        scene = self.scene
         physics = np.empty(mujoco.mj_stateSize(scene.model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(scene.model, scene.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-        buffer = io.BytesIO()
-        latches = json.dumps({"steps": self._steps, **self._tracker.get_state()})
-        np.savez(buffer, physics=physics, arm=scene.arm.get_state(), latches=np.frombuffer(latches.encode(), np.uint8))
-        return buffer.getvalue()
+        return snapshot.pack(physics, scene.arm.get_state(), {"steps": self._steps, **self._tracker.get_state()})
 
     def restore(self, state: bytes) -> None:
         """Continues from a snapshot of the same episode, bitwise equal to the original."""
-        self._loaded()
-        scene = self._family()
-        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
-            mujoco.mj_setState(scene.model, scene.data, saved["physics"], mujoco.mjtState.mjSTATE_INTEGRATION)
-            scene.arm.set_state(saved["arm"])
-            latches = json.loads(saved["latches"].tobytes())
+        scene = self.scene
+        physics, arm, latches = snapshot.unpack(state)
+        mujoco.mj_setState(scene.model, scene.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
+        scene.arm.set_state(arm)
         # step1 recomputes what depends on position and velocity and leaves the warm start alone
         mujoco.mj_step1(scene.model, scene.data)
         self._steps = latches.pop("steps")
@@ -178,6 +175,13 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._family()
 
     @property
+    def renderer(self) -> Renderer:
+        """What draws the current episode."""
+        if self._renderer is None:
+            self._renderer = Renderer(self.scene.model, self._loaded().visual)
+        return self._renderer
+
+    @property
     def view(self) -> SceneView:
         """The privileged state; policies never see it."""
         self._loaded()
@@ -190,12 +194,14 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def observe(self) -> Observation:
         """Renders both cameras now."""
         convention = self.convention
-        images = self._images(self._loaded(), convention.cameras, convention.image_size)
+        images = self._images(convention.cameras, convention.image_size)
         return Observation(step=self._steps, images=images, state=self.proprioception())
 
     def proprioception(self) -> np.ndarray:
         """Returns the (8,) state vector without rendering."""
-        return np.concatenate([self._view.eef(), axis_angle(self._view.eef_rot()), self._view.fingers()])
+        state = np.empty(8)
+        state[:3], state[3:6], state[6:] = self._view.eef(), axis_angle(self._view.eef_rot()), self._view.fingers()
+        return state
 
     # -- private -----------------------------------------------------------------------------------------------
 
@@ -207,19 +213,19 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _family(self, visual: str | None = None) -> Scene:
         if self._scene is None or (visual is not None and visual != self._scene.visual):
             self.close()
-            self._scene = Scene(self.task.things, visual or self.visual)
+            self._scene = Scene(self.task.things, visual or self.visual, self.arm)
+            self._view = SceneView(self._scene)
         return self._scene
 
     def _advance(self, action: np.ndarray) -> None:
-        self._loaded()
-        scene = self._family()
-        if action.shape != (7,) or not np.isfinite(action).all():
-            raise ValueError(f"an action is 7 finite numbers, got shape {action.shape}: {action}")
-        scene.arm.step(scene.data, np.clip(action, -1.0, 1.0))
+        scene = self.scene
+        scene.arm.step(scene.data, action)
         self._steps += 1
-        speed = np.abs(scene.data.qvel).max()
-        if not speed < MAX_SPEED:
-            raise WorldDiverged(f"the simulation diverged at step {self._steps}: speed {speed:.3g}")
+        speeds = scene.data.qvel
+        if not speeds @ speeds < MAX_SPEED**2:  # quicker than the largest, which cannot be more than the root of it
+            fastest = np.abs(speeds).max()
+            if not fastest < MAX_SPEED:
+                raise WorldDiverged(f"the simulation diverged at step {self._steps}: speed {fastest:.3g}")
         self._tracker.update(self._view)
 
     def _outcome(self, observations: tuple[Observation, ...]) -> Outcome:
@@ -235,11 +241,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             truncated=self._steps >= self._loaded().horizon and not tracker.settled,
         )
 
-    def _images(self, episode: EpisodeSpec, cameras: tuple[str, ...], size: tuple[int, int]) -> dict[str, np.ndarray]:
-        scene = self._family()
-        if self._renderer is None:
-            self._renderer = Renderer(scene.model, episode.visual)
-        images = self._renderer.render(scene.data, [CAMERAS[name] for name in cameras], size)
+    def _images(self, cameras: tuple[str, ...], size: tuple[int, int]) -> dict[str, np.ndarray]:
+        images = self.renderer.render(self.scene.data, [CAMERAS[name] for name in cameras], size)
         return {name: images[CAMERAS[name]] for name in cameras}
 
     def _as_dict(self, observation: Observation) -> dict[str, np.ndarray]:
@@ -249,7 +252,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 def axis_angle(rotation: np.ndarray) -> np.ndarray:
     """Returns the (3,) rotation vector in rad of a (3, 3) rotation, with an angle in [0, pi]."""
     quat, vector = np.empty(4), np.empty(3)
-    mujoco.mju_mat2Quat(quat, np.ascontiguousarray(rotation).ravel())
+    mujoco.mju_mat2Quat(quat, rotation.reshape(9))
     mujoco.mju_quat2Vel(vector, quat, 1.0)
     return vector
 

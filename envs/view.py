@@ -24,7 +24,10 @@ class SceneView:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        model = scene.model
+        model, data = scene.model, scene.data
+        # Views into the data, whose arrays never move, so that nothing is looked up again.
+        self._xpos, self._xmat, self._qpos, self._qvel = data.xpos, data.xmat, data.qpos, data.qvel
+        self._site_xpos, self._site_xmat, self._geom_xpos = data.site_xpos, data.site_xmat, data.geom_xpos
         self._grip_site = model.site("gripper0_right_grip_site").id
         # What can touch, one bit each; "fingers" are two.
         self._bit = {name: 1 << i for i, name in enumerate([*scene.things, *FINGER_BODIES, "table"])}
@@ -36,6 +39,7 @@ class SceneView:
             self._geom_bit[np.isin(model.geom_bodyid, ids)] = self._bit[finger]
         self._geom_bit[model.geom("table_collision").id] = self._bit["table"]
         self._bit["fingers"] = self._bit["left_finger"] | self._bit["right_finger"]
+        self._half = {name: np.array(THINGS[name].half) for name in scene.things}
         self._body = {name: model.body(name).id for name in scene.things}
         self._pad = {name: model.geom(geom).id for name, geom in FINGER_PADS.items()}
         self._site = {model.site(i).name: i for i in range(model.nsite) if "/" in model.site(i).name}
@@ -43,46 +47,45 @@ class SceneView:
 
     def pos(self, name: str) -> np.ndarray:
         if "/" in name:
-            return self._scene.data.site_xpos[self._site[name]].copy()
-        return self._scene.data.xpos[self._body[name]].copy()
+            return self._site_xpos[self._site[name]].copy()
+        return self._xpos[self._body[name]].copy()
 
     def point(self, name: str) -> np.ndarray:
         """Returns the (3,) position of a key point: one of the hand's (`things.HAND_POINTS`), or as in `pos`."""
         if name == "hand":
             return self.eef()
         if name in self._pad:
-            return self._scene.data.geom_xpos[self._pad[name]].copy()
+            return self._geom_xpos[self._pad[name]].copy()
         return self.pos(name)
 
     def rot(self, name: str) -> np.ndarray:
-        return self._scene.data.xmat[self._body[name]].reshape(3, 3).copy()
+        return self._xmat[self._body[name]].reshape(3, 3).copy()
 
     def vel(self, name: str) -> np.ndarray:
         if not THINGS[name].free:
             return np.zeros(3)
         address = self._scene.model.joint(f"{name}_free").dofadr[0]
-        return self._scene.data.qvel[address : address + 3].copy()
+        return self._qvel[address : address + 3].copy()
 
     def joint(self, name: str) -> float:
-        return float(self._scene.data.qpos[self._joint[name]])
+        return float(self._qpos[self._joint[name]])
 
     def size(self, name: str) -> np.ndarray:
-        half = np.array(THINGS[name].half)
-        return half * self._scene.scale if THINGS[name].free else half
+        return self._half[name] * (self._scene.scale if THINGS[name].free else 1.0)
 
     def eef(self) -> np.ndarray:
-        return self._scene.data.site_xpos[self._grip_site].copy()
+        return self._site_xpos[self._grip_site].copy()
 
     def eef_rot(self) -> np.ndarray:
-        return self._scene.data.site_xmat[self._grip_site].reshape(3, 3).copy()
+        return self._site_xmat[self._grip_site].reshape(3, 3).copy()
 
     def width(self) -> float:
-        fingers = self._scene.data.qpos[self._scene.finger_qpos]
+        fingers = self._qpos[self._scene.finger_qpos]
         return float(abs(fingers[0] - fingers[1]))
 
     def fingers(self) -> np.ndarray:
         """Returns the (2,) finger joint positions in m."""
-        return self._scene.data.qpos[self._scene.finger_qpos].copy()
+        return self._qpos[self._scene.finger_qpos]
 
     def project(self, camera: str, points: np.ndarray) -> np.ndarray:
         """Returns where (n, 3) world points appear in a square view: (n, 2), right and down in [-1, 1], NaN outside."""
@@ -95,14 +98,24 @@ class SceneView:
         return np.where(np.abs(seen).max(axis=1, keepdims=True) <= 1.0, seen, np.nan)
 
     def touching(self, a: str, b: str) -> bool:
-        data, one, other = self._scene.data, self._bits(a), self._bits(b)
-        pairs = self._geom_bit[data.contact.geom[: data.ncon]].tolist()  # few: a loop is faster than numpy
-        return any((x & one and y & other) or (x & other and y & one) for x, y in pairs)
+        return _touch(self._pairs(), self._bits(a), self._bits(b))
 
     def grasped(self, name: str) -> bool:
-        return self.touching("left_finger", name) and self.touching("right_finger", name)
+        pairs, bits = self._pairs(), self._bits(name)
+        return all(_touch(pairs, self._bits(finger), bits) for finger in FINGER_BODIES)
+
+    def _pairs(self) -> list[list[int]]:
+        """Returns what touches what, as bits."""
+        data = self._scene.data
+        pairs: list[list[int]] = self._geom_bit[data.contact.geom[: data.ncon]].tolist()
+        return pairs
 
     def _bits(self, name: str) -> int:
         if name not in self._bit:
             raise KeyError(f"{name!r} is not in this scene; there are: {', '.join(self._bit)}")
         return self._bit[name]
+
+
+def _touch(pairs: list[list[int]], one: int, other: int) -> bool:
+    """Returns whether the two are among the pairs, in either order; there are few: a loop is faster than numpy."""
+    return any((x & one and y & other) or (x & other and y & one) for x, y in pairs)

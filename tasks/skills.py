@@ -6,6 +6,7 @@ whatever a failed policy leaves behind. All positions in m, world frame; actions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -240,7 +241,8 @@ def above(view: View, name: str, below: str) -> bool:
 
 def distance(view: View, a: str, b: str) -> float:
     """Returns the horizontal distance in m between the origins of two things."""
-    return float(np.linalg.norm((view.pos(a) - view.pos(b))[:2]))
+    apart = (view.pos(a) - view.pos(b))[:2]
+    return math.sqrt(apart @ apart)
 
 
 def height(view: View, name: str) -> float:
@@ -250,7 +252,8 @@ def height(view: View, name: str) -> float:
 
 def near(view: View, name: str, radius: float = 0.03) -> bool:
     """Returns whether the grip site is within `radius` (m) of the thing's origin."""
-    return bool(np.linalg.norm(view.eef() - view.pos(name)) < radius)
+    apart = view.eef() - view.pos(name)
+    return math.sqrt(apart @ apart) < radius
 
 
 def cubes_and_bin(rng: np.random.Generator) -> dict[str, Placement]:

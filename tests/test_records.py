@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from tests.stubs import SMALL, LineWorld, Steady
 from wambench import records, tasks
@@ -135,6 +137,43 @@ def test_an_episode_survives_its_file(episode: Episode, tmp_path: Path) -> None:
         ):
             assert array is not None and same is not None
             assert array.dtype == same.dtype and np.array_equal(array, same)
+
+
+def same(one: Episode, other: Episode) -> bool:
+    """Returns whether two episodes hold the same, whatever the times."""
+    files = [encode_episode(_timeless(episode), SMALL.cameras) for episode in (one, other)]
+    return files[0] == files[1]
+
+
+def _timeless(episode: Episode) -> Episode:
+    chunks = tuple(dataclasses.replace(chunk, latency_s=0.0) for chunk in episode.chunks)
+    return dataclasses.replace(episode, wall_s=0.0, chunks=chunks)
+
+
+def test_the_first_format_can_still_be_read(episode: Episode) -> None:
+    """The file was written before frames were packed by Zstandard, from the same episode."""
+    assert same(load_episode(Path(__file__).parent / "golden" / "episode-format-1.npz"), episode)
+
+
+def test_a_format_of_the_future_is_refused(episode: Episode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "episode.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "FORMAT", 3)
+        path.write_bytes(encode_episode(episode, SMALL.cameras))
+    with pytest.raises(ValueError, match=r"episode\.npz: .*newer wambench: format 3"):
+        load_episode(path)
+
+
+def test_a_file_needs_no_pickle_and_names_its_shapes(episode: Episode, tmp_path: Path) -> None:
+    path = tmp_path / "episode.npz"
+    path.write_bytes(encode_episode(episode, SMALL.cameras))
+    with np.load(path, allow_pickle=False) as file:
+        meta = json.loads(file["meta"].tobytes())
+        frames = zstandard.ZstdDecompressor().decompress(file["frames"].tobytes())
+    assert meta["format"] == 2 and meta["shapes"]["frames"] == [len(episode.observations), 8, 16, 3]
+    assert np.frombuffer(frames, np.uint8).reshape(meta["shapes"]["frames"])[3].tolist() == (
+        canvas(episode.observations[3], SMALL.cameras).tolist()
+    )
 
 
 def test_an_episode_without_anything_survives_its_file(episode: Episode, tmp_path: Path) -> None:

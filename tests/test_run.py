@@ -243,6 +243,20 @@ def test_a_folder_of_another_run_is_refused(config: Maker) -> None:
         run(config(), line_world)
 
 
+def test_the_visual_profile_is_part_of_run_and_episodes(config: Maker) -> None:
+    fast, full = config(), config(visual="full")
+    specs = [[job.spec for job in plan(it)] for it in (fast, full)]
+    assert [spec.visual for spec in specs[1]] == ["full"] * 8
+    assert not {spec.hash for spec in specs[0]} & {spec.hash for spec in specs[1]}
+    assert [dataclasses.replace(spec, visual="fast") for spec in specs[1]] == specs[0]  # the same scenes otherwise
+    assert dataclasses.replace(fast, out=None).folder != dataclasses.replace(full, out=None).folder
+    rows = run(full, line_world)
+    assert json.loads((full.folder / "run.json").read_text())["config"]["visual"] == "full"
+    assert [row.spec_hash for row in rows] == [spec.hash for spec in specs[1]]
+    with pytest.raises(ValueError, match=r"holds another run \(visual is 'full' there, not 'fast'\)"):
+        run(fast, line_world)
+
+
 def test_a_run_is_not_continued_with_other_weights(config: Maker) -> None:
     it = config()
     run(it, line_world)

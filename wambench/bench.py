@@ -6,23 +6,31 @@ OSC_POSE at 20 Hz and two 128 x 128 cameras, as its documentation sets it up.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import logging
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
-from wambench.interface import EpisodeSpec, Observation, Outcome, Plan, Spec
+from wambench.interface import EpisodeSpec, Plan, Spec
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
+    from wambench.run import RunConfig
 
 SIZE = (128, 128)
 TASK = "LiftCube"
+ROUNDS_OF_WORKERS = 3
 
 
 @dataclass
@@ -45,16 +53,21 @@ class Clock:
         return float(np.median(self.seconds))
 
 
-def sim(rounds: int = 6, steps: int = 20, episodes: int = 8) -> dict[str, Any]:
+def sim(rounds: int = 6, steps: int = 20, episodes: int = 24) -> dict[str, Any]:
     """Returns the measurements; keys as printed by `wambench bench sim --json`.
 
     Args:
         rounds: Turns each variant gets.
         steps: Control steps a turn.
-        episodes: Expert episodes for the rates with one and with two workers.
+        episodes: Episodes for what is measured on whole episodes.
     """
-    result = _rates(rounds, steps)
+    logging.disable(logging.WARNING)  # robosuite has much to say at each of its resets
+    try:
+        result = _rates(rounds, steps)
+    finally:
+        logging.disable(logging.NOTSET)
     result.update(_shares())
+    result.update(_harness(episodes))
     result.update(_workers(episodes))
     result["memory_per_worker_mb"] = round(_in_process(_memory), 1)
     return result
@@ -122,34 +135,43 @@ def _rates(rounds: int, steps: int) -> dict[str, Any]:
     }
 
 
-class _Timed:
-    """A world that counts the seconds spent inside it."""
+def _shares() -> dict[str, Any]:
+    """Where the time of a control step with two views goes, in ms; copying is from the frame buffer to the caller."""
+    import mujoco
 
-    def __init__(self, world: TabletopEnv) -> None:
-        self.world, self.convention, self.seconds = world, world.convention, 0.0
+    env = _ours()
+    env.begin(_spec(env, 0))
+    scene, action = env.scene, np.zeros(7)
+    physics, control, rendering, copying = Clock(), Clock(), Clock(), Clock()
 
-    def _time(self, work: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        answer = work()
-        self.seconds += time.perf_counter() - start
-        return answer
+    def substeps() -> None:
+        for _ in range(scene.arm.substeps):
+            mujoco.mj_step(scene.model, scene.data)
 
-    def begin(self, episode: EpisodeSpec) -> Outcome:
-        return self._time(lambda: self.world.begin(episode))
+    def copies() -> None:
+        for _ in env.convention.cameras:
+            env.renderer.read(SIZE)  # of a picture that is drawn
 
-    def step_chunk(self, actions: np.ndarray) -> Outcome:
-        return self._time(lambda: self.world.step_chunk(actions))
+    for _ in range(40):
+        control.time(lambda: scene.arm.step(scene.data, action), 1)
+        physics.time(substeps, 1)
+        rendering.time(env.observe, 1)
+        copying.time(copies, 1)
+    env.close()
+    return {
+        "physics_ms": round(1e3 * physics.median, 3),
+        "control_ms": round(1e3 * max(0.0, control.median - physics.median), 3),
+        "rendering_ms": round(1e3 * (rendering.median - copying.median), 3),
+        "copying_ms": round(1e3 * copying.median, 3),
+    }
 
-    # exact snapshots are the harness's own wish, so they count as its cost
-    def snapshot(self) -> bytes:
-        return self.world.snapshot()
 
-    def restore(self, state: bytes) -> None:
-        self.world.restore(state)
+MOTION = np.tile([0.05, 0.02, -0.05, 0, 0, 0, -1.0], (8, 1))
+SPENT = {"control": 0.0, "rendering": 0.0}  # seconds, of this process
 
 
-class _Drift:
-    """A policy that costs nothing: a slow constant motion, in chunks of eight."""
+class Drift:
+    """A policy that costs nothing: a slow constant motion in chunks of eight; notes the time, and where it went."""
 
     spec = Spec(image_size=SIZE)
 
@@ -158,45 +180,55 @@ class _Drift:
 
     def act(self, history: Any) -> Plan:
         """Returns eight small motions."""
-        return Plan(np.tile([0.05, 0.02, -0.05, 0, 0, 0, -1.0], (8, 1)))
+        return Plan(MOTION, timings={"clock": time.perf_counter(), **SPENT})
 
 
-def _shares() -> dict[str, Any]:
-    """Where a control step's time goes, and what the harness adds to an episode it records."""
-    import mujoco
+def counted_world(task: str, config: RunConfig, convention: Spec) -> TabletopEnv:
+    """Returns the world of a run, in a process that from now on counts what physics, control and rendering take."""
+    from wambench.envs.arm import Arm
+    from wambench.envs.rendering import Renderer
+    from wambench.envs.tabletop import TabletopEnv
 
-    from wambench.records import encode_episode
-    from wambench.rollout import rollout
+    Arm.step = _counted("control", Arm.step)  # type: ignore[method-assign]
+    Renderer.render = _counted("rendering", Renderer.render)  # type: ignore[method-assign]
+    return TabletopEnv(task, image_size=convention.image_size, video_hz=convention.video_hz)
 
-    env = _ours()
-    world = _Timed(env)
-    rollout(world, _Drift(), _spec(env, 0))
-    world.seconds = 0.0
-    start = time.perf_counter()
-    episode = rollout(world, _Drift(), _spec(env, 1))
-    encode_episode(episode, world.convention.cameras)
-    wall = time.perf_counter() - start
-    physics, control, rendering, copying = Clock(), Clock(), Clock(), Clock()
-    scene = env.scene
-    action = np.zeros(7)
 
-    def substeps() -> None:
-        for _ in range(scene.arm.substeps):
-            mujoco.mj_step(scene.model, scene.data)
+def _counted(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return work(*arguments)
+        finally:
+            SPENT[what] += time.perf_counter() - start
 
-    for _ in range(40):
-        control.time(lambda: scene.arm.step(scene.data, action), 1)
-        physics.time(substeps, 1)
-        observation: list[Observation] = []
-        rendering.time(lambda seen=observation: seen.append(env.observe()), 1)  # type: ignore[misc]
-        copying.time(lambda seen=observation: [image.copy() for image in seen[0].images.values()], 1)  # type: ignore[misc]
-    env.close()
+    return timed
+
+
+def _harness(episodes: int) -> dict[str, Any]:
+    """What a recorded episode takes in a run with one worker, and the share that is no physics, control or rendering.
+
+    That is everything between the first query of an episode and the first query of the next: scoring, snapshots,
+    encoding, handing over to the parent, waiting for the next job, and setting the next scene.
+    """
+    from wambench.records import load_episode
+    from wambench.run import RunConfig, run
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        out = Path(folder) / "run"
+        config = RunConfig("wambench.bench:Drift", "seen", (TASK,), episodes=episodes + 2, out=out)
+        rows = run(config, counted_world)
+        recorded = [load_episode(out / "episodes" / f"{row.task}.{row.factor}.{row.episode}.npz") for row in rows]
+    begun = [episode.chunks[0].plan.timings for episode in recorded[1:]]  # the first warms up
+    seconds = {name: (begun[-1][name] - begun[0][name]) / episodes for name in begun[0]}
+    inside = seconds["control"] + seconds["rendering"]
     return {
-        "physics_ms": round(1e3 * physics.median, 3),
-        "control_ms": round(1e3 * max(0.0, control.median - physics.median), 3),
-        "rendering_ms": round(1e3 * (rendering.median - copying.median), 3),
-        "copying_ms": round(1e3 * copying.median, 3),
-        "harness_share": round((wall - world.seconds) / wall, 4),
+        "episode_steps": recorded[1].steps,
+        "episode_ms": round(1e3 * seconds["clock"], 1),
+        "episode_physics_control_ms": round(1e3 * seconds["control"], 1),
+        "episode_rendering_ms": round(1e3 * seconds["rendering"], 1),
+        "harness_share": round(1 - inside / seconds["clock"], 4),
     }
 
 
@@ -211,21 +243,25 @@ def _expert_episodes(indices: list[int]) -> float:
             outcome = env.advance(env.expert_action())
             if outcome.steps % env.convention.frame_stride == 0:
                 env.observe()
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    env.close()
+    return seconds
 
 
 def _workers(episodes: int) -> dict[str, Any]:
-    """Expert episodes per hour with one worker and with two at once, same episodes per worker."""
-    context = multiprocessing.get_context("spawn")
+    """Expert episodes per hour with one worker and with two at once, in turns; same episodes for each worker."""
     indices = list(range(episodes))
-    with context.Pool(1) as pool:
-        alone = pool.apply(_expert_episodes, (indices,))
-    with context.Pool(2) as pool:
-        together = max(pool.map(_expert_episodes, [indices, indices], chunksize=1))
+    alone, together = Clock(), []
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(_expert_episodes, [indices[:1]] * 2, chunksize=1)  # compiles the scene in both
+        for _ in range(ROUNDS_OF_WORKERS):
+            alone.seconds.append(pool.apply(_expert_episodes, (indices,)))
+            together.append(max(pool.map(_expert_episodes, [indices] * 2, chunksize=1)))
+    one, two = alone.median, float(np.median(together))
     return {
-        "episodes_per_hour": round(3600 * episodes / alone),
-        "episodes_per_hour_two_workers": round(3600 * 2 * episodes / together),
-        "ratio_two_workers": round(2 * alone / together, 3),
+        "episodes_per_hour": round(3600 * episodes / one),
+        "episodes_per_hour_two_workers": round(3600 * 2 * episodes / two),
+        "ratio_two_workers": round(2 * one / two, 3),
     }
 
 
@@ -247,21 +283,28 @@ def _memory() -> float:
 
 
 def text(result: dict[str, Any]) -> str:
-    """Returns the table for people."""
+    """Returns the tables for people."""
     r = result
-    views = f"two {SIZE[0]}x{SIZE[1]} views every step"
-    resets = (r["stock_reset_ms"], r["reset_ms"], r["stock_reset_ms"] / r["reset_ms"])
-    rows = [
-        (views, r["stock_steps_per_s"], r["two_views_steps_per_s"], r["ratio_two_views"]),
-        ("views at the policy's 5 Hz", r["stock_steps_per_s"], r["policy_rate_steps_per_s"], r["ratio_policy_rate"]),
-        ("state only", r["stock_state_steps_per_s"], r["state_steps_per_s"], r["ratio_state"]),
-        ("reset, ms", *resets),
+    rates = [
+        (f"two {SIZE[0]}x{SIZE[1]} views every step", "stock_steps_per_s", "two_views_steps_per_s", "ratio_two_views"),
+        ("two views at the policy's 5 Hz", "stock_steps_per_s", "policy_rate_steps_per_s", "ratio_policy_rate"),
+        ("state only", "stock_state_steps_per_s", "state_steps_per_s", "ratio_state"),
     ]
-    lines = [f"{'control steps/s':32s}{'stock':>10s}{'wambench':>10s}{'ratio':>8s}"]
-    lines += [f"{name:32s}{stock:10.1f}{ours:10.1f}{ratio:8.1f}" for name, stock, ours, ratio in rows]
+    lines = [f"{'control steps/s':36s}{'stock':>10s}{'wambench':>10s}{'ratio':>8s}"]
+    lines += [f"{name:36s}{r[stock]:10.1f}{r[ours]:10.1f}{r[ratio]:8.1f}" for name, stock, ours, ratio in rates]
+    stock, ours = r["stock_reset_ms"], r["reset_ms"]
+    lines.append(f"{'reset, ms':36s}{stock:10.0f}{ours:10.1f}{stock / ours:8.0f}")
     one, two = r["episodes_per_hour"], r["episodes_per_hour_two_workers"]
-    lines.append(f"expert episodes/hour: {one} with 1 worker, {two} with 2 ({r['ratio_two_workers']:.2f}x)")
-    lines.append(f"a control step, ms: physics {r['physics_ms']}, control {r['control_ms']}")
-    lines.append(f"two views, ms: rendering {r['rendering_ms']}, copying {r['copying_ms']}")
-    lines.append(f"harness: {100 * r['harness_share']:.1f}% of an episode; a worker: {r['memory_per_worker_mb']} MB")
+    lines += ["", f"{'expert episodes/hour':36s}{'1 worker':>10s}{'2 workers':>10s}{'ratio':>8s}"]
+    lines.append(f"{TASK + ', views at 5 Hz':36s}{one:10d}{two:10d}{r['ratio_two_workers']:8.2f}")
+    parts = ("physics", "control", "rendering", "copying")
+    whole = sum(r[f"{part}_ms"] for part in parts)
+    lines += ["", f"{'a control step with two views':36s}{'ms':>10s}{'share':>10s}"]
+    lines += [f"{part:36s}{r[f'{part}_ms']:10.3f}{r[f'{part}_ms'] / whole:10.1%}" for part in parts]
+    whole = r["episode_ms"]
+    spent = {"physics and control": r["episode_physics_control_ms"], "rendering": r["episode_rendering_ms"]}
+    spent["harness: all the rest"] = whole - sum(spent.values())
+    lines += ["", f"{'a recorded episode, ' + str(r['episode_steps']) + ' steps':36s}{'ms':>10s}{'share':>10s}"]
+    lines += [f"{part:36s}{ms:10.1f}{ms / whole:10.1%}" for part, ms in spent.items()]
+    lines += ["", f"{'memory of a worker, MB':36s}{r['memory_per_worker_mb']:10.0f}"]
     return "\n".join(lines)

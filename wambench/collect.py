@@ -169,7 +169,11 @@ def _job(
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
     if workers == 1:
-        yield from map(_do, jobs)
+        try:
+            yield from map(_do, jobs)
+        finally:  # at exit the display is gone before the worlds are
+            while _ENVS:
+                _ENVS.popitem()[1].close()
         return
     # spawn: a forked child of a process that has rendered hangs
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

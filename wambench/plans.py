@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from wambench.interface import InvalidPlan, Plan, Spec
@@ -19,15 +21,17 @@ def checked(plan: Plan, spec: Spec) -> Plan:
     actions = np.array(plan.actions, dtype=np.float64)
     if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != spec.action_dim:
         raise InvalidPlan(f"actions have shape {actions.shape}, expected (H, {spec.action_dim}) with H > 0")
-    if not np.isfinite(actions).all():
+    largest = np.abs(actions).max()
+    if not math.isfinite(largest):
         raise InvalidPlan("actions hold NaN or infinity")
-    if np.abs(actions).max() > 1 + TOLERANCE:
-        raise InvalidPlan(f"an action of {np.abs(actions).max():.6g} is out of range [-1, 1]")
+    if largest > 1 + TOLERANCE:
+        raise InvalidPlan(f"an action of {largest:.6g} is out of range [-1, 1]")
     execute = len(actions) if plan.execute is None else int(plan.execute)
     if not 0 < execute <= len(actions):
         raise InvalidPlan(f"execute is {execute}, expected 1 to {len(actions)}")
     frames, frame_steps = _checked_frames(plan, spec)
-    actions = actions.clip(-1, 1)
+    if largest > 1:
+        actions = actions.clip(-1, 1)
     return Plan(actions, execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
 
 

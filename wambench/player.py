@@ -15,7 +15,8 @@ from wambench import policies, tasks
 from wambench.film import Film
 from wambench.interface import Episode, EpisodeSpec, Policy, Spec, World, mismatches
 from wambench.records import Key, Row, encode_episode, episode_stem
-from wambench.rollout import rollout
+from wambench.rollout import Observer, rollout
+from wambench.tape import Tape
 from wambench.workers import Lost
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Player:
         privileged = config.policy == policies.EXPERT
         self._policy = None if privileged else policies.load(config.policy, config.policy_args)
         self._stage: tuple[str, World, Policy] | None = None
+        self._tape: Tape | None = None
 
     def enter(self, task: str) -> tuple[World, Policy]:
         """Returns the world of a task and who acts in it; raises ValueError if their conventions differ."""
@@ -97,13 +99,23 @@ class Player:
             "convention": dataclasses.asdict(policy.spec),
         }
 
+    def _tape_of(self, cameras: tuple[str, ...]) -> Tape:
+        """Returns an empty tape; worlds of one run have the same cameras."""
+        if self._tape is None:
+            self._tape = Tape(cameras)
+        self._tape.begin()
+        return self._tape
+
     def play(self, job: Job) -> Result:
         """Returns the row of an episode and its files by path within the run's folder."""
         world, policy = self.enter(job.spec.task)
-        film = Film(world.convention) if self._config.record_video else None
-        episode = rollout(world, policy, job.spec, [film] if film else [], self._config.time_limit_s)
+        cameras = world.convention.cameras
+        film, tape = Film(world.convention) if self._config.record_video else None, self._tape_of(cameras)
+        observers: list[Observer] = [tape, film] if film else [tape]
+        episode = rollout(world, policy, job.spec, observers, self._config.time_limit_s)
+        frames = tape.packed(len(episode.observations))
         stem = episode_stem(job.key)
-        files = {f"episodes/{stem}.npz": encode_episode(episode, world.convention.cameras)}
+        files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
         if film:
             files[f"videos/{stem}.mp4"] = film.mp4()
         return to_row(self._config, job, episode), files

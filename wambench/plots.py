@@ -86,7 +86,7 @@ def find_imagined(runs: Sequence[Path], episode: str | None = None) -> Path | No
             raise ValueError(f"no episode {episode!r} in {', '.join(map(str, runs))}")
     for path in files:
         with np.load(path, allow_pickle=False) as arrays:
-            if len(arrays["imagined"]):
+            if len(arrays["imagined_steps"]):
                 return path
     if episode is not None:
         raise ValueError(f"episode {episode!r} has no imagined frames")

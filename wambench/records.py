@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import zstandard
 
 from wambench.interface import STATUSES, Chunk, Episode, EpisodeSpec, Observation, Plan, canvas
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 ROWS = "episodes.csv"
 RUN = "run.json"
 Key = tuple[str, str, int]  # task, factor, episode
+FORMAT = 2  # of the files of episodes; files without a number are the first, and can be read too
+PACKED = ("frames", "imagined", "snapshots")  # large, and worth the time it takes to compress them
 
 
 def _boolean(text: str) -> bool:
@@ -226,12 +229,18 @@ def _rows_file(run: Path) -> Path:
     return path
 
 
-def encode_episode(episode: Episode, cameras: Sequence[str]) -> bytes:
-    """Returns an episode as a compressed .npz without pickles, from which everything can be scored again.
+def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | None = None) -> bytes:
+    """Returns an episode as an .npz without pickles, from which everything can be scored again.
 
-    Arrays (C chunks, T observations, M imagined frames, N actions carried out, P planned; starts have one entry more
+    Args:
+        episode: The episode.
+        cameras: Order of the views in a canvas.
+        frames: Its canvases as a Zstandard frame, if they are packed already (`tape.Tape`).
+
+    Arrays, of which `frames`, `imagined` and `snapshots` are kept as the bytes of a Zstandard frame, their shapes being
+    in `meta` (C chunks, T observations, M imagined frames, N actions carried out, P planned; starts have one entry more
     than there are chunks, chunk i is [start[i] : start[i + 1]]):
-        meta: JSON: spec, result, cameras, SHA-256 of the first frame of each camera.
+        meta: JSON: format, spec, result, cameras, SHA-256 of the first frame of each camera, shapes of packed arrays.
         frames (T, h, w * cameras, 3) uint8, steps (T,), states (T, 8): what was seen, at the video rate.
         imagined (M, h, w * cameras, 3) uint8, imagined_steps (M,), imagined_chunk (M,): what was foreseen.
         actions (N, A), actions_start (C + 1,): carried out.
@@ -239,8 +248,7 @@ def encode_episode(episode: Episode, cameras: Sequence[str]) -> bytes:
         chunk_steps (C,), latency_s (C,): when it was asked, and how long it took.
         snapshots uint8, snapshots_start (C + 1,): states of the simulator when it was asked.
 
-    Measured at two 96 x 96 views: 23 kB per observation or imagined frame, 0.7 kB per chunk; 160 control steps, seen
-    at 5 Hz, make 0.9 MB.
+    Zstandard, because zlib at its fastest takes four to five times as long (docs/simulation.md).
     """
     chunks, seen = episode.chunks, episode.observations
     result = {f.name: getattr(episode, f.name) for f in dataclasses.fields(Episode)}
@@ -253,8 +261,7 @@ def encode_episode(episode: Episode, cameras: Sequence[str]) -> bytes:
     imagined_steps = [chunk.plan.frame_steps for chunk in chunks if chunk.plan.frame_steps is not None]
     lengths = [0 if chunk.plan.frames is None else len(chunk.plan.frames) for chunk in chunks]
     arrays = {
-        "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
-        "frames": _stack([canvas(observation, cameras)[None] for observation in seen], np.uint8),
+        "frames": _canvases(seen, cameras) if frames is None else np.frombuffer(frames, np.uint8),
         "steps": np.array([observation.step for observation in seen], np.int64),
         "states": _stack([observation.state[None] for observation in seen], np.float64),
         "imagined": _stack(imagined, np.uint8),
@@ -270,30 +277,42 @@ def encode_episode(episode: Episode, cameras: Sequence[str]) -> bytes:
         "snapshots": np.frombuffer(b"".join(chunk.state for chunk in chunks), np.uint8),
         "snapshots_start": _starts([len(chunk.state) for chunk in chunks]),
     }
-    return _npz(arrays)
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns what np.savez_compressed writes, at zlib level 1: 3.5 times as fast, 12 % larger (measured on frames)."""
+    shapes = {name: arrays[name].shape for name in PACKED}
+    if frames is not None:
+        shapes["frames"] = (len(seen), *canvas(seen[0], cameras).shape) if seen else (0,)
+    meta |= {"format": FORMAT, "shapes": shapes}
+    compressor = zstandard.ZstdCompressor(level=1)
+    for name in PACKED if frames is None else PACKED[1:]:
+        content = compressor.compress(np.ascontiguousarray(arrays[name]).reshape(-1).data)
+        arrays[name] = np.frombuffer(content, np.uint8)
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def _unpacked(packed: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    size = math.prod(shape)
+    content = zstandard.ZstdDecompressor().decompress(packed.tobytes(), max_output_size=max(size, 1))
+    return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
 
 
 def load_episode(path: Path) -> Episode:
     """Returns the episode that `encode_episode` wrote; raises ValueError naming the file if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return _decode({name: file[name] for name in file.files})
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            stored = {name: file[name] for name in file.files}
+        return _decode(stored)
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, zstandard.ZstdError) as error:
         raise ValueError(f"{path}: damaged: {error}") from error
 
 
-def _decode(arrays: Mapping[str, np.ndarray]) -> Episode:
-    meta = json.loads(arrays["meta"].tobytes())
+def _decode(stored: Mapping[str, np.ndarray]) -> Episode:
+    meta = json.loads(stored["meta"].tobytes())
+    version, shapes = meta.pop("format", 1), meta.pop("shapes", {})
+    if version > FORMAT:
+        raise ValueError(f"written by a newer wambench: format {version}, this one reads up to {FORMAT}")
+    arrays = {**stored, **{name: _unpacked(stored[name], shape) for name, shape in shapes.items()}}
     widths = meta.pop("cameras")
     edges = np.cumsum(list(widths.values()))[:-1]
     observations = tuple(
@@ -313,6 +332,17 @@ def _decode(arrays: Mapping[str, np.ndarray]) -> Episode:
     meta["spec"] = EpisodeSpec(**meta["spec"])
     meta["stages"] = tuple(meta["stages"])
     return Episode(**meta, chunks=tuple(chunks), observations=observations)
+
+
+def _canvases(seen: Sequence[Observation], cameras: Sequence[str]) -> np.ndarray:
+    """Returns `canvas` of every observation, (T, h, w * cameras, 3) uint8, each pixel being copied once."""
+    if not seen:
+        return np.zeros(0, np.uint8)
+    first = canvas(seen[0], cameras)
+    frames = np.empty((len(seen), *first.shape), np.uint8)
+    for frame, observation in zip(frames, seen, strict=True):
+        np.concatenate([observation.images[camera] for camera in cameras], axis=1, out=frame)
+    return frames
 
 
 def _stack(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:

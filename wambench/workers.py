@@ -120,17 +120,22 @@ class Pool:
         """
         queue, left = deque(range(len(jobs))), len(jobs)
         while left:
-            for worker in self._workers:
-                if worker.ready and worker.job is None and queue:
-                    job = queue.popleft()
-                    worker.begin(job, jobs[job])
+            self._feed(queue, jobs)
             for worker in self._stirring(limit_s):
                 done, result = worker.job, self._result(worker, limit_s)
                 if done is not None:
                     left -= 1
+                    self._feed(queue, jobs)  # nobody waits while the caller is busy with this result
                     yield done, result
             missing = min(self._count, len(queue)) - len(self._workers)
             self._workers += [_Worker(self._setup, self._payload) for _ in range(missing)]
+
+    def _feed(self, queue: deque[int], jobs: Sequence[Any]) -> None:
+        """Gives every idle worker a job."""
+        for worker in self._workers:
+            if worker.ready and worker.job is None and queue:
+                job = queue.popleft()
+                worker.begin(job, jobs[job])
 
     def _stirring(self, limit_s: float) -> list[_Worker]:
         """Waits a moment and returns the workers that spoke, died, or are late."""

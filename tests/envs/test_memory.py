@@ -1,0 +1,40 @@
+"""Many resets and episodes in one process: what is compiled, drawn and recorded must be given back."""
+
+import dataclasses
+import gc
+
+from wambench import bench
+from wambench.doctor import MIB, resident
+from wambench.envs.episodes import episode_spec
+from wambench.envs.tabletop import TabletopEnv
+from wambench.records import encode_episode
+from wambench.rollout import rollout
+
+TASKS = ("LiftCube", "OpenDrawer")
+MARGIN_MIB = 16  # keeping the frames of every episode would add 110, every renderer or scene a multiple of that
+
+
+def play(task: str, episodes: range) -> None:
+    """Plays and encodes episodes of one second in a world of their own, all factors varied."""
+    env, policy = TabletopEnv(task, split="unseen-envs", image_size=bench.SIZE), bench.Drift()
+    for index in episodes:
+        spec = dataclasses.replace(episode_spec(env.task, env.split, env.factor, index, 0), horizon=20)
+        episode = rollout(env, policy, spec)
+        assert episode.status == "ok" and episode.steps == 20
+        assert len(encode_episode(episode, env.convention.cameras)) > 10_000
+    env.close()
+
+
+def grown(blocks: int, length: int) -> list[float]:
+    """Returns by how many MiB the process has grown since its warm-up, after each block of episodes."""
+    sizes = []
+    for block in range(2 + blocks):
+        play(TASKS[block % 2], range(block * length, (block + 1) * length) if block > 1 else range(10))
+        gc.collect()
+        sizes.append(resident() / MIB)
+    return [size - sizes[1] for size in sizes[2:]]
+
+
+def test_memory_does_not_grow_over_200_resets_and_episodes() -> None:
+    growth = grown(blocks=8, length=25)
+    assert max(growth) < MARGIN_MIB, growth
