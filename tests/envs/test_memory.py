@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import itertools
 
 from wambench import bench
 from wambench.doctor import MIB, resident
@@ -11,7 +12,8 @@ from wambench.records import encode_episode
 from wambench.rollout import rollout
 
 TASKS = ("LiftCube", "OpenDrawer")
-MARGIN_MIB = 16  # keeping the frames of every episode would add 110, every renderer or scene a multiple of that
+MARGIN_MIB = 64  # keeping the frames of every episode would add 110, every renderer or scene a multiple of that
+LEAK_MIB = 3  # those frames would add 14 in every block
 
 
 def play(task: str, episodes: range) -> None:
@@ -40,4 +42,6 @@ def grown(blocks: int, length: int) -> list[float]:
 
 def test_memory_does_not_grow_over_200_resets_and_episodes() -> None:
     growth = grown(blocks=8, length=25)
-    assert max(growth) < MARGIN_MIB, growth
+    # the allocator takes a step of some 30 MiB now and then; what is not given back grows in every block
+    rising = sum(after - before > LEAK_MIB for before, after in itertools.pairwise([0.0, *growth]))
+    assert rising <= 2 and growth[-1] < MARGIN_MIB, growth
