@@ -20,7 +20,7 @@ def test_simulation_is_much_faster_than_stock_robosuite() -> None:
     parts = ("physics", "control", "rendering", "copying")
     assert all(result[f"{part}_ms"] >= 0 for part in parts) and result["rendering_ms"] > result["copying_ms"] > 0
     inside = result["episode_physics_control_ms"] + result["episode_rendering_ms"]
-    assert abs(1 - inside / result["episode_ms"] - result["harness_share"]) < 0.01
+    assert abs(1 - inside / result["episode_ms"] - result["harness_share"]) < 0.05
     assert set(json.loads(json.dumps(result))) >= PROMISED
     text = bench.text(result)
     named = ("two 128x128 views every step", "5 Hz", "state only", "reset, ms", "expert episodes/hour", "2 workers")
