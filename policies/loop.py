@@ -280,7 +280,7 @@ def fit(
         seed: Seed of the whole run.
         rank: Number of this process; the first one writes files.
         peers: What several processes share; None for one process.
-        note: Where validation results are printed.
+        note: Called with the results of each validation, once they are in the log.
     """
     device = next(job.model.parameters()).device
     weights = Weights(job.model, config, compute_type(device))
@@ -367,11 +367,12 @@ class _Run:
                 self.job.model.eval()
                 metrics = list(self.job.validate(self.job.model))
                 self.job.model.train()
-            named = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.job.metrics, metrics, strict=True))
-            self.note(f"step {self.standing.step}, {self.standing.samples} samples: {named}")
         assert self.log is not None
         minutes = self.standing.elapsed_s / 60.0
         self.log.write([self.standing.step, self.standing.samples, minutes, speed, rate, *losses, *metrics])
+        if due:
+            named = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.job.metrics, metrics, strict=True))
+            self.note(f"step {self.standing.step}, {self.standing.samples} samples: {named}")
         named = " ".join(f"{n} {v:.4g}" for n, v in zip(self.job.losses, losses, strict=True))
         bar.set_postfix_str(f"{named}, {speed:.0f} samples/s", refresh=False)
         bar.update(min(100, int(100 * self.progress())) - bar.n)

@@ -40,6 +40,7 @@ ABLATIONS = {
     "no_video_loss": "video tokens are there, but nothing asks them to predict",
     "separate": "a video model and an inverse dynamics model, two networks of half the depth (the paper's Eq. 1)",
     "bidirectional": "a fixed window of one chunk in which all tokens see each other, no cache",
+    "no_key_points": "the positions that the encoder was taught to read are hidden; latents, words and robot remain",
 }
 
 
@@ -195,6 +196,7 @@ class Nano(nn.Module):
     def __init__(self, config: NanoConfig) -> None:
         super().__init__()
         self.config = config
+        self.reads = float(config.ablation != "no_key_points")
         if config.ablation == "separate":
             half = replace(config.dit, layers=config.dit.layers // 2)
             self.dit, self.inverse = DiT(replace(half, action_dim=0)), DiT(half)
@@ -207,8 +209,9 @@ class Nano(nn.Module):
 
     def vectors(self, points: Tensor) -> Tensor:
         """Returns (..., 4 C) vector tokens of (..., C, 4) key points; an absent thing has no place."""
-        xyz = (points[..., :3] - self.points_mean) / POINT_UNIT_M * points[..., 3:]
-        return torch.cat([xyz, 2.0 * points[..., 3:] - 1.0], dim=-1).flatten(-2)
+        presence = points[..., 3:] * self.reads
+        xyz = (points[..., :3] - self.points_mean) / POINT_UNIT_M * presence
+        return torch.cat([xyz, 2.0 * presence - 1.0], dim=-1).flatten(-2)
 
     def points(self, vectors: Tensor) -> Tensor:
         """Returns (..., C, 4) the key points of vector tokens; the place of an absent thing means nothing."""
@@ -226,7 +229,7 @@ class Nano(nn.Module):
         chunks = scene.state.shape[1]
         standard = ((scene.state - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
         own = torch.cat([standard, torch.ones_like(scene.known)], dim=-1) * scene.known
-        xyz, presence = scene.at_chunk[..., :3], scene.at_chunk[..., 3:]
+        xyz, presence = scene.at_chunk[..., :3], scene.at_chunk[..., 3:] * self.reads
         absolute = (xyz - self.points_mean) / POINT_UNIT_M
         relative = (xyz - scene.state[:, :, None, :3]) / POINT_UNIT_M * scene.known[:, :, None]
         cells = torch.cat([absolute, relative, torch.ones_like(presence)], dim=-1) * presence  # (B, M, C, 7)

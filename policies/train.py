@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -33,6 +34,7 @@ POLICIES = ("dreamzero", "encoder")
 WEIGHTS = Path(__file__).parent / "weights"
 ENCODER_FILE = WEIGHTS / "encoder-v1.safetensors"
 VALIDATION = 512
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -425,13 +427,13 @@ def _size(config: TrainConfig) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _run(config: TrainConfig, rank: int, peers: loop.Peers | None) -> None:
+def _run(config: TrainConfig, rank: int, peers: loop.Peers | None, note: Note = tqdm.write) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         wait = (lambda: None) if peers is None else (lambda: peers.barrier.wait(loop.BARRIER_TIMEOUT_S))
         job = _encoder_job(config) if config.policy == "encoder" else _nano_job(config, rank, wait)
-        standing = loop.fit(job, config.loop(), Path(config.out), config.identity(), config.seed, rank, peers)
+        standing = loop.fit(job, config.loop(), Path(config.out), config.identity(), config.seed, rank, peers, note)
         if rank == 0 and isinstance(job, EncoderJob):
             _finish_encoder(job, config, standing)
         elif rank == 0 and isinstance(job, NanoJob):
@@ -456,15 +458,16 @@ def _follow(config: TrainConfig, rank: int, peers: loop.Peers, parent: int) -> N
         raise
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, note: Note = tqdm.write) -> Path:
     """Trains, writes the weights and returns their path; continues from `<out>.checkpoint` if there is one.
 
+    `note` is called with the results of each validation, when `<out>.csv` has them.
     Unknown names, missing or damaged data and a foreign checkpoint raise ValueError.
     """
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if config.workers == 1:
-        _run(config, 0, None)
+        _run(config, 0, None, note)
     else:
         context = multiprocessing.get_context("spawn")
         barrier: Barrier = context.Barrier(config.workers)
@@ -477,7 +480,7 @@ def train(config: TrainConfig) -> Path:
         for process in others:
             process.start()
         try:
-            _run(config, 0, peers)
+            _run(config, 0, peers, note)
         except threading.BrokenBarrierError:
             raise RuntimeError("a training process failed; its message stands above") from None
         finally:

@@ -81,6 +81,19 @@ def test_noise_of_videos_is_milder() -> None:
     assert not disturbances(module.Noise(0.0, 0, 0.0), 20, rng).any()
 
 
+def test_lapses_raise_the_hand_and_leave_time_to_recover() -> None:
+    rng = np.random.default_rng(0)
+    assert np.isnan(module.lapses(module.Noise(0.0, 0, 0.0), 50, rng)[:, :6]).all()
+    instead = module.lapses(module.Noise(0.0, 0, 0.0, 0.05), 4000, rng)
+    lapsed = ~np.isnan(instead[:, 0])
+    assert 0.2 < lapsed.mean() < 0.6 and (instead[lapsed, 2] > 0).all()
+    assert set(instead[lapsed, 6]) == {-1.0, 1.0} and set(instead[~lapsed, 6]) == {1.0}
+    begins, ends = (np.flatnonzero(np.diff(lapsed.astype(int)) == way) for way in (1, -1))
+    assert (begins[1:] - ends[: len(begins) - 1]).min() >= 20 and 0.3 < np.mean(
+        [draw_noise(rng).lapse > 0 for _ in range(200)]
+    ) < 0.6
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     """Two videos of one task by one arm: the short command, and the paraphrase; returns the folder and the second."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -140,7 +141,9 @@ def _add_train(commands: Any) -> None:
     it.add_argument("--episodes", type=int, default=3, metavar="N", help="of that evaluation, per task (3)")
     it.add_argument("--video-share", type=float, default=0.35, metavar="S", help="share of action-free video (0.35)")
     it.add_argument("--levels", default="mixed", metavar="L", help="noise levels: mixed, coupled or flash")
-    it.add_argument("--ablation", default="none", metavar="A", help="none, no_video_loss, separate or bidirectional")
+    it.add_argument(
+        "--ablation", default="none", metavar="A", help="none, no_video_loss, separate, bidirectional or no_key_points"
+    )
     it.add_argument("--frames-per-chunk", type=int, default=2, metavar="K", help="imagined frames of a chunk (2)")
     it.add_argument("--actions-per-chunk", type=int, default=16, metavar="H", help="actions of a chunk (16)")
     _add_common(it)
@@ -281,6 +284,8 @@ def _collect(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     from wambench import curves
     from wambench.policies.train import TrainConfig, train
 
@@ -290,9 +295,16 @@ def _train(arguments: argparse.Namespace) -> None:
     values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")
     if arguments.evaluate and arguments.policy == "encoder":
         raise ValueError("--evaluate plays episodes: it is for policies, not for the encoder")
-    print(train(TrainConfig(data=tuple(arguments.data), **values)))
+    log = Path(f"{arguments.out}.csv")
+
+    def note(validation: str) -> None:
+        tqdm.write(validation)
+        with contextlib.suppress(ValueError):  # too short a log yet
+            curves.draw(log)
+
+    print(train(TrainConfig(data=tuple(arguments.data), **values), note))
     try:
-        print(curves.draw(Path(f"{arguments.out}.csv")))
+        print(curves.draw(log))
     except ValueError as error:  # a training of a few steps logs nothing; its weights are fine
         print(f"wambench: no curves: {error}", file=sys.stderr)
     if arguments.evaluate:

@@ -25,7 +25,7 @@ import multiprocessing
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ ROOMS = {"train": TRAINING, "elsewhere": VIDEO}  # whose looks to draw -> stream
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
+PATIENCE = 1.6  # longer horizon of demonstrations that lose time by lapses
 # A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
 # second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
 MAX_ENVS = 9
@@ -237,11 +238,14 @@ class Noise:
         sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
         wander: Steps of smooth random motion at the start.
         jolt: Probability per step of a shove of four steps.
+        lapse: Probability per step of a lapse: for a while the hand rises, as if all were done, and the fingers may do
+            the opposite of what they should.
     """
 
     sigma: float
     wander: int
     jolt: float
+    lapse: float = 0.0
 
 
 def draw_noise(rng: np.random.Generator) -> Noise:
@@ -249,7 +253,7 @@ def draw_noise(rng: np.random.Generator) -> Noise:
     if rng.random() < 0.25:
         return Noise(0.0, 0, 0.0)
     wander = int(rng.integers(5, 40)) if rng.random() < 0.25 else 0
-    return Noise(float(rng.uniform(0.1, 0.4)), wander, 0.01)
+    return Noise(float(rng.uniform(0.1, 0.4)), wander, 0.01, 0.015 if rng.random() < 0.6 else 0.0)
 
 
 def draw_mild_noise(rng: np.random.Generator) -> Noise:
@@ -271,6 +275,24 @@ def disturbances(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarr
         out[i] = drift + (shove if left else 0)
         left = max(0, left - 1)
     out[:, 3:] *= 0.3  # a turned hand is no use for learning to recover
+    return out
+
+
+def lapses(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns (steps, 7) what is done instead of the expert's motion, NaN where nothing is; 7th: factor of its gripper.
+
+    Policies believe too early that they are done, and nothing but a demonstration that goes on from there cures it.
+    """
+    out = np.full((steps, 7), np.nan)
+    out[:, 6] = 1.0
+    start = 0
+    while start < steps:
+        if rng.random() < noise.lapse:
+            end = start + int(rng.integers(8, 25))
+            out[start:end, :6] = [*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
+            out[start:end, 6] = -1.0 if rng.random() < 0.4 else 1.0
+            start = end + 20  # time to recover
+        start += 1
     return out
 
 
@@ -306,7 +328,8 @@ def _play(
     env: TabletopEnv, episode: EpisodeSpec, noise: Noise, rng: np.random.Generator
 ) -> dict[str, np.ndarray] | None:
     """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
-    added = disturbances(noise, episode.horizon, rng)
+    episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.lapse else episode
+    added, instead = disturbances(noise, episode.horizon, rng), lapses(noise, episode.horizon, rng)
     outcome = env.begin(episode)
     seen = [outcome.observations[-1]]
     labels = [_labels(env)]
@@ -319,6 +342,8 @@ def _play(
         done = wanted.copy()
         step = len(actions)
         done[:6] = wander if step < noise.wander else done[:6] + added[step]
+        done = np.where(np.isnan(instead[step]), done, instead[step])
+        done[6] = wanted[6] * instead[step, 6]
         done = np.clip(done, -1, 1)
         actions.append(wanted)
         executed.append(done)

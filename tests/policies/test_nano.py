@@ -192,6 +192,16 @@ def test_ablations_train_and_sample(ablation: str) -> None:
     assert (other - action).abs().max() > 1e-6
 
 
+def test_without_key_points_nothing_of_them_is_read() -> None:
+    for ablation, same in (("no_key_points", True), ("none", False)):
+        torch.manual_seed(0)
+        model, batch = nano.Nano(nano.config_for("tiny", POINTS, LATENT, ablation)), batch_of(4, 1)
+        moved = replace(batch.scene, points=batch.scene.points + 0.1, at_chunk=batch.scene.at_chunk + 0.1)
+        read = [model.states(scene, batch.words) for scene in (batch.scene, moved)]
+        seen = [model.vectors(scene.points) for scene in (batch.scene, moved)]
+        assert torch.equal(*read) is same and torch.equal(*seen) is same
+
+
 def test_separate_networks_do_not_share() -> None:
     """The video model never sees actions or state; the inverse model never sees how noisy the video was."""
     model = nano.Nano(nano.config_for("tiny", POINTS, LATENT, "separate"))
