@@ -283,8 +283,8 @@ class Disturbance:
     inverse: float = 0.7
     style: float = 0.5
     blank: float = 0.1
-    point_m: float = 0.004
-    doubt: float = 0.4
+    point_m: float = 0.003
+    doubt: float = 0.3
     doubt_m: float = 0.012
     state_m: float = 0.002
     hide_point: float = 0.08

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,16 @@ class TrainConfig:
 
     def command(self) -> str:
         """Returns the command line that repeats this run."""
-        budget = f"--minutes {self.minutes:g}" if self.minutes is not None else f"--steps {self.steps}"
-        return (
-            f"wambench train --policy {self.policy} --config {self.config} {budget} --workers {self.workers} "
-            f"--seed {self.seed} --data {' '.join(Path(d).name for d in self.data)} --out {Path(self.out).name}"
+        folders = " ".join(Path(folder).name for folder in self.data)
+        words = (
+            f"wambench train --policy {self.policy} --config {self.config} --data {folders} --out {Path(self.out).name}"
         )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("policy", "config", "data", "out") and value != field.default:
+                shown = Path(value).name if field.name in ("encoder", "init") else f"{value}"
+                words += f" --{field.name.replace('_', '-')} {shown}"
+        return words
 
 
 def file_hash(path: str | Path) -> str:

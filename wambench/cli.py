@@ -136,6 +136,8 @@ def _add_train(commands: Any) -> None:
     it.add_argument("--init", metavar="FILE", help="start from these weights")
     it.add_argument("--minutes", type=float, metavar="M", help="length of the training, or")
     it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps")
+    it.add_argument("--batch", type=int, default=32, metavar="B", help="samples per process and step (32)")
+    it.add_argument("--lr", type=float, default=1e-3, metavar="R", help="peak learning rate (0.001)")
     it.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     it.add_argument("--evaluate", metavar="SPLIT", help="play a split with the new weights, into FILE.SPLIT")
     it.add_argument("--episodes", type=int, default=3, metavar="N", help="of that evaluation, per task (3)")
@@ -289,7 +291,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from wambench import curves
     from wambench.policies.train import TrainConfig, train
 
-    names = ("policy", "out", "encoder", "init", "minutes", "steps", "device", "seed", "workers")
+    names = ("policy", "out", "encoder", "init", "minutes", "steps", "batch", "lr", "device", "seed", "workers")
     layout = ("video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
     values = {name: getattr(arguments, name) for name in (*names, *layout)}
     values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")
