@@ -5,7 +5,8 @@ key points with the things that the instruction names, the robot's state, and th
 module with a loss on chunks of actions and a way to sample one. `Actor` makes a policy of it, `policies/vla_train.py`
 trains it. A VLA has no memory and imagines nothing.
 
-Letters: B batch, P patches, E scene features, S state features, L words, w width, H actions of a chunk, A their numbers.
+Letters: B batch, P patches, E scene features, S state features, L words, w width, H actions of a chunk, A their
+numbers.
 """
 
 from __future__ import annotations
