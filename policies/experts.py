@@ -13,6 +13,7 @@ of a chunk, A their numbers. Time runs from 1 (noise) to 0 (actions).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -204,7 +205,9 @@ class Expert(nn.Module):
     def __init__(self, sizes: Sizes, width: int, hidden: int, condition: int = 0, vocabulary: int = 0) -> None:
         super().__init__()
         self.width = width
-        self.layers = nn.ModuleList(Layer(sizes, width, hidden, condition) for _ in range(sizes.depth))
+        self.layers: Sequence[Layer] = nn.ModuleList(  # type: ignore[assignment]
+            Layer(sizes, width, hidden, condition) for _ in range(sizes.depth)
+        )
         self.final_norm = AdaRMSNorm(width, condition) if condition else RMSNorm(width)
         if vocabulary:
             self.embed_tokens = nn.Embedding(vocabulary, width)

@@ -127,14 +127,15 @@ def _add_collect(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
-    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, or encoder")
+    it.add_argument("--policy", required=True, metavar="P", help="encoder, dreamzero, pi0 or pi05")
     it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
     it.add_argument("--init", metavar="FILE", help="start from these weights")
     it.add_argument("--minutes", type=float, metavar="M", help="length of the training, or")
-    it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps")
+    it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps, or")
+    it.add_argument("--flops", type=float, metavar="F", help="operations of the training: equal compute for all")
     it.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     it.add_argument("--evaluate", metavar="SPLIT", help="play a split with the new weights, into FILE.SPLIT")
     it.add_argument("--episodes", type=int, default=3, metavar="N", help="of that evaluation, per task (3)")
@@ -284,7 +285,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from wambench import curves
     from wambench.policies.train import TrainConfig, train
 
-    names = ("policy", "out", "encoder", "init", "minutes", "steps", "device", "seed", "workers")
+    names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "device", "seed", "workers")
     layout = ("video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
     values = {name: getattr(arguments, name) for name in (*names, *layout)}
     values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")

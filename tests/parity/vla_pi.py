@@ -126,7 +126,7 @@ def _sampling(core: TwoExperts, t: dict[str, Tensor], model: str) -> list[Result
             seen.append((x, time, v))
             return v
 
-        core.velocity = spy  # type: ignore[method-assign]
+        core.velocity = spy  # type: ignore[method-assign,assignment]
         got = core.sample(memory, t["sample.noise"], steps, state)
         del core.velocity
         xs, times, vs = zip(*seen, strict=True)
