@@ -1,4 +1,4 @@
-"""FAST: a chunk of actions as a short sequence of integers (Pertsch et al. 2025), in numpy and scipy alone.
+"""FAST: a chunk of actions as a short sequence of integers (Pertsch et al. 2025).
 
 Letters: N chunks, H actions of a chunk, A numbers of an action.
 
@@ -21,18 +21,11 @@ from typing import Any
 import numpy as np
 from scipy.fft import dct, idct
 
+from wambench.policies.normalise import quantile, undo_quantile
+
 BLOCK = 4096
+FLOOR = 0.1
 END = -1  # stands between chunks while they are merged, and fills up shorter ones
-
-
-def normalise(values: np.ndarray, low: np.ndarray, high: np.ndarray, floor: float = 0.0) -> np.ndarray:
-    """Returns values with quantiles `low` to -1 and `high` to 1; a range below `floor` counts as that wide."""
-    return (values - low) / (np.maximum(high - low, floor) + 1e-6) * 2.0 - 1.0
-
-
-def unnormalise(values: np.ndarray, low: np.ndarray, high: np.ndarray, floor: float = 0.0) -> np.ndarray:
-    """Returns the inverse of `normalise`."""
-    return (values + 1.0) / 2.0 * (np.maximum(high - low, floor) + 1e-6) + low
 
 
 @dataclass(frozen=True)
@@ -41,12 +34,11 @@ class Fast:
 
     Attributes:
         horizon: H.
-        low, high: Quantiles 0.01 and 0.99 of each of the A numbers.
+        low, high: Quantiles 0.01 and 0.99 of each of the A numbers, apart from each other by at least `FLOOR`.
         smallest: The integer that becomes 0; smaller ones are clamped to it, as released.
         letters: How many different integers there are; larger ones are clamped too (released: more characters).
         merges: Pair k becomes token `letters + k`.
         scale: Steps per unit of a frequency.
-        floor: Smallest range of a normalised number: one that never moves would otherwise explode.
     """
 
     horizon: int
@@ -56,7 +48,6 @@ class Fast:
     letters: int
     merges: tuple[tuple[int, int], ...] = ()
     scale: float = 10.0
-    floor: float = 0.05
 
     @property
     def size(self) -> int:
@@ -81,13 +72,13 @@ class Fast:
             words.append(words[a] + words[b])
         return words
 
-    @property
-    def _range(self) -> tuple[np.ndarray, np.ndarray, float]:
-        return np.array(self.low), np.array(self.high), self.floor
+    def normal(self, actions: np.ndarray) -> np.ndarray:
+        """Returns actions (..., A) normalised."""
+        return quantile(np.asarray(actions, np.float64), np.array(self.low), np.array(self.high))
 
     def frequencies(self, actions: np.ndarray) -> np.ndarray:
         """Returns the (N, H, A) integers of actions (N, H, A)."""
-        return quantise(normalise(np.asarray(actions, np.float64), *self._range), self.scale)
+        return quantise(self.normal(actions), self.scale)
 
     def shifted(self, actions: np.ndarray) -> np.ndarray:
         """Returns (N, H * A) integers from 0 to `letters` - 1, low frequencies first."""
@@ -117,7 +108,7 @@ class Fast:
         shape = self.horizon, len(self.low)
         whole = len(integers) == shape[0] * shape[1]
         values = np.array(integers).reshape(shape) + self.smallest if whole else np.zeros(shape)
-        return unnormalise(restore(values, self.scale, axis=0), *self._range)
+        return undo_quantile(restore(values, self.scale, axis=0), np.array(self.low), np.array(self.high))
 
 
 def quantise(normal: np.ndarray, scale: float) -> np.ndarray:
@@ -135,6 +126,9 @@ def fit(actions: np.ndarray, size: int = 512, scale: float = 10.0) -> Fast:
     if not len(actions):
         raise ValueError("FAST needs at least one chunk of actions to be fitted")
     low, high = np.quantile(actions.reshape(-1, actions.shape[2]), (0.01, 0.99), axis=0)
+    # a number that never moves would otherwise explode
+    middle, half = (low + high) / 2.0, np.maximum((high - low) / 2.0, FLOOR / 2.0)
+    low, high = middle - half, middle + half
     plain = Fast(actions.shape[1], tuple(low.tolist()), tuple(high.tolist()), 0, 1, scale=scale)
     integers = plain.frequencies(actions).reshape(len(actions), -1)
     smallest, letters = int(integers.min()), int(integers.max() - integers.min()) + 1

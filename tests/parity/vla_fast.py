@@ -38,11 +38,10 @@ def _same(name: str, got: np.ndarray, expected: np.ndarray, tolerance: float = F
 def _case(case: str, t: dict[str, np.ndarray], config: dict[str, int]) -> list[Result]:
     own = {name.removeprefix(f"{case}."): values for name, values in t.items() if name.startswith(f"{case}.")}
     scale, smallest = float(config["scale"]), int(own["min_token"][0])
-    normal = fast.normalise(own["raw"], own["q01"], own["q99"])
     numbers = fast.quantise(own["normalised"], scale)
-    kit = fast.Fast(own["raw"].shape[1], tuple(own["q01"]), tuple(own["q99"]), smallest, 10_000, (), scale, 0.0)
+    kit = fast.Fast(own["raw"].shape[1], tuple(own["q01"]), tuple(own["q99"]), smallest, 10_000, (), scale)
     return [
-        _same(f"{case} normalised", normal, own["normalised"]),
+        _same(f"{case} normalised", kit.normal(own["raw"]), own["normalised"]),
         _same(f"{case} frequencies", fast.dct(own["normalised"], axis=1, norm="ortho"), own["dct"]),
         _same(f"{case} integers", numbers, own["quantised"], EXACT),
         _same(f"{case} order", numbers.reshape(len(numbers), -1), own["flat"], EXACT),
