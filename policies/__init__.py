@@ -27,6 +27,9 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "dreamzero": "wambench.policies.dreamzero:policy",
         "pi0": "wambench.policies.pi0:policy",
         "pi05": "wambench.policies.pi05:policy",
+        "ki": "wambench.policies.ki:policy",
+        "groot": "wambench.policies.groot:policy",
+        "l1": "wambench.policies.l1:policy",
     }
 )
 

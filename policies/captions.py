@@ -18,7 +18,6 @@ from wambench.policies import data, encoder, fast, ki, nano, questions, train, v
 from wambench.policies.train import VALIDATION, TrainConfig
 
 FIRST = 0.25  # share of the training in which nothing else is learned: the knowledge to be insulated
-BESIDE = 4  # afterwards one question for so many chunks of actions
 FIT_CHUNKS = 4096  # chunks that the action tokenizer is fitted on
 
 

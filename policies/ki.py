@@ -11,7 +11,7 @@ ASK, answer, END. Its outputs are compared with the rows of its token table, as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -179,3 +179,10 @@ def from_dict(config: dict[str, Any]) -> Ki:
 def policy(weights: str | None = None, **options: Any) -> vla.Actor:
     """Returns the insulated model as a policy; options are those of `vla.Actor`."""
     return vla.Actor("ki", weights, **options)
+
+
+def side(config: Any, network: Ki, clips: Any, rank: int, wait: Callable[[], Any]) -> Any:
+    """See `captions.side`."""
+    from wambench.policies import captions  # imports this module, and the training that inference does without
+
+    return captions.side(config, network, clips, rank, wait)

@@ -153,6 +153,7 @@ class EncoderJob:
 
     losses = ("image", "points", "heat")
     metrics = ("psnr_db", "points_mm", "hand_mm", "presence_error")
+    progress = 0.0
 
     def __init__(self, config: TrainConfig, model: Encoder, sources: list[data.LabelledFrames]) -> None:
         self.model: nn.Module = model
@@ -281,6 +282,7 @@ class NanoJob:
 
     losses = ("video", "points", "action")
     metrics = ("val_action_mse", "val_inverse_mse", "val_gripper_error", "val_video_mse", "val_copy_mse", "val_hand_mm")
+    progress = 0.0
 
     def __init__(self, config: TrainConfig, model: Nano, clips: data.Clips) -> None:
         self.model: nn.Module = model

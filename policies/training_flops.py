@@ -21,6 +21,7 @@ def per_sample(job: loop.Job) -> float:
     before = [p.grad for p in job.model.parameters()]
     with FlopCounterMode(display=False) as counter:
         for seed in range(DRAWS):
+            job.progress = (seed + 0.5) / DRAWS  # a training may have stages
             losses = job.loss(job.model, torch.Generator().manual_seed(seed))
             torch.stack([value.float() for value in losses]).sum().backward()
     for p, gradient in zip(job.model.parameters(), before, strict=True):

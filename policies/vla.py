@@ -38,6 +38,9 @@ MODULES: Mapping[str, str] = MappingProxyType(
     {
         "pi0": "wambench.policies.pi0",
         "pi05": "wambench.policies.pi05",
+        "ki": "wambench.policies.ki",
+        "groot": "wambench.policies.groot",
+        "l1": "wambench.policies.l1",
     }
 )
 STATE_FLOOR, ACTION_FLOOR = 0.005, 0.05  # least spread that is believed, as for DreamZero nano

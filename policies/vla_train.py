@@ -1,7 +1,8 @@
 """Training of the VLA baselines: the same demonstrations, disturbances and optimiser as DreamZero nano, one chunk each.
 
-A method's module may offer `side(config, network) -> Side`: a corpus that its language side learns from beside the
-demonstrations (captioned video). Without one, folders without actions are left out.
+A method's module may offer `side(config, network, clips, rank, wait) -> Side`: a corpus that its language side learns
+from, first alone and then beside the demonstrations (captioned video). Without one, folders without actions are left
+out.
 """
 
 from __future__ import annotations
@@ -19,25 +20,38 @@ from wambench.policies import data, encoder, loop, nano, train, vla
 from wambench.policies.encoder import Encoder
 from wambench.policies.train import ENCODER_FILE, VALIDATION, TrainConfig, file_hash
 
+BESIDE = 4  # chunks of actions for each sample of a side corpus that is learned beside them
+
 
 class Side(Protocol):
-    """What a network learns beside chunks of actions."""
+    """What a network learns beside chunks of actions.
+
+    Attributes:
+        losses, metrics: Names of what `loss` and `validate` return.
+        first: Share of the training in which nothing else is learned.
+    """
 
     losses: tuple[str, ...]
+    metrics: tuple[str, ...]
+    first: float
 
-    def loss(self, network: vla.Network, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns the losses named in `losses` on a random batch of its own."""
+    def loss(self, network: vla.Network, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+        """Returns the losses on a random batch of its own."""
+
+    def validate(self, network: vla.Network) -> tuple[float, ...]:
+        """Returns errors on held-out data of its own."""
 
 
 class VlaJob:
     """Trains a `vla.Network` on the latents of demonstrations."""
 
-    metrics = ("val_action_mse", "val_gripper_error")
+    progress = 0.0
 
     def __init__(self, config: TrainConfig, model: vla.Network, clips: data.Clips, side: Side | None = None) -> None:
         self.model: nn.Module = model
         self.config, self.batch, self.clips, self.side = config, config.batch, clips, side
         self.losses = (*model.losses, *(side.losses if side else ()))
+        self.metrics = ("val_action_mse", "val_gripper_error", *(side.metrics if side else ()))
         self.words = nano.encode_words(clips.sentences, model.inputs.points)
         self.how = nano.Disturbance()
         self.action_std = clips.actions.std(dim=0).clamp_min(vla.ACTION_FLOOR)  # the unit of errors, as nano's
@@ -66,11 +80,23 @@ class VlaJob:
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the network's losses on `batch` disturbed moments, and those of its side corpus."""
         assert isinstance(model, vla.Network)
+        if self.side and self.progress < self.side.first:
+            return (
+                *(torch.zeros((), device=self.config.device) for _ in model.losses),
+                *self._beside(model, generator),
+            )
         rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
         batch = nano.disturb(self._moments(rows), self.how, model.inputs.points, generator)
         seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
         losses = model.loss(seen, batch.actions[:, 0], generator)
-        return (*losses, *(self.side.loss(model, generator) if self.side else ()))
+        return (*losses, *self._beside(model, generator))
+
+    def _beside(self, model: vla.Network, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the losses of the side corpus: as many samples while it is alone, later fewer."""
+        if self.side is None:
+            return ()
+        alone = self.progress < self.side.first
+        return self.side.loss(model, generator, self.batch if alone else max(1, self.batch // BESIDE))
 
     def validate(self, model: nn.Module) -> tuple[float, ...]:
         """Returns errors of sampled chunks on held-out demonstrations.
@@ -82,10 +108,10 @@ class VlaJob:
         if not len(self.test_rows):
             return (float("nan"),) * len(self.metrics)
         rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
-        totals = torch.zeros(len(self.metrics))
+        totals = torch.zeros(2)
         for i, part in enumerate(rows.split(64)):
             totals += self._judge(model, self._moments(part), i) * len(part)
-        return tuple((totals / len(rows)).tolist())
+        return (*(totals / len(rows)).tolist(), *(self.side.validate(model) if self.side else ()))
 
     @torch.no_grad()
     def _judge(self, model: vla.Network, batch: nano.Batch, number: int) -> Tensor:
@@ -133,7 +159,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
         encoder.load_into(network, encoder.read_weights(config.init, config.policy)[0], config.init)
     else:
         fit(network, clips)
-    side = module.side(config, network) if hasattr(module, "side") else None
+    side = module.side(config, network, clips, rank, wait) if hasattr(module, "side") else None
     return VlaJob(config, network.to(config.device), clips, side)
 
 
