@@ -55,7 +55,7 @@ def test_random_flips_agree_with_all_of_them() -> None:
     differences = np.random.default_rng(1).normal(0.4, 1.0, 14)
     exact = sign_flip_p(differences, np.random.default_rng(0), 2**14)
     assert sign_flip_p(differences, np.random.default_rng(0), 2**14 - 1) == pytest.approx(exact, abs=0.01)
-    assert 0.01 < exact < 0.9
+    assert 0.005 < exact < 0.9
 
 
 def test_the_test_keeps_its_level_and_finds_what_is_said_to_be_detectable() -> None:
@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(ValueError, match=r"no episodes in common: .*a has 2 of split unseen-tasks; .*2 of split seen"):
         compare([a], [seen])
     other = run(tmp_path / "other", episodes([0.5, 0.5], spec_hash="elsewhere"))
-    with pytest.raises(ValueError, match="different scenes in 2 of 2 episodes, e.g. episode 0 of TurnDial-v0"):
+    with pytest.raises(ValueError, match=r"different scenes in 2 of 2 episodes, e\.g\. episode 0 of HoistCube-v0"):
         compare([a], [other])
     assert main(["compare", str(a), str(tmp_path / "none")]) == 2
     assert "no run at" in capsys.readouterr().err

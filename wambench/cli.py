@@ -53,7 +53,7 @@ def parser() -> Parser:
     top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
     top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    of_results = (_add_run, _add_leaderboard, _add_plot)
+    of_results = (_add_run, _add_leaderboard, _add_compare, _add_plot)
     of_the_machine = (_add_list, _add_doctor, _add_bench)
     for add in of_results + of_the_machine + (_add_collect, _add_train, _add_experts):
         add(commands)
@@ -77,6 +77,8 @@ def _add_run(commands: Any) -> None:
     it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="default: all of the split")
     it.add_argument("--factor", type=_names, default=(), metavar="F", help="vary this alone (default: all at once)")
     it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
+    told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
+    it.add_argument("--instruction-of", default="", metavar="T", help=told)
     it.add_argument("--visual", default="fast", metavar="V", help="fast (default) or full")
     it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
     it.add_argument("--time-limit", type=float, default=600.0, metavar="S", help="seconds an episode may take (600)")
@@ -89,6 +91,15 @@ def _add_leaderboard(commands: Any) -> None:
     it = _add(commands, "leaderboard", _leaderboard, "rates of finished runs, with n and intervals", example)
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
+
+
+def _add_compare(commands: Any) -> None:
+    example = "wambench compare results/dreamzero-seen results/pi0-seen"
+    it = _add(commands, "compare", _compare, "paired difference of two policies on the same episodes", example)
+    several = "folder of a run, or several with commas between (training seeds): an episode counts with their mean"
+    it.add_argument("a", type=_names, metavar="A", help=several)
+    it.add_argument("b", type=_names, metavar="B", help="likewise")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
 
 
 def _add_plot(commands: Any) -> None:
@@ -221,6 +232,7 @@ def _run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         visual=arguments.visual,
         policy_args=dict(arguments.policy_args),
+        instruction_of=arguments.instruction_of,
         record_video=arguments.record_video,
         time_limit_s=arguments.time_limit,
         workers=arguments.workers,
@@ -238,6 +250,19 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
     print(leaderboard.to_text(table))
     if arguments.out:
         records.write_whole(arguments.out, leaderboard.to_csv(table))
+        print(arguments.out)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from wambench import compare, records
+
+    sides = [[Path(run) for run in runs] for runs in (arguments.a, arguments.b)]
+    if not all(sides):
+        raise ValueError("both sides need a run")
+    table = compare.compare(*sides)
+    print(compare.to_text(table, ", ".join(arguments.a), ", ".join(arguments.b)))
+    if arguments.out:
+        records.write_whole(arguments.out, compare.to_csv(table))
         print(arguments.out)
 
 
