@@ -1,15 +1,18 @@
 """pi0 and pi0.5 on what DreamZero nano sees: they listen, repeat themselves, learn, and are as large as it is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.parity import vla_pi as parity
 from tests.policies.vla_toys import INPUTS, awake, chunks, observed
 from wambench.policies import pi0, pi05, vla
 from wambench.policies.dreamzero import WEIGHTS, packaged
 from wambench.policies.encoder import read_weights
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "vla"
 BOTH = [pi0, pi05]
 NOISE = torch.randn(3, 16, 7, generator=torch.Generator().manual_seed(2))
 
@@ -17,6 +20,12 @@ NOISE = torch.randn(3, 16, 7, generator=torch.Generator().manual_seed(2))
 def network(module: object) -> vla.Network:
     torch.manual_seed(0)
     return awake(module.build("tiny", INPUTS))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", parity.CHECKS)
+def test_agrees_with_golden_files(name: str) -> None:
+    results = parity.CHECKS[name](GOLDEN)
+    assert results and not [result for result in results if not result.passed]
 
 
 @pytest.mark.parametrize("module", BOTH)
