@@ -176,7 +176,7 @@ def to_text(table: pandas.DataFrame, a: str, b: str) -> str:
     """Returns the table for people; `a` and `b` name the sides."""
     header = ("group", "n", "errors", "A", "B", "A - B", "p", "p Holm", "detectable")
     lines = [header]
-    for line in table.itertuples(index=False):
+    for line in (Line(*values) for values in table.itertuples(index=False, name=None)):
         span = f"{line.difference:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
         tail = (_p(line.p), _p(line.p_holm), f"{line.detectable:.3f}")
         lines.append((line.group, str(line.n), str(line.n_left_out), f"{line.a:.3f}", f"{line.b:.3f}", span, *tail))

@@ -161,7 +161,7 @@ def test_sampling_takes_equal_steps_from_noise_to_actions() -> None:
         seen.append(float(t[0]))
         return torch.ones_like(x)
 
-    core.velocity = velocity  # type: ignore[method-assign,assignment]
+    core.velocity = velocity  # type: ignore[method-assign]
     torch.testing.assert_close(core.sample(memory, x, 5), x - 1.0)
     assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
 
