@@ -138,7 +138,7 @@ def _add_collect(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
-    it.add_argument("--policy", required=True, metavar="P", help="encoder, dreamzero, pi0 or pi05")
+    it.add_argument("--policy", required=True, metavar="P", help="encoder, dreamzero, pi0, pi05, ki, groot or l1")
     it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
