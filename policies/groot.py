@@ -6,8 +6,8 @@ pre-trained one at this size. The scene token counts as image. Demonstrations ar
 
 N1.6 gives actions relative to the state at the start of the chunk. The actions of this benchmark are displacements of
 the hand from where it is when they are carried out, and the gripper's command is absolute in N1.6 too, so they stay as
-they are. Their running sum would be such a displacement from the start only if the arm reached each target at once,
-and taking it apart again would put the whole chunk's error scale on the four small steps that are carried out.
+they are. Their running sum is no displacement from the start, since the arm covers a quarter of what is asked in a
+step, and taking it apart again would put the error of a whole chunk on the four steps that are carried out.
 """
 
 from __future__ import annotations
