@@ -56,7 +56,7 @@ def _layers(t: dict[str, Tensor]) -> list[Result]:
     x = t["attention.x"]
     turn = experts.rotation(torch.arange(x.shape[1])[None], 4)
     k, v = layer.keys(x, turn)
-    heads = experts.attend(layer.queries(x, turn), k, v, t["attention.allowed"].bool())
+    heads = experts.attend(layer.queries(x, turn), k, v, experts.bias_of(t["attention.allowed"].bool()))
     return [
         compare("mlp", mlp(t["mlp.x"]), t["mlp.out"], PART),
         compare("gelu", torch.nn.functional.gelu(t["gelu.x"], approximate="tanh"), t["gelu.y"], PART),

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.policies.conftest import POINTS, observe
-from wambench.policies import captions, data, fast, ki, nano, questions, train, vla, vla_train
+from wambench.policies import captions, data, fast, ki, nano, questions, train, training_flops, vla, vla_train
 from wambench.policies.train import TrainConfig
 
 
@@ -65,6 +66,17 @@ def test_words_come_first_and_alone(job: vla_train.VlaJob) -> None:
         torch.stack(list(losses.values())).sum().backward()
         acts = model.core.action_out_proj.weight.grad
         assert (acts is None or not acts.any()) == alone
+
+
+def test_flops_are_those_of_both_stages(job: vla_train.VlaJob) -> None:
+    mean, stages = training_flops.per_sample(job), []
+    for progress in (0.0, 0.5):
+        job.progress = progress
+        with FlopCounterMode(display=False) as counter:
+            torch.stack(job.loss(job.model, torch.Generator().manual_seed(0))).sum().backward()
+        stages.append(counter.get_total_flops() / job.batch)
+    assert 2 * stages[0] < stages[1]
+    assert mean == pytest.approx(captions.FIRST * stages[0] + (1 - captions.FIRST) * stages[1], rel=0.1)
 
 
 def test_tokens_are_fitted_on_what_is_trained_on(job: vla_train.VlaJob) -> None:

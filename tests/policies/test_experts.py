@@ -44,7 +44,7 @@ def joint(core: TwoExperts, tokens: Tensor, valid: Tensor, suffix: experts.Suffi
         (u, _), (v, gate) = left.attn_norm(x), right.attn_norm(y, suffix.condition)
         q = torch.cat([left.queries(u, parts[0]), right.queries(v, parts[1])], dim=2)
         k, w = (torch.cat(pair, dim=2) for pair in zip(left.keys(u, parts[0]), right.keys(v, parts[1]), strict=True))
-        heads = experts.attend(q, k, w, allowed)
+        heads = experts.attend(q, k, w, experts.bias_of(allowed))
         x = left.finish(x, heads[:, :n], None)
         y = right.finish(y, heads[:, n:], gate, suffix.condition)
     return core.prefix.final_norm(x)[0], core.action.final_norm(y, suffix.condition)[0]
