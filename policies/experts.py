@@ -77,35 +77,37 @@ def block_mask(starts: Tensor, valid: Tensor) -> Tensor:
     return (block[None, :] <= block[:, None]) & valid[:, None, :] & valid[:, :, None]
 
 
-def rotation(positions: Tensor, dims: int) -> tuple[Tensor, Tensor]:
-    """Returns cosines and sines (B, 1, T, d / 2) of (B, T) positions."""
+def rotation(positions: Tensor, dims: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Returns cosines and sines (B, 1, T, d) of (B, T) positions, each twice, the first half of the sines negated."""
     timescale = ROPE_BASE ** (2.0 / dims * torch.arange(dims // 2, device=positions.device))
     angle = positions[:, None, :, None].float() / timescale
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], dim=-1).to(dtype), torch.cat([-sin, sin], dim=-1).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Returns (B, h, T, d) with the two halves of each head turned against each other."""
     first, second = x.chunk(2, dim=-1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return x * cos + torch.cat([second, first], dim=-1) * sin
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
+def bias_of(allowed: Tensor) -> Tensor:
+    """Returns the (B, 1, T, S) float32 logits to add for a (B, T, S) bool mask."""
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, HIDDEN)[:, None]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Returns (B, T, h d) attention; query head n reads key-value head n // (h / g).
 
     Args:
         q: (B, h, T, d), scaled.
         k, v: (B, g, S, d).
-        allowed: (B, T, S) bool, or None for everything.
+        bias: (B, 1, T, S), see `bias_of`.
     """
     b, heads, count, d = q.shape
     group = heads // k.shape[1]
     logits = q.reshape(b, k.shape[1], group * count, d) @ k.transpose(-1, -2)
-    wide = logits.float().view(b, heads, count, -1)
-    if allowed is not None:
-        wide = wide.masked_fill(~allowed[:, None], HIDDEN)
-    weights = wide.softmax(dim=-1).to(v.dtype).view(logits.shape)
+    weights = (logits.view(b, heads, count, -1) + bias).softmax(dim=-1).to(v.dtype).view(logits.shape)
     return (weights @ v).view(b, heads, count, d).transpose(1, 2).flatten(2)
 
 
@@ -283,15 +285,15 @@ class TwoExperts(nn.Module, ABC):
             output: Finish the last layer too, whose tokens no action reads (its keys and values are there anyway).
         """
         free = torch.zeros(tokens.shape[1], device=tokens.device) if starts is None else starts
-        allowed = block_mask(free, valid)
-        turn = rotation(valid.long().cumsum(1) - 1, self.sizes.head_dim)
+        bias = bias_of(block_mask(free, valid))
+        turn = rotation(valid.long().cumsum(1) - 1, self.sizes.head_dim, tokens.dtype)
         x, pairs, last = tokens, [], len(self.prefix.layers) - 1
         for i, layer in enumerate(self.prefix.layers):
             y, _ = layer.attn_norm(x)
             k, v = layer.keys(y, turn)
             pairs.append((k, v))
             if i < last or output:
-                x = layer.finish(x, attend(layer.queries(y, turn), k, v, allowed), None)
+                x = layer.finish(x, attend(layer.queries(y, turn), k, v, bias), None)
         keys, values = zip(*pairs, strict=True)
         return Memory(keys, values, valid), self.prefix.final_norm(x)[0] if output else None
 
@@ -299,15 +301,15 @@ class TwoExperts(nn.Module, ABC):
         """Returns the action expert's output (B, S, w) for a suffix behind a prefix."""
         b, count = suffix.tokens.shape[:2]
         own = block_mask(suffix.starts, memory.valid.new_ones(b, count))
-        allowed = torch.cat([memory.valid[:, None].expand(-1, count, -1), own], dim=2)
+        bias = bias_of(torch.cat([memory.valid[:, None].expand(-1, count, -1), own], dim=2))
         # positions go on behind the valid tokens, wherever these stand
         positions = memory.valid.sum(dim=1, keepdim=True) + torch.arange(count, device=own.device)
-        turn, x = rotation(positions, self.sizes.head_dim), suffix.tokens
+        turn, x = rotation(positions, self.sizes.head_dim, suffix.tokens.dtype), suffix.tokens
         for layer, keys, values in zip(self.action.layers, memory.keys, memory.values, strict=True):
             y, gate = layer.attn_norm(x, suffix.condition)
             k, v = layer.keys(y, turn)
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
-            x = layer.finish(x, attend(layer.queries(y, turn), k, v, allowed), gate, suffix.condition)
+            x = layer.finish(x, attend(layer.queries(y, turn), k, v, bias), gate, suffix.condition)
         return self.action.final_norm(x, suffix.condition)[0]
 
     def velocity(self, memory: Memory, x: Tensor, t: Tensor, state: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wambench.policies.experts import Layer, Sizes, attend, block_mask, rotation
+from wambench.policies.experts import Layer, Sizes, attend, bias_of, block_mask, rotation
 
 
 class Reader(nn.Module):
@@ -24,11 +24,11 @@ class Reader(nn.Module):
 
     def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
         """tokens (B, N, w), valid (B, N) bool -> (B, N, w); what is not valid is read by nothing."""
-        allowed = block_mask(torch.zeros(tokens.shape[1], device=tokens.device), valid)
-        turn, x = rotation(valid.long().cumsum(1) - 1, self.head_dim), tokens
+        bias = bias_of(block_mask(torch.zeros(tokens.shape[1], device=tokens.device), valid))
+        turn, x = rotation(valid.long().cumsum(1) - 1, self.head_dim, tokens.dtype), tokens
         for layer in self.layers:
             assert isinstance(layer, Layer)
             y, _ = layer.attn_norm(x)
             k, v = layer.keys(y, turn)
-            x = layer.finish(x, attend(layer.queries(y, turn), k, v, allowed), None)
+            x = layer.finish(x, attend(layer.queries(y, turn), k, v, bias), None)
         return x
