@@ -20,7 +20,7 @@ from wambench.policies.experts import Sizes, Suffix, TwoExperts, draw_times, sin
 STATE_LIMIT = 5.0  # standard deviations, as for DreamZero nano
 STEM_HIDDEN = {"nano": 512, "tiny": 32}
 CONFIGS = {
-    "nano": Sizes(prefix=(160, 480), action=(128, 384), depth=6, heads=4, kv_heads=1, head_dim=32),
+    "nano": Sizes(prefix=(160, 480), action=(128, 448), depth=6, heads=4, kv_heads=1, head_dim=32),
     "tiny": Sizes(prefix=(32, 64), action=(24, 48), depth=2, heads=2, kv_heads=1, head_dim=12),
 }
 

@@ -79,6 +79,20 @@ def test_a_budget_of_operations_sets_the_steps(demos: Path, encoder_file: Path, 
     assert training_flops.steps_for(10.0, 1.0, 4) == 3 and training_flops.steps_for(0.1, 1.0, 4) == 1
 
 
+def test_training_starts_from_a_file_and_shares_work(
+    demos: Path, encoder_file: Path, pi0_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "more.safetensors"
+    start = config("pi0", (demos,), encoder_file, out, steps=2)
+    train.train(replace(start, init=str(pi0_file), lr=1e-9, workers=2))
+    (old, _), (new, meta) = (read_weights(path, "pi0") for path in (pi0_file, out))
+    assert meta["samples"] == 2 * 16 * 2 and set(old) == set(new)
+    for name, value in old.items():
+        torch.testing.assert_close(new[name], value, atol=1e-3, rtol=1e-2)
+    with pytest.raises(ValueError, match="holds 'pi0' weights, not 'pi05'"):
+        train.train(replace(start, policy="pi05", init=str(pi0_file)))
+
+
 def test_plans_follow_the_contract_and_repeat(pi0_file: Path, encoder_file: Path) -> None:
     policy, answers = actor(pi0_file, encoder_file), []
     for seed in (5, 5, 6):
