@@ -25,6 +25,11 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "noop": "wambench.policies.floor:Noop",
         "random": "wambench.policies.floor:Random",
         "dreamzero": "wambench.policies.dreamzero:policy",
+        "pi0": "wambench.policies.pi0:policy",
+        "pi05": "wambench.policies.pi05:policy",
+        "ki": "wambench.policies.ki:policy",
+        "groot": "wambench.policies.groot:policy",
+        "l1": "wambench.policies.l1:policy",
     }
 )
 

@@ -65,10 +65,17 @@ class LoopConfig:
 
 
 class Job(Protocol):
-    """What is trained: a model, its loss on a random batch, and how it is judged."""
+    """What is trained: a model, its loss on a random batch, and how it is judged.
+
+    Attributes:
+        model: What is trained.
+        batch: Samples per process and step.
+        progress: Share of the budget that is used, set before every step.
+    """
 
     model: nn.Module
     batch: int
+    progress: float
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -330,6 +337,7 @@ class _Run:
             began = time.monotonic()
             generator.manual_seed(step_seed(seed, self.standing.step, self.rank))
             self.weights.gradient.zero_()
+            self.job.progress = progress
             losses = self.job.loss(self.job.model, generator)
             torch.stack([value.float() for value in losses]).sum().backward()
             self.sums += torch.stack([value.detach().float().cpu() for value in losses])

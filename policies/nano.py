@@ -79,9 +79,14 @@ class NanoConfig:
         return asdict(self)
 
 
+def scene_width(points: int) -> int:
+    """Returns the length of what a state vector tells of the scene: key points, named things, mean word."""
+    return POINT_WIDTH * (points + SLOTS) + text.WIDTH
+
+
 def state_width(points: int) -> int:
-    """Returns the length of a state vector: state and whether it is known, key points, named things, mean word."""
-    return STATE_FEATURES + 1 + POINT_WIDTH * (points + SLOTS) + text.WIDTH
+    """Returns the length of a state vector: state and whether it is known, and the scene."""
+    return STATE_FEATURES + 1 + scene_width(points)
 
 
 def config_for(
@@ -184,6 +189,21 @@ class Scene:
     at_chunk: Tensor
 
 
+def scene_features(scene: Scene, words: Words, points_mean: Tensor) -> Tensor:
+    """Returns (B, M, `scene_width`): the key points as the chunks begin, the named things, and the mean word.
+
+    A key point is its place, its place seen from the hand, and 1; all zero if it is absent.
+    """
+    chunks = scene.state.shape[1]
+    xyz, presence = scene.at_chunk[..., :3], scene.at_chunk[..., 3:]
+    absolute = (xyz - points_mean) / POINT_UNIT_M
+    relative = (xyz - scene.state[:, :, None, :3]) / POINT_UNIT_M * scene.known[:, :, None]
+    cells = torch.cat([absolute, relative, torch.ones_like(presence)], dim=-1) * presence  # (B, M, C, 7)
+    named = torch.einsum("bsc,bmcf->bmsf", words.slots, cells)
+    mean = words.vectors.sum(dim=1) / words.mask.sum(dim=1, keepdim=True).sqrt()
+    return torch.cat([cells.flatten(2), named.flatten(2), mean[:, None].expand(-1, chunks, -1)], dim=-1)
+
+
 class Nano(nn.Module):
     """The transformer with the scales of its inputs."""
 
@@ -226,16 +246,10 @@ class Nano(nn.Module):
 
     def states(self, scene: Scene, words: Words) -> Tensor:
         """Returns the (B, M, state_dim) state vectors of the chunks."""
-        chunks = scene.state.shape[1]
         standard = ((scene.state - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
         own = torch.cat([standard, torch.ones_like(scene.known)], dim=-1) * scene.known
-        xyz, presence = scene.at_chunk[..., :3], scene.at_chunk[..., 3:] * self.reads
-        absolute = (xyz - self.points_mean) / POINT_UNIT_M
-        relative = (xyz - scene.state[:, :, None, :3]) / POINT_UNIT_M * scene.known[:, :, None]
-        cells = torch.cat([absolute, relative, torch.ones_like(presence)], dim=-1) * presence  # (B, M, C, 7)
-        named = torch.einsum("bsc,bmcf->bmsf", words.slots, cells)
-        mean = words.vectors.sum(dim=1) / words.mask.sum(dim=1, keepdim=True).sqrt()
-        return torch.cat([own, cells.flatten(2), named.flatten(2), mean[:, None].expand(-1, chunks, -1)], dim=-1)
+        told = torch.cat([scene.at_chunk[..., :3], scene.at_chunk[..., 3:] * self.reads], dim=-1)
+        return torch.cat([own, scene_features(replace(scene, at_chunk=told), words, self.points_mean)], dim=-1)
 
 
 @dataclass(frozen=True)

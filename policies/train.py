@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,15 +26,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wambench.interface import unknown
-from wambench.policies import data, encoder, flow, loop, nano, sampling
+from wambench.policies import data, encoder, flow, loop, nano, sampling, training_flops, vla
 from wambench.policies.encoder import Encoder
 from wambench.policies.nano import Nano
 
-POLICIES = ("dreamzero", "encoder")
+POLICIES = ("dreamzero", "encoder", *vla.MODULES)
+SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)}  # of all others: nano, tiny
 WEIGHTS = Path(__file__).parent / "weights"
 ENCODER_FILE = WEIGHTS / "encoder-v1.safetensors"
 VALIDATION = 512
 Note = Callable[[str], None]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,15 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        policy: "dreamzero" or "encoder".
-        config: Named sizes: "nano" or "tiny" for dreamzero, "v1" or "tiny" for the encoder.
+        policy: A name of `POLICIES`.
+        config: Named sizes: "v1" or "tiny" for the encoder, "nano" or "tiny" for everything else.
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
         init: Weights file of the same kind and config to start from (None: from scratch).
         minutes: Wall-clock budget of the training loop; or
-        steps: number of optimiser steps.
+        steps: number of optimiser steps; or
+        flops: operations of the training, counted (`training_flops`); for comparisons at equal compute.
         workers: Processes, one core each.
         batch: Samples per process and step.
         seed: Of initial weights, batches and noise.
@@ -70,6 +73,7 @@ class TrainConfig:
     init: str | None = None
     minutes: float | None = None
     steps: int | None = None
+    flops: float | None = None
     workers: int = 1
     batch: int = 32
     seed: int = 0
@@ -85,7 +89,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise unknown("trainable policy", self.policy, POLICIES)
-        names = ("nano", "mini", "tiny") if self.policy == "dreamzero" else tuple(encoder.CONFIGS)
+        names = SIZES.get(self.policy, ("nano", "tiny"))
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
         if self.levels not in flow.LEVELS:
@@ -94,7 +98,10 @@ class TrainConfig:
             raise unknown("ablation", self.ablation, nano.ABLATIONS)
         if self.workers < 1 or self.batch < 1 or not self.data:
             raise ValueError("workers and batch must be at least 1, and data must name a folder")
-        self.loop()
+        if self.flops is None:
+            self.loop()
+        elif self.policy == "encoder" or self.flops <= 0 or self.minutes is not None or self.steps is not None:
+            raise ValueError("flops must be positive, stand alone, and are for policies, not for the encoder")
 
     def loop(self) -> loop.LoopConfig:
         """Returns the part that the training loop reads."""
@@ -103,7 +110,7 @@ class TrainConfig:
     def identity(self) -> str:
         """Returns what a checkpoint must agree in; folders and devices may have moved, the budget may change."""
         values = asdict(self)
-        for name in ("data", "out", "encoder", "init", "minutes", "steps", "device"):
+        for name in ("data", "out", "encoder", "init", "minutes", "steps", "flops", "device"):
             values.pop(name)
         return json.dumps(values, sort_keys=True)
 
@@ -116,7 +123,7 @@ class TrainConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in ("policy", "config", "data", "out") and value != field.default:
-                shown = Path(value).name if field.name in ("encoder", "init") else f"{value}"
+                shown = f"{value:g}" if isinstance(value, float) else Path(str(value)).name
                 words += f" --{field.name.replace('_', '-')} {shown}"
         return words
 
@@ -135,7 +142,7 @@ def _standardise(model: nn.Module, name: str, values: Tensor, floor: float) -> N
     getattr(model, f"{name}_std").copy_(values.std(dim=0).clamp_min(floor))
 
 
-def _seeded(seed: int, build: type[nn.Module], *arguments: Any) -> Any:
+def seeded(seed: int, build: Callable[..., M], *arguments: Any) -> M:
     """Returns a module with reproducible initial weights, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -147,6 +154,7 @@ class EncoderJob:
 
     losses = ("image", "points", "heat")
     metrics = ("psnr_db", "points_mm", "hand_mm", "presence_error")
+    progress = 0.0
 
     def __init__(self, config: TrainConfig, model: Encoder, sources: list[data.LabelledFrames]) -> None:
         self.model: nn.Module = model
@@ -221,7 +229,7 @@ def _encoder_job(config: TrainConfig) -> EncoderJob:
     sources = [data.labelled_frames(folder) for folder in config.data]
     height, width = sources[0].stores[0].shape[1:3]
     sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=(height, width))
-    model: Encoder = _seeded(config.seed, Encoder, sizes)
+    model = seeded(config.seed, Encoder, sizes)
     if config.init:
         encoder.warm_start(model, encoder.read_weights(config.init, "encoder")[0], config.init)
     states = torch.cat([s.states for s in sources])
@@ -240,7 +248,7 @@ def _finish_encoder(job: EncoderJob, config: TrainConfig, standing: loop.Standin
         _standardise(model, "latent", torch.cat(raw).permute(0, 2, 3, 1).flatten(0, 2), 1e-3)
     psnr, _, hand, _ = job.validate(model)
     corpora = "+".join(data.read_manifest(folder).corpus for folder in config.data)
-    meta = _meta(config, standing, corpora) | {
+    meta = describe(config, standing, corpora) | {
         "points_mm": job.table(model),
         "psnr_db": round(psnr, 2),
         "hand_mm": round(hand, 1),
@@ -254,8 +262,12 @@ def _finish_encoder(job: EncoderJob, config: TrainConfig, standing: loop.Standin
     encoder.save(model, config.out, meta)
 
 
-def _meta(config: TrainConfig, standing: loop.Standing, corpus: str) -> dict[str, Any]:
-    return {
+def describe(config: TrainConfig, standing: loop.Standing, corpus: str, flops: float = 0.0) -> dict[str, Any]:
+    """Returns what weights say of their training; `flops` are those of a sample, 0 if they were not counted."""
+    counted = {"flops_per_sample": round(flops), "flops": flops * standing.samples} if flops else {}
+    if flops:
+        tqdm.write(f"{standing.samples} samples, {flops:.3g} FLOPs each: {flops * standing.samples:.4g} in all")
+    return counted | {
         "corpus": corpus,
         "command": config.command(),
         "seed": config.seed,
@@ -271,6 +283,7 @@ class NanoJob:
 
     losses = ("video", "points", "action")
     metrics = ("val_action_mse", "val_inverse_mse", "val_gripper_error", "val_video_mse", "val_copy_mse", "val_hand_mm")
+    progress = 0.0
 
     def __init__(self, config: TrainConfig, model: Nano, clips: data.Clips) -> None:
         self.model: nn.Module = model
@@ -375,7 +388,8 @@ def _sizes(config: TrainConfig, reader: Encoder) -> nano.NanoConfig:
     return nano.config_for(config.config, points, latent, config.ablation, *layout)
 
 
-def _nano_job(config: TrainConfig, rank: int, wait: Any) -> NanoJob:
+def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple[Encoder, data.Clips]:
+    """Returns the encoder and the episodes of the config's folders, encoded by all processes together."""
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
     reader, _ = encoder.load(path)
     for folder in config.data:
@@ -392,12 +406,16 @@ def _nano_job(config: TrainConfig, rank: int, wait: Any) -> NanoJob:
         for folder in config.data:
             data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
     wait()
+    return reader, data.load_clips(config.data, digest)
+
+
+def _nano_job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> NanoJob:
+    reader, clips = read_clips(config, rank, wait)
     sizes = _sizes(config, reader)
-    clips = data.load_clips(config.data, digest)
-    model: Nano = _seeded(config.seed, Nano, sizes)
+    model = seeded(config.seed, Nano, sizes)
     if config.init:
         encoder.load_into(model, encoder.read_weights(config.init, "dreamzero")[0], config.init)
-        return NanoJob(config, model.to(device), clips)
+        return NanoJob(config, model.to(config.device), clips)
     rows = ~clips.held_out & clips.known
     if not rows.any():
         raise ValueError(f"{', '.join(config.data)}: no demonstrations with actions")
@@ -405,17 +423,17 @@ def _nano_job(config: TrainConfig, rank: int, wait: Any) -> NanoJob:
     _standardise(model, "action", clips.actions, 0.05)
     seen = clips.points[rows][clips.points[rows][..., 3] > 0.5]
     model.points_mean.copy_(seen[:, :3].mean(dim=0) if len(seen) else torch.zeros(3))
-    return NanoJob(config, model.to(device), clips)
+    return NanoJob(config, model.to(config.device), clips)
 
 
-def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing) -> None:
+def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing, flops: float) -> None:
     model = job.model.eval()
     assert isinstance(model, Nano)
     corpora = "+".join(data.read_manifest(folder).corpus for folder in config.data)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
-    meta = _meta(config, standing, corpora) | scores
+    meta = describe(config, standing, corpora, flops) | scores
     meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
     meta |= {"frames": sum(len(rows) for rows in job.train_rows)}
     encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
@@ -423,6 +441,10 @@ def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing) -> 
 
 def _size(config: TrainConfig) -> int:
     """Returns the number of parameters, which the shared buffer must hold."""
+    if config.policy in vla.MODULES:
+        from wambench.policies import vla_train  # imports this module
+
+        return vla_train.parameters(config)
     points = data.read_manifest(config.data[0]).points
     if config.policy == "encoder":
         model: nn.Module = Encoder(replace(encoder.CONFIGS[config.config], points=points))
@@ -433,16 +455,29 @@ def _size(config: TrainConfig) -> int:
 
 
 def _run(config: TrainConfig, rank: int, peers: loop.Peers | None, note: Note = tqdm.write) -> None:
+    from wambench.policies import vla_train  # imports this module
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         wait = (lambda: None) if peers is None else (lambda: peers.barrier.wait(loop.BARRIER_TIMEOUT_S))
-        job = _encoder_job(config) if config.policy == "encoder" else _nano_job(config, rank, wait)
-        standing = loop.fit(job, config.loop(), Path(config.out), config.identity(), config.seed, rank, peers, note)
+        if config.policy == "encoder":
+            job: EncoderJob | NanoJob | vla_train.VlaJob = _encoder_job(config)
+        else:
+            make = vla_train.job if config.policy in vla.MODULES else _nano_job
+            job = make(config, rank, wait)
+        each = 0.0 if isinstance(job, EncoderJob) else training_flops.per_sample(job)
+        budget = config
+        if config.flops is not None:
+            samples = config.batch * config.workers
+            budget = replace(config, steps=training_flops.steps_for(config.flops, each, samples), flops=None)
+        standing = loop.fit(job, budget.loop(), Path(config.out), config.identity(), config.seed, rank, peers, note)
         if rank == 0 and isinstance(job, EncoderJob):
             _finish_encoder(job, config, standing)
         elif rank == 0 and isinstance(job, NanoJob):
-            _finish_nano(job, config, standing)
+            _finish_nano(job, config, standing, each)
+        elif rank == 0 and isinstance(job, vla_train.VlaJob):
+            vla_train.finish(job, config, standing, each)
     finally:
         torch.set_num_threads(threads)
 

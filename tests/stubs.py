@@ -114,6 +114,13 @@ class Faulty(Steady):
         return FAULTS[self.fault](plan)
 
 
+class Listener(Steady):
+    """Says what it was told, as an error."""
+
+    def reset(self, instruction: str, seed: int) -> None:
+        raise RuntimeError(f"told to {instruction}")
+
+
 def _raise(plan: Plan) -> Plan:
     raise KeyError("no such thing\nat all")
 

@@ -19,9 +19,10 @@ ALLOWED = {
     "rollout": {"interface", "plans"},
     "plans": {"interface"},
     "leaderboard": {"records", "interface"},
+    "compare": {"records", "leaderboard", "interface"},
     "plots": {"records", "leaderboard", "interface"},
 }
-LIGHT = ("interface", "records", "leaderboard", "plots", "cli", "tasks", "rollout", "run")
+LIGHT = ("interface", "records", "leaderboard", "compare", "plots", "cli", "tasks", "rollout", "run")
 HEAVY = ("torch", "mujoco", "robosuite")
 
 

@@ -62,6 +62,8 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         ({"time_limit_s": float("nan")}, "time_limit_s must be positive"),
         ({"seed": -1}, "seed must not be negative, not -1"),
         ({"visual": "ful"}, "did you mean 'full'?"),
+        ({"instruction_of": "OpenDrawr"}, "did you mean 'OpenDrawer'?"),
+        ({"instruction_of": "LiftCube"}, "LiftCube is told its own instruction"),
     ],
 )
 def test_wrong_values_are_named_with_what_exists(config: Maker, values: dict[str, Any], said: str) -> None:
@@ -81,6 +83,8 @@ def test_default_folder_is_the_same_for_the_same_run_only() -> None:
         RunConfig("noop", "seen", seed=1),
         RunConfig("noop", "seen", tasks=("LiftCube",)),
         RunConfig("noop", "seen", policy_args={"chunk": 4}),
+        RunConfig("noop", "seen", instruction_of="random"),
+        RunConfig("noop", "seen", instruction_of="OpenDrawer"),
         RunConfig("tests/stubs.py:Steady", "seen"),
     ]
     assert len({other.folder for other in others}) == len(others)
@@ -91,6 +95,16 @@ def test_every_policy_meets_the_same_episodes(config: Maker) -> None:
     assert plan(config("noop")) == plan(config("random"))
     assert [job.spec for job in plan(config())] != [job.spec for job in plan(config(seed=1))]
     assert len({job.spec.hash for job in plan(config())}) == 8
+
+
+def test_another_instruction_changes_nothing_but_what_is_told(config: Maker) -> None:
+    right, told, random = plan(config()), plan(config(instruction_of="TurnDial")), plan(config(instruction_of="random"))
+    assert [job.spec for job in right] == [job.spec for job in told] == [job.spec for job in random]
+    assert {job.prompt for job in told} == {"turn the dial"}
+    assert all(job.prompt != job.spec.instruction for job in random) and len({job.prompt for job in random}) > 1
+    assert random == plan(config(instruction_of="random"))
+    assert "instruction_of" not in config().recorded()  # so that older runs can be continued
+    assert "PressButton" not in RunConfig("noop", "seen", instruction_of="PressButton-v0").tasks
 
 
 # -- playing ---------------------------------------------------------------------------------------------------------
@@ -124,6 +138,16 @@ def test_rows_and_files_of_a_run(config: Maker) -> None:
         "run.json",
         "videos",
     ]
+
+
+def test_the_policy_hears_what_it_is_told_and_the_run_says_so(config: Maker) -> None:
+    it = config("tests/stubs.py:Listener", instruction_of="TurnDial")
+    rows = run(it, line_world)
+    assert {row.policy for row in rows} == {"stubs.py:Listener(instruction_of=TurnDial)"}
+    assert {row.prompt for row in rows} == {"turn the dial"}
+    assert all(row.error.startswith("RuntimeError: told to turn the dial") for row in rows)
+    assert [row.spec_hash for row in rows] == [job.spec.hash for job in plan(config())]
+    assert json.loads((it.folder / "run.json").read_text())["config"]["instruction_of"] == "TurnDial"
 
 
 @pytest.mark.parametrize(

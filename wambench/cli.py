@@ -54,7 +54,7 @@ def parser() -> Parser:
     top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
     top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    of_results = (_add_run, _add_leaderboard, _add_plot)
+    of_results = (_add_run, _add_leaderboard, _add_compare, _add_plot)
     of_the_machine = (_add_list, _add_doctor, _add_bench)
     for add in of_results + of_the_machine + (_add_collect, _add_train, _add_experts):
         add(commands)
@@ -78,6 +78,8 @@ def _add_run(commands: Any) -> None:
     it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="default: all of the split")
     it.add_argument("--factor", type=_names, default=(), metavar="F", help="vary this alone (default: all at once)")
     it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
+    told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
+    it.add_argument("--instruction-of", default="", metavar="T", help=told)
     it.add_argument("--visual", default="fast", metavar="V", help="fast (default) or full")
     it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
     it.add_argument("--time-limit", type=float, default=600.0, metavar="S", help="seconds an episode may take (600)")
@@ -90,6 +92,15 @@ def _add_leaderboard(commands: Any) -> None:
     it = _add(commands, "leaderboard", _leaderboard, "rates of finished runs, with n and intervals", example)
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
+
+
+def _add_compare(commands: Any) -> None:
+    example = "wambench compare results/dreamzero-seen results/pi0-seen"
+    it = _add(commands, "compare", _compare, "paired difference of two policies on the same episodes", example)
+    several = "folder of a run, or several with commas between (training seeds): an episode counts with their mean"
+    it.add_argument("a", type=_names, metavar="A", help=several)
+    it.add_argument("b", type=_names, metavar="B", help="likewise")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
 
 
 def _add_plot(commands: Any) -> None:
@@ -128,14 +139,15 @@ def _add_collect(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
-    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, or encoder")
+    it.add_argument("--policy", required=True, metavar="P", help="encoder, dreamzero, pi0, pi05, ki, groot or l1")
     it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
     it.add_argument("--init", metavar="FILE", help="start from these weights")
     it.add_argument("--minutes", type=float, metavar="M", help="length of the training, or")
-    it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps")
+    it.add_argument("--steps", type=int, metavar="N", help="number of optimiser steps, or")
+    it.add_argument("--flops", type=float, metavar="F", help="operations of the training: equal compute for all")
     it.add_argument("--batch", type=int, default=32, metavar="B", help="samples per process and step (32)")
     it.add_argument("--lr", type=float, default=1e-3, metavar="R", help="peak learning rate (0.001)")
     it.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -225,6 +237,7 @@ def _run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         visual=arguments.visual,
         policy_args=dict(arguments.policy_args),
+        instruction_of=arguments.instruction_of,
         record_video=arguments.record_video,
         time_limit_s=arguments.time_limit,
         workers=arguments.workers,
@@ -242,6 +255,19 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
     print(leaderboard.to_text(table))
     if arguments.out:
         records.write_whole(arguments.out, leaderboard.to_csv(table))
+        print(arguments.out)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from wambench import compare, records
+
+    sides = [[Path(run) for run in runs] for runs in (arguments.a, arguments.b)]
+    if not all(sides):
+        raise ValueError("both sides need a run")
+    table = compare.compare(*sides)
+    print(compare.to_text(table, ", ".join(arguments.a), ", ".join(arguments.b)))
+    if arguments.out:
+        records.write_whole(arguments.out, compare.to_csv(table))
         print(arguments.out)
 
 
@@ -291,8 +317,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from wambench import curves
     from wambench.policies.train import TrainConfig, train
 
-    names = ("policy", "out", "encoder", "init", "minutes", "steps", "batch", "lr", "device", "seed", "workers")
-    layout = ("video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
+    names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
+    layout = ("device", "seed", "workers", "video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
     values = {name: getattr(arguments, name) for name in (*names, *layout)}
     values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")
     if arguments.evaluate and arguments.policy == "encoder":

@@ -28,10 +28,17 @@ Result = tuple[Row, Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Job:
-    """An episode to be played, and its number among those of its task and factor."""
+    """An episode to be played, its number among those of its task and factor, and what the policy is told.
+
+    Attributes:
+        spec: The episode.
+        index: Its number.
+        prompt: Told to the policy instead of the episode's own instruction, if not empty.
+    """
 
     spec: EpisodeSpec
     index: int
+    prompt: str = ""
 
     @property
     def key(self) -> Key:
@@ -112,7 +119,7 @@ class Player:
         cameras = world.convention.cameras
         film, tape = Film(world.convention) if self._config.record_video else None, self._tape_of(cameras)
         observers: list[Observer] = [tape, film] if film else [tape]
-        episode = rollout(world, policy, job.spec, observers, self._config.time_limit_s)
+        episode = rollout(world, policy, job.spec, observers, self._config.time_limit_s, job.prompt or None)
         frames = tape.packed(len(episode.observations))
         stem = episode_stem(job.key)
         files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
@@ -135,7 +142,7 @@ def to_row(config: RunConfig, job: Job, episode: Episode) -> Row:
         episode=job.index,
         seed=job.spec.seed,
         spec_hash=job.spec.hash,
-        prompt=job.spec.instruction,
+        prompt=job.prompt or job.spec.instruction,
         status=episode.status,
         progress=float(episode.progress),
         success_end=bool(episode.success_end),

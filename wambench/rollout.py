@@ -15,7 +15,12 @@ NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
 
 
 def rollout(
-    world: World, policy: Policy, spec: EpisodeSpec, observers: Sequence[Observer] = (), time_limit_s: float = math.inf
+    world: World,
+    policy: Policy,
+    spec: EpisodeSpec,
+    observers: Sequence[Observer] = (),
+    time_limit_s: float = math.inf,
+    instruction: str | None = None,
 ) -> Episode:
     """Returns the finished episode; an exception ends it and is laid at the door of whoever raised it.
 
@@ -27,6 +32,7 @@ def rollout(
         spec: The episode.
         observers: Called with (None, first outcome), then with every chunk and its outcome.
         time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
+        instruction: What the policy is told instead of the episode's own instruction.
     """
     started = time.perf_counter()
     outcome = NOTHING
@@ -39,7 +45,7 @@ def rollout(
         for observe in observers:
             observe(None, outcome)
         blame = "policy_error"
-        policy.reset(spec.instruction, spec.seed)
+        policy.reset(spec.instruction if instruction is None else instruction, spec.seed)
         while not (outcome.terminated or outcome.truncated):
             if time.perf_counter() - started > time_limit_s:
                 status, error = "timeout", f"longer than {time_limit_s:g} s"

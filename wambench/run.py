@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from wambench import origin, policies, tasks
 from wambench.envs.episodes import episode_spec
-from wambench.interface import unknown
+from wambench.interface import EpisodeSpec, unknown
 from wambench.player import Job, MakeWorld, lost_row, set_up, tabletop
 from wambench.records import Row, RunFolder
 from wambench.workers import Lost, Pool
@@ -25,6 +25,7 @@ from wambench.workers import Lost, Pool
 RESULTS = Path("results")
 VISUALS = ("fast", "full")
 FIXED = ("split_hash", "weights_hash")  # rows made with others do not belong into one table
+RANDOM = "random"  # as an instruction: of some other task
 UNRECORDED = ("workers", "out")  # without influence on the rows
 
 
@@ -41,6 +42,9 @@ class RunConfig:
         seed: Seed of the run; equal seeds give every policy the same episodes.
         visual: Visual profile, "fast" or "full".
         policy_args: Keyword arguments of the policy's class, JSON values.
+        instruction_of: Task whose instruction the policy is told instead of the right one, or "random" for another
+            one of the split in every episode: a control for whether it listens. Scenes and scoring stay the same; the
+            task itself is left out of the default tasks.
         record_video: Write an mp4 of every episode.
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
@@ -58,6 +62,7 @@ class RunConfig:
     seed: int = 0
     visual: str = "fast"
     policy_args: Mapping[str, Any] = field(default_factory=dict)
+    instruction_of: str = ""
     record_video: bool = False
     time_limit_s: float = 600.0
     workers: int = 1
@@ -68,7 +73,11 @@ class RunConfig:
         if self.split not in tasks.SPLITS:
             raise unknown("split", self.split, tasks.SPLITS)
         factors = self.factors or (tasks.default_factor(self.split),)
-        names = tuple(tasks.find(name).name for name in self.tasks) or tasks.SPLITS[self.split].tasks
+        told = tasks.find(self.instruction_of).name if self.instruction_of not in ("", RANDOM) else self.instruction_of
+        names = tuple(tasks.find(name).name for name in self.tasks)
+        if told in names:
+            raise ValueError(f"{told} is told its own instruction: leave it out of the tasks, or name another one")
+        names = names or tuple(name for name in tasks.SPLITS[self.split].tasks if name != told)
         for factor in factors:
             for name in names:
                 tasks.check(name, self.split, factor)
@@ -84,12 +93,14 @@ class RunConfig:
             raise unknown("visual profile", self.visual, VISUALS)
         object.__setattr__(self, "tasks", names)  # written out, so that the default and its value are one run
         object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "instruction_of", told)
 
     @property
     def label(self) -> str:
-        """How the policy is called in the rows: its name, and the arguments it was given."""
+        """How the policy is called in the rows: its name, the arguments it was given, and what it was told."""
         name = self.policy.rsplit("/", 1)[-1]
-        arguments = ",".join(f"{key}={value}" for key, value in sorted(self.policy_args.items()))
+        given = dict(sorted(self.policy_args.items())) | self._told()
+        arguments = ",".join(f"{key}={value}" for key, value in given.items())
         return f"{name}({arguments})" if arguments else name
 
     @property
@@ -100,7 +111,8 @@ class RunConfig:
         words = [self.label, self.split]
         if self.factors != (tasks.default_factor(self.split),):
             words += self.factors
-        plain = RunConfig(self.policy, self.split, factors=self.factors, policy_args=self.policy_args)
+        told = self.instruction_of
+        plain = RunConfig(self.policy, self.split, (), self.factors, policy_args=self.policy_args, instruction_of=told)
         if self.recorded() != plain.recorded():
             words.append(hashlib.sha256(json.dumps(self.recorded(), sort_keys=True).encode()).hexdigest()[:6])
         return RESULTS / re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
@@ -108,17 +120,33 @@ class RunConfig:
     def recorded(self) -> dict[str, Any]:
         """Returns what decides the rows, as JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in UNRECORDED}
+        del values["instruction_of"]
+        values |= self._told()  # only where it says something: older runs do not know of it
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def _told(self) -> dict[str, str]:
+        return {"instruction_of": self.instruction_of} if self.instruction_of else {}
 
 
 def plan(config: RunConfig) -> list[Job]:
     """Returns the episodes of a run in the order of its table."""
-    return [
-        Job(episode_spec(tasks.find(name), config.split, factor, index, config.seed, config.visual), index)
-        for name in config.tasks
-        for factor in config.factors
-        for index in range(config.episodes)
-    ]
+    jobs = []
+    for name in config.tasks:
+        for factor in config.factors:
+            for index in range(config.episodes):
+                spec = episode_spec(tasks.find(name), config.split, factor, index, config.seed, config.visual)
+                jobs.append(Job(spec, index, prompt(config, name, spec)))
+    return jobs
+
+
+def prompt(config: RunConfig, task: str, spec: EpisodeSpec) -> str:
+    """Returns the instruction of another task (`instruction_of`), or nothing, for the episode's own."""
+    if not config.instruction_of:
+        return ""
+    if config.instruction_of != RANDOM:
+        return tasks.find(config.instruction_of).instruction
+    others = [name for name in tasks.SPLITS[config.split].tasks if name != task]
+    return tasks.find(others[np.random.default_rng([spec.seed, 1]).integers(len(others))]).instruction
 
 
 def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:

@@ -23,7 +23,10 @@ from tests.parity.result import Result
 
 Check = Callable[[Path], list[Result]]
 # Every module of a set has CHECKS: file name -> check. A folder belongs to the set that knows most of its files.
-SETS = {"dreamzero": ("dit", "sampler", "head", "encoders", "protocol")}
+SETS = {
+    "dreamzero": ("dit", "sampler", "head", "encoders", "protocol"),
+    "vla": ("vla_pi", "vla_data", "vla_fast", "vla_groot", "vla_ki"),
+}
 
 
 def checks_of(names: tuple[str, ...]) -> dict[str, Check]:

@@ -6,6 +6,8 @@ import pytest
 from wambench import policies
 from wambench.interface import Observation, Policy
 from wambench.plans import checked
+from wambench.policies import vla
+from wambench.policies.dreamzero import packaged
 
 NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a world: tests/tasks
 
@@ -24,9 +26,16 @@ def observations(policy: Policy, count: int, seed: int = 0) -> list[Observation]
     ]
 
 
+def loaded(name: str) -> Policy:
+    """Returns a shipped policy; one whose weights are not shipped is skipped."""
+    if name in vla.MODULES and not packaged(f"{name}-nano.safetensors").exists():
+        pytest.skip(f"no weights of {name} are shipped yet")
+    return policies.load(name)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_are_valid_and_repeat_under_a_seed(name: str) -> None:
-    policy = policies.load(name)
+    policy = loaded(name)
     answers = []
     for _ in range(2):
         policy.reset("press the button", 5)
@@ -42,7 +51,7 @@ def test_plans_are_valid_and_repeat_under_a_seed(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_observations_are_left_alone(name: str) -> None:
-    policy = policies.load(name)
+    policy = loaded(name)
     policy.reset("press the button", 0)
     seen = observations(policy, 2)
     copies = [{camera: image.copy() for camera, image in o.images.items()} for o in seen]
