@@ -25,14 +25,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wambench.interface import unknown
-from wambench.policies import data, encoder, flow, loop, nano, sampling
+from wambench.policies import data, encoder, flow, loop, nano, sampling, tracker
 from wambench.policies.encoder import Encoder
 from wambench.policies.nano import Nano
 
-POLICIES = ("dreamzero", "encoder")
+POLICIES = ("dreamzero", "encoder", "tracker")
 WEIGHTS = Path(__file__).parent / "weights"
 ENCODER_FILE = WEIGHTS / "encoder-v1.safetensors"
 VALIDATION = 512
+PAIRS = 8  # of the tracker for each sample of a batch: their features are ready
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        policy: "dreamzero" or "encoder".
-        config: Named sizes: "nano" or "tiny" for dreamzero, "v1" or "tiny" for the encoder.
+        policy: "dreamzero" or "encoder", or "tracker" (of `wambench attribute`).
+        config: Named sizes: "nano" or "tiny" for dreamzero, "v1" or "tiny" for the encoder, "v1" for the tracker.
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
@@ -83,13 +84,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise unknown("trainable policy", self.policy, POLICIES)
-        names = ("nano", "mini", "tiny") if self.policy == "dreamzero" else tuple(encoder.CONFIGS)
+        small = ("nano", "mini", "tiny")
+        names = {"dreamzero": small, "encoder": tuple(encoder.CONFIGS), "tracker": ("v1",)}[self.policy]
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
         if self.levels not in flow.LEVELS:
             raise unknown("law of noise levels", self.levels, flow.LEVELS)
         if self.ablation not in nano.ABLATIONS:
             raise unknown("ablation", self.ablation, nano.ABLATIONS)
+        if self.policy == "tracker" and self.workers > 1:
+            raise ValueError("the tracker is small: it is trained by one worker")
         if self.workers < 1 or self.batch < 1 or not self.data:
             raise ValueError("workers and batch must be at least 1, and data must name a folder")
         self.loop()
@@ -124,8 +128,9 @@ def file_hash(path: str | Path) -> str:
 
 def _standardise(model: nn.Module, name: str, values: Tensor, floor: float) -> None:
     """Stores mean and standard deviation over the rows of `values` in a model's buffers."""
-    getattr(model, f"{name}_mean").copy_(values.mean(dim=0))
-    getattr(model, f"{name}_std").copy_(values.std(dim=0).clamp_min(floor))
+    prefix = f"{name}_" if name else ""
+    getattr(model, f"{prefix}mean").copy_(values.mean(dim=0))
+    getattr(model, f"{prefix}std").copy_(values.std(dim=0).clamp_min(floor))
 
 
 def _seeded(seed: int, build: type[nn.Module], *arguments: Any) -> Any:
@@ -368,6 +373,14 @@ def _sizes(config: TrainConfig, reader: Encoder) -> nano.NanoConfig:
     return nano.config_for(config.config, points, latent, config.ablation, *layout)
 
 
+def _half(reader: Encoder) -> None:
+    """Puts an encoder's layers, not its constants, into the type that is fast where it is."""
+    reader.to(loop.compute_type(next(reader.parameters()).device))
+    for module in reader.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.float())
+
+
 def _nano_job(config: TrainConfig, rank: int, wait: Any) -> NanoJob:
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
     reader, _ = encoder.load(path)
@@ -377,10 +390,7 @@ def _nano_job(config: TrainConfig, rank: int, wait: Any) -> NanoJob:
             raise ValueError(f"{folder}: its key points are not those the encoder {path.name} was trained on")
     digest = file_hash(path)
     device = torch.device(config.device)
-    reader.to(device).to(loop.compute_type(device))
-    for module in reader.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, buffer.float())
+    _half(reader.to(device))
     with tqdm(desc="encoding", unit=" frames", disable=rank > 0) as bar:
         for folder in config.data:
             data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
@@ -414,6 +424,25 @@ def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing) -> 
     encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 
 
+def _tracker_job(config: TrainConfig) -> tracker.TrackerJob:
+    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    _half(reader)
+    things = tuple(name for name in reader.config.points if name not in encoder.HAND)
+    episodes = tracker.load_episodes(config.data, reader, things, config.seed)
+    sizes = tracker.TrackerConfig(things, episodes.features.shape[2])
+    model: tracker.Tracker = _seeded(config.seed, tracker.Tracker, sizes)
+    _standardise(model, "", episodes.features[:, 0].float(), 1e-2)
+    if config.init:
+        encoder.load_into(model, encoder.read_weights(config.init, "tracker")[0], config.init)
+    return tracker.TrackerJob(model, episodes, PAIRS * config.batch)
+
+
+def _finish_tracker(job: tracker.TrackerJob, config: TrainConfig, standing: loop.Standing) -> None:
+    path = Path(config.encoder) if config.encoder else ENCODER_FILE
+    meta = _meta(config, standing, "tracks") | {"encoder": file_hash(path)}
+    tqdm.write(tracker.finish(job, config.out, meta))
+
+
 def _size(config: TrainConfig) -> int:
     """Returns the number of parameters, which the shared buffer must hold."""
     points = data.read_manifest(config.data[0]).points
@@ -430,12 +459,18 @@ def _run(config: TrainConfig, rank: int, peers: loop.Peers | None) -> None:
     torch.set_num_threads(1)
     try:
         wait = (lambda: None) if peers is None else (lambda: peers.barrier.wait(loop.BARRIER_TIMEOUT_S))
-        job = _encoder_job(config) if config.policy == "encoder" else _nano_job(config, rank, wait)
+        job: EncoderJob | NanoJob | tracker.TrackerJob
+        if config.policy == "tracker":
+            job = _tracker_job(config)
+        else:
+            job = _encoder_job(config) if config.policy == "encoder" else _nano_job(config, rank, wait)
         standing = loop.fit(job, config.loop(), Path(config.out), config.identity(), config.seed, rank, peers)
         if rank == 0 and isinstance(job, EncoderJob):
             _finish_encoder(job, config, standing)
         elif rank == 0 and isinstance(job, NanoJob):
             _finish_nano(job, config, standing)
+        elif isinstance(job, tracker.TrackerJob):
+            _finish_tracker(job, config, standing)
     finally:
         torch.set_num_threads(threads)
 

@@ -112,7 +112,7 @@ def _add_doctor(commands: Any) -> None:
 def _add_collect(commands: Any) -> None:
     example = "wambench collect --corpus demos --tasks seen --episodes 100 --out data/demos"
     it = _add(commands, "collect", _collect, "make training data", example)
-    corpora = "demos (by the experts), video (other arms, no actions), or renders (for the encoder)"
+    corpora = "demos (by the experts), video (other arms, no actions), renders (for the encoder), tracks (tracker)"
     it.add_argument("--corpus", required=True, metavar="C", help=corpora)
     tasks = "tasks, splits, or all (default: seen; of video, all)"
     it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help=tasks)
@@ -127,8 +127,8 @@ def _add_collect(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
-    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, or encoder")
-    it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v1)")
+    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, encoder, or tracker (of attribute)")
+    it.add_argument("--config", metavar="C", help="its size (default: nano; of the others, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
@@ -287,9 +287,9 @@ def _train(arguments: argparse.Namespace) -> None:
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "device", "seed", "workers")
     layout = ("video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
     values = {name: getattr(arguments, name) for name in (*names, *layout)}
-    values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")
-    if arguments.evaluate and arguments.policy == "encoder":
-        raise ValueError("--evaluate plays episodes: it is for policies, not for the encoder")
+    values["config"] = arguments.config or ("nano" if arguments.policy == "dreamzero" else "v1")
+    if arguments.evaluate and arguments.policy != "dreamzero":
+        raise ValueError(f"--evaluate plays episodes: it is for policies, not for the {arguments.policy}")
     print(train(TrainConfig(data=tuple(arguments.data), **values)))
     try:
         print(curves.draw(Path(f"{arguments.out}.csv")))
