@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -25,11 +26,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wambench.interface import unknown
-from wambench.policies import data, encoder, flow, loop, nano, sampling, tracker
+from wambench.policies import data, encoder, flow, loop, nano, paths, sampling, tracker
 from wambench.policies.encoder import Encoder
 from wambench.policies.nano import Nano
 
-POLICIES = ("dreamzero", "encoder", "tracker")
+POLICIES = ("dreamzero", "encoder", "tracker", "paths")
 WEIGHTS = Path(__file__).parent / "weights"
 ENCODER_FILE = WEIGHTS / "encoder-v1.safetensors"
 VALIDATION = 512
@@ -41,8 +42,8 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        policy: "dreamzero" or "encoder", or "tracker" (of `wambench attribute`).
-        config: Named sizes: "nano" or "tiny" for dreamzero, "v1" or "tiny" for the encoder, "v1" for the tracker.
+        policy: "dreamzero" or "encoder", or "tracker" or "paths" (of `wambench attribute`).
+        config: Named sizes: "nano" or "tiny" for dreamzero, "v1" or "tiny" for the encoder, "v1" for the others.
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
@@ -85,15 +86,15 @@ class TrainConfig:
         if self.policy not in POLICIES:
             raise unknown("trainable policy", self.policy, POLICIES)
         small = ("nano", "mini", "tiny")
-        names = {"dreamzero": small, "encoder": tuple(encoder.CONFIGS), "tracker": ("v1",)}[self.policy]
+        names = {"dreamzero": small, "encoder": tuple(encoder.CONFIGS), "tracker": ("v1",), "paths": ("v1",)}[self.policy]
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
         if self.levels not in flow.LEVELS:
             raise unknown("law of noise levels", self.levels, flow.LEVELS)
         if self.ablation not in nano.ABLATIONS:
             raise unknown("ablation", self.ablation, nano.ABLATIONS)
-        if self.policy == "tracker" and self.workers > 1:
-            raise ValueError("the tracker is small: it is trained by one worker")
+        if self.policy in ("tracker", "paths") and self.workers > 1:
+            raise ValueError(f"{self.policy} is small: it is trained by one worker")
         if self.workers < 1 or self.batch < 1 or not self.data:
             raise ValueError("workers and batch must be at least 1, and data must name a folder")
         self.loop()
@@ -437,6 +438,11 @@ def _tracker_job(config: TrainConfig) -> tracker.TrackerJob:
     return tracker.TrackerJob(model, episodes, PAIRS * config.batch)
 
 
+def _paths_job(config: TrainConfig) -> paths.PathsJob:
+    model: paths.Paths = _seeded(config.seed, paths.Paths, paths.PathsConfig())
+    return paths.PathsJob(model, paths.load_walks(config.data), PAIRS * config.batch)
+
+
 def _finish_tracker(job: tracker.TrackerJob, config: TrainConfig, standing: loop.Standing) -> None:
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
     meta = _meta(config, standing, "tracks") | {"encoder": file_hash(path)}
@@ -459,11 +465,13 @@ def _run(config: TrainConfig, rank: int, peers: loop.Peers | None) -> None:
     torch.set_num_threads(1)
     try:
         wait = (lambda: None) if peers is None else (lambda: peers.barrier.wait(loop.BARRIER_TIMEOUT_S))
-        job: EncoderJob | NanoJob | tracker.TrackerJob
-        if config.policy == "tracker":
-            job = _tracker_job(config)
-        else:
-            job = _encoder_job(config) if config.policy == "encoder" else _nano_job(config, rank, wait)
+        make: dict[str, Callable[[], Any]] = {
+            "dreamzero": lambda: _nano_job(config, rank, wait),
+            "encoder": lambda: _encoder_job(config),
+            "tracker": lambda: _tracker_job(config),
+            "paths": lambda: _paths_job(config),
+        }
+        job = make[config.policy]()
         standing = loop.fit(job, config.loop(), Path(config.out), config.identity(), config.seed, rank, peers)
         if rank == 0 and isinstance(job, EncoderJob):
             _finish_encoder(job, config, standing)
@@ -471,6 +479,8 @@ def _run(config: TrainConfig, rank: int, peers: loop.Peers | None) -> None:
             _finish_nano(job, config, standing)
         elif isinstance(job, tracker.TrackerJob):
             _finish_tracker(job, config, standing)
+        elif isinstance(job, paths.PathsJob):
+            tqdm.write(paths.finish(job, config.out, _meta(config, standing, "tracks")))
     finally:
         torch.set_num_threads(threads)
 

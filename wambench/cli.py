@@ -127,7 +127,7 @@ def _add_collect(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
-    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, encoder, or tracker (of attribute)")
+    it.add_argument("--policy", required=True, metavar="P", help="dreamzero, encoder, or tracker, paths (of attribute)")
     it.add_argument("--config", metavar="C", help="its size (default: nano; of the others, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")

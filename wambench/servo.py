@@ -20,11 +20,6 @@ import numpy as np
 POS_SCALE_M, ROT_SCALE_RAD = 0.05, 0.5  # of an action of 1 (interface.Spec: "osc_pose_delta")
 FREQUENCY = math.sqrt(150.0)  # rad/s of robosuite's OSC_POSE
 PERIOD_S = 0.05
-OPEN, CLOSE = -1.0, 1.0
-FINGER_STEP_M = 0.008  # change of the opening in one step
-FINGER_LAG = 1.5  # steps until it begins
-MOVED_M = 0.006  # a smaller change of the opening is none
-RISE_M = 0.008  # a hand that rises by more than this does so after its fingers have moved
 PUSH = 0.25  # share of a step's shortfall that is added up
 PUSH_M = 0.025
 
@@ -75,62 +70,47 @@ AHEAD = 2
 BY_GOAL, BY_SPEED = response(AHEAD)
 
 
+def turned(start: np.ndarray, steps: Sequence[int], rotations: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns (N, 3, 3) rotations at every step to the last one, turning evenly from pose to pose.
+
+    Args:
+        start: (3, 3) now.
+        steps: Control steps from now to each pose, rising.
+        rotations: (3, 3) each.
+    """
+    path, before, begun = [], start, 0
+    for end, rotation in zip(steps, rotations, strict=True):
+        vector = rotation_vector(rotation @ before.T)
+        path += [rotation_matrix((i + 1) / (end - begun) * vector) @ before for i in range(end - begun)]
+        before, begun = rotation, end
+    return np.stack(path)
+
+
 class Servo:
-    """Follows one path after another within an episode; remembers its grip, its last position and its push."""
+    """Follows one path after another within an episode; remembers its last pose, its grip and what held it back."""
 
     def __init__(self) -> None:
-        self._grip = OPEN
-        self._before: Pose | None = None
-        self._push = np.zeros(3)
-        self._wanted: np.ndarray | None = None
+        self.before: Pose | None = None
+        self.grip = -1.0
+        self._push, self._wanted = np.zeros(3), np.zeros(0)
 
-    def begin(self, state: np.ndarray, steps: Sequence[int], poses: Sequence[Pose]) -> None:
-        """Takes a new path.
-
-        Args:
-            state: (8,) now.
-            steps: Control steps from now to each pose, rising.
-            poses: Where the gripper should be then; at least one.
-        """
-        self._start, self._steps, self._poses, self._now = pose_of(state), list(steps), list(poses), 0
-        change = poses[0].width - self._start.width
-        self._sign = 0.0 if abs(change) < MOVED_M else (OPEN if change > 0 else CLOSE)
-        busy = min(float(steps[0]), abs(change) / FINGER_STEP_M + FINGER_LAG)
-        first = poses[0].position[2] > self._start.position[2] + RISE_M
-        self._hold = busy if self._sign and first else 0.0
-        self._grip_from = 0.0 if first else steps[0] - busy
+    def begin(self, positions: np.ndarray, rotations: np.ndarray, grips: np.ndarray) -> None:
+        """Takes a new path: (N, 3) positions, (N, 3, 3) rotations and (N,) grips (+1 closes) at the steps from now."""
+        self._positions, self._rotations, self._grips, self._now = positions, rotations, grips, 0
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Returns the (7,) action for one control step, given the (8,) state."""
         here = pose_of(state)
-        if self._sign and self._now >= self._grip_from:
-            self._grip = self._sign
-        position, rotation = self._reference(self._now + AHEAD)
-        self._press(here)
-        last = self._before or here
+        if self._wanted.size:
+            self._push = 0.9 * (self._push + PUSH * (self._wanted - here.position))
+            self._push *= min(1.0, PUSH_M / max(1e-9, float(np.linalg.norm(self._push))))
+        last, aim = self.before or here, min(self._now + AHEAD, len(self._positions)) - 1
         speed = (here.position - last.position) / PERIOD_S
         turning = rotation_vector(here.rotation @ last.rotation.T) / PERIOD_S
-        move = (position + self._push - here.position - BY_SPEED * speed) / BY_GOAL / POS_SCALE_M
-        turn = (rotation_vector(rotation @ here.rotation.T) - BY_SPEED * turning) / BY_GOAL / ROT_SCALE_RAD
-        self._before, self._now = here, self._now + 1
-        self._wanted = self._reference(self._now)[0]
-        move /= max(1.0, float(np.abs(move).max()))
-        return np.concatenate([move, np.clip(turn, -0.5, 0.5), [self._grip]])
-
-    def _press(self, here: Pose) -> None:
-        if self._wanted is not None:
-            self._push += PUSH * (self._wanted - here.position)
-            self._push *= min(1.0, PUSH_M / max(1e-9, float(np.linalg.norm(self._push)))) * 0.9
-
-    def _reference(self, step: float) -> tuple[np.ndarray, np.ndarray]:
-        """Returns position and rotation of the path some steps after it began, straight between its poses."""
-        first = float(self._steps[0])
-        if step < first:
-            step = max(0.0, step - self._hold) * first / max(1.0, first - self._hold)
-        places = [0.0, *self._steps]
-        poses = [self._start, *self._poses]
-        i = min(int(np.searchsorted(places, step, side="right")), len(poses) - 1)
-        share = min(1.0, (step - places[i - 1]) / (places[i] - places[i - 1]))
-        a, b = poses[i - 1], poses[i]
-        turned = rotation_matrix(share * rotation_vector(b.rotation @ a.rotation.T)) @ a.rotation
-        return a.position + share * (b.position - a.position), turned
+        move = self._positions[aim] + self._push - here.position - BY_SPEED * speed
+        turn = rotation_vector(self._rotations[aim] @ here.rotation.T) - BY_SPEED * turning
+        move, turn = move / BY_GOAL / POS_SCALE_M, turn / BY_GOAL / ROT_SCALE_RAD
+        place = min(self._now, len(self._positions) - 1)
+        self._wanted, self.grip, self.before = self._positions[place], float(self._grips[place]), here
+        self._now += 1
+        return np.concatenate([move / max(1.0, float(np.abs(move).max())), np.clip(turn, -0.5, 0.5), [self.grip]])
