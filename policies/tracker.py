@@ -1,4 +1,4 @@
-"""The oracle tracker of `wambench attribute`: where gripper and things are in a frame, relative to a frame that is known.
+"""The oracle tracker of `wambench attribute`: where gripper and things are, relative to a frame that is known.
 
 It is no policy and helps none. It reads two canvases: the last real one, at which the simulator says where everything
 is, and an imagined one. What moved between the two is told far more exactly than where anything is: the wrist camera
@@ -17,6 +17,7 @@ Design decisions:
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -159,7 +160,7 @@ def frame_features(reader: Encoder, frames: Tensor) -> Tensor:
 
 
 def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Generator) -> Tensor:
-    """Returns uint8 frames as a model might imagine them: blurred by up to 1.5 pixels, or decoded from noisy latents."""
+    """Returns uint8 frames as a model might imagine them: blurred (to 1.5 pixels), or decoded from noisy latents."""
     if version == "clean":
         return frames
     if version == "blurred":
@@ -305,7 +306,7 @@ def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def report(model: Tracker, job: TrackerJob) -> dict[str, Any]:
-    """Returns medians and 90 % points of held-out errors two frames (8 control steps) apart, by version of the frame."""
+    """Returns medians and 90 % points of held-out errors 8 control steps apart, by version of the second frame."""
     table: dict[str, Any] = {}
     pairs = {"clean": job.test_pairs(2, 0), "degraded": job.test_pairs(2, 1)}
     rows = job.test_rows[job.test_rows + 2 <= job.last[job.test_rows]]
@@ -358,3 +359,63 @@ def load(path: str | Path) -> tuple[Tracker, dict[str, Any]]:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
     encoding.load_into(model, tensors, path)
     return model.eval(), meta
+
+
+class Reader:
+    """Reads frames with the shipped encoder and tracker (or those of other files)."""
+
+    def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
+        folder = Path(__file__).parent / "weights"
+        path = Path(encoder or folder / "encoder-v1.safetensors")
+        self.model, self.meta = load(tracker or folder / WEIGHTS)
+        self.encoder, _ = encoding.load(path)
+        if self.meta.get("encoder") != hashlib.sha256(path.read_bytes()).hexdigest():
+            raise ValueError(f"{tracker or WEIGHTS}: trained with another encoder than {path}")
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the things it follows."""
+        return self.model.config.points
+
+    @torch.no_grad()
+    def read(
+        self, now: np.ndarray, state: np.ndarray, points: np.ndarray, present: np.ndarray, frames: np.ndarray
+    ) -> Readings:
+        """Returns where everything is in some frames.
+
+        Args:
+            now: (h, w, 3) uint8 canvas of a moment at which everything is known:
+            state: (8,) the robot's state,
+            points: (C, 3) positions of `things`, and
+            present: (C,) whether they are in the scene.
+            frames: (N, h, w, 3) uint8 canvases to be read.
+        """
+        count = len(frames)
+        features = frame_features(self.encoder, torch.from_numpy(np.concatenate([now[None], frames])))
+        known = state_features(torch.from_numpy(state.astype(np.float32))[None]).expand(count, -1)
+        places = torch.from_numpy(np.where(present[:, None], points, 0.0).astype(np.float32)).expand(count, -1, -1)
+        there = torch.from_numpy(present).expand(count, -1)
+        motion = self.model(features[:1].expand(count, -1), features[1:], known, places, there)
+        hand, scale = motion.hand.double().numpy(), motion.hand_scale[:, 0].exp().numpy() * UNIT_M
+        turns = [_turn(vector * UNIT_RAD) for vector in hand[:, 3:6]]
+        things = places.numpy() + motion.things.numpy() * UNIT_M
+        return Readings(
+            positions=state[:3] + hand[:, :3] * UNIT_M,
+            rotations=np.stack(turns) @ _rotation(known[:1].double())[0].numpy(),
+            widths=np.clip(hand[:, 6] * UNIT_WIDTH_M, 0.0, 0.08),
+            things=np.where(present[None, :, None], things, np.nan),
+            scale_m=scale,
+            thing_scale_m=motion.thing_scale.exp().numpy() * UNIT_M,
+            sure=scale <= self.model.config.limit_m,
+        )
+
+
+def _turn(vector: np.ndarray) -> np.ndarray:
+    """Returns the rotation whose off-diagonal half-differences are `vector`: sin(angle) times the axis."""
+    sine = float(np.linalg.norm(vector))
+    if sine < 1e-9:
+        return np.eye(3)
+    x, y, z = vector / sine
+    angle = np.arcsin(min(1.0, sine))
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross)
