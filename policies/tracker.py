@@ -4,11 +4,12 @@ It is no policy and helps none. It reads two canvases: the last real one, at whi
 is, and an imagined one. What moved between the two is told far more exactly than where anything is: the wrist camera
 moves with the hand, and what is wrong in reading both cancels.
 
-Letters: B pairs, C things, D features of a frame.
+Letters: B pairs, P key points, C things among them, M points that the encoder finds, V views.
 
 Design decisions:
-- Features come from the frozen encoder of the package (its latent, and what its key-point head finds in each view); on
-  top stands a small perceptron. That is cheap, and imagined frames come from the same encoder's decoder.
+- A frame's features are what the key-point head of the package's frozen encoder finds: where each named point and
+  landmark is in each view, how strong and how narrow its peak. A small perceptron compares them, and where the points
+  of the known frame really are. With the latents as features, too, it learned the training frames by heart.
 - It predicts the scale of its own error (Laplace: |e| / b + log b) and has seen frames that do not belong to the
   episode, so it says when it does not know. `limit_m` is the scale above which a reading is no reading.
 - A thing moves with the hand or it does not: a gate times the hand's motion, plus a rest.
@@ -38,6 +39,8 @@ UNIT_M, UNIT_RAD, UNIT_WIDTH_M = 0.05, 0.2, 0.02  # what the network calls 1
 HOLD_OUT = 12  # every so many episodes one is held out
 STRANGE = 0.06  # share of training pairs whose second frame is of another episode, or noise
 VERSIONS = ("clean", "blurred", "reconstructed")
+FOUND = 4  # numbers of a point that was found
+JITTER = 0.012  # noise on places in training, a quarter of a cell
 GROUPS = 3  # of hand errors: position, rotation, opening
 
 
@@ -46,17 +49,23 @@ class TrackerConfig:
     """Sizes of the tracker.
 
     Attributes:
-        points: Names of the things it follows.
-        features: Length of a frame's features.
-        embed, hidden: Widths.
+        points: Names of the encoder's key points, those of the hand last; the others are the things it follows.
+        marks: Points that the encoder finds, its landmarks included.
+        views: Cameras in a frame.
+        hidden: Width.
         limit_m: Predicted scale of the position error above which it abstains.
     """
 
     points: tuple[str, ...] = ()
-    features: int = 0
-    embed: int = 192
+    marks: int = 0
+    views: int = 2
     hidden: int = 256
     limit_m: float = float("inf")
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the things."""
+        return tuple(name for name in self.points if name not in encoding.HAND)
 
 
 @dataclass(frozen=True)
@@ -88,26 +97,29 @@ class Tracker(nn.Module):
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
         self.config = config
-        things, d = len(config.points), config.features
-        self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("std", torch.ones(d))
-        self.embed = nn.Linear(d, config.embed)
+        things, points = len(config.things), len(config.points)
+        self.register_buffer("mean", torch.zeros(FOUND))
+        self.register_buffer("std", torch.ones(FOUND))
+        seen = config.views * (config.marks * (2 * FOUND + 2) + 5 * points)
         known = encoding.STATE_FEATURES + 4 * things
-        self.layer1 = nn.Linear(3 * config.embed + known, 2 * config.hidden)
+        self.layer1 = nn.Linear(seen + known, 2 * config.hidden)
         self.layer2 = nn.Linear(2 * config.hidden, config.hidden)
         self.layer3 = nn.Linear(config.hidden, config.hidden)
         self.hand = nn.Linear(config.hidden, 7 + GROUPS)
         self.thing = nn.Linear(config.hidden, 5 * things)
 
-    def forward(self, before: Tensor, after: Tensor, state: Tensor, points: Tensor, present: Tensor) -> Motion:
-        """Args: before, after: (B, D). state: (B, 11) features. points: (B, C, 3) in m. present: (B, C)."""
-        dtype, mask = self.embed.weight.dtype, present.float()[..., None]
-        pair = [self.embed(((x.float() - self.mean) / self.std).clamp(-6, 6).to(dtype)) for x in (before, after)]
-        relative = (points - state[:, None, :3]) * mask / (4 * UNIT_M)
-        known = torch.cat([state * 3.0, relative.flatten(1), present.float()], dim=1).to(dtype)
-        x = torch.cat([*pair, pair[1] - pair[0], known], dim=1)
-        x = functional.silu(self.layer1(functional.silu(x)))
-        x = functional.silu(self.layer2(x))
+    def forward(self, pairs: Pairs) -> Motion:
+        """Returns what moved between the frames of each pair (its `hand` and `things` are not read)."""
+        before, after = ((x.float() - self.mean) / self.std for x in (pairs.before, pairs.after))
+        visible = torch.isfinite(pairs.pixels).all(dim=3, keepdim=True)
+        pixels = torch.where(visible, pairs.pixels, 0.0)
+        wrong = (before[:, : pixels.shape[1], :, :2] - pixels) * visible  # how the known frame is misread
+        mask = pairs.present.float()[..., None]
+        relative = (pairs.points - pairs.state[:, None, :3]) * mask / (4 * UNIT_M)
+        parts = [before, after, 3.0 * (after - before)[..., :2], pixels, visible.float(), 3.0 * wrong, relative, mask]
+        x = torch.cat([part.flatten(1) for part in parts] + [3.0 * pairs.state], dim=1).clamp(-6, 6)
+        x = self.layer1(x.to(self.layer1.weight.dtype))
+        x = functional.silu(self.layer2(functional.silu(x)))
         x = x + functional.silu(self.layer3(x))
         hand, thing = self.hand(x).float(), self.thing(x).float().view(len(x), -1, 5)
         carried = thing[..., :1].sigmoid() * hand[:, None, :3]
@@ -126,20 +138,25 @@ class Motion:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the tracker is trained on: features before and after, what is known before, and the true motion."""
+    """Pairs of frames: features (B, M, V, 4), what is known at the first one, and the true motion.
+
+    Known are the state's features (B, 11), things (B, C, 3) in m, whether they are there (B, C), and where all key
+    points are in each view (B, P, V, 2), NaN if not to be seen.
+    """
 
     before: Tensor
     after: Tensor
     state: Tensor
     points: Tensor
     present: Tensor
+    pixels: Tensor
     hand: Tensor
     things: Tensor
 
 
 def loss(model: Tracker, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Returns the negative log likelihoods (Laplace) of the hand's and the things' motions."""
-    motion = model(pairs.before, pairs.after, pairs.state, pairs.points, pairs.present)
+    motion = model(pairs)
     error = (motion.hand - pairs.hand).abs()
     groups = torch.stack([error[:, :3].mean(dim=1), error[:, 3:6].mean(dim=1), error[:, 6]], dim=1)
     scale = motion.hand_scale.clamp(-5.0, 3.0)
@@ -153,10 +170,9 @@ def loss(model: Tracker, pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def frame_features(reader: Encoder, frames: Tensor) -> Tensor:
-    """Returns (N, D) features of (N, H, W, 3) uint8 frames: the latent, and what is found of each key point."""
-    maps = reader.maps(encoding.to_pixels(frames))
-    found, _ = reader.key_points.read(maps)
-    return torch.cat([reader._standard_latent(maps[2]).flatten(1), found.flatten(1)], dim=1)
+    """Returns (N, M, V, 4) of (N, H, W, 3) uint8 frames: right and down in [-1, 1], strength and focus of the peak."""
+    found, _ = reader.key_points.read(reader.maps(encoding.to_pixels(frames)))
+    return torch.cat([found[..., :2], found[..., -2:]], dim=3)
 
 
 def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Generator) -> Tensor:
@@ -179,29 +195,31 @@ def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Gen
 
 @dataclass
 class Episodes:
-    """Frames of episodes as features (V versions, the first one clean), with states and labels; N frames in all."""
+    """N frames of episodes as features (the clean and the degraded version), with states and labels as in `Pairs`."""
 
     features: Tensor
     versions: np.ndarray
     state: Tensor
     points: Tensor
     present: Tensor
+    pixels: Tensor
     first: np.ndarray
     last: np.ndarray
     held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
 
-def load_episodes(folders: Sequence[str], reader: Encoder, things: tuple[str, ...], seed: int) -> Episodes:
+def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episodes:
     """Returns the frames of folders of `wambench collect --corpus tracks`, encoded; each clean and once degraded."""
     from tqdm import tqdm
 
     generator = torch.Generator().manual_seed(seed)
     parts: list[dict[str, Any]] = []
     for folder in folders:
-        names = read_manifest(folder).points
-        columns = [names.index(name) for name in things]
+        if read_manifest(folder).points != reader.config.points:
+            raise ValueError(f"{folder}: its key points are not those of the encoder")
+        count_things = sum(name not in encoding.HAND for name in reader.config.points)
         for k, path in enumerate(tqdm(files_of(folder), desc="encoding", unit="file")):
-            arrays = load_arrays(path, ["states", "frame_steps", "points", "present"])
+            arrays = load_arrays(path, ["states", "frame_steps", "points", "present", "pixels"])
             frames = torch.from_numpy(locate_frames(path).all())
             version = 1 + (k + k // HOLD_OUT) % 2
             other = degraded(reader, frames, VERSIONS[version], generator)
@@ -211,14 +229,15 @@ def load_episodes(folders: Sequence[str], reader: Encoder, things: tuple[str, ..
                     "features": torch.stack([frame_features(reader, f).half() for f in (frames, other)], dim=1),
                     "versions": np.full(count, version),
                     "state": state_features(torch.from_numpy(arrays["states"][arrays["frame_steps"]])),
-                    "points": torch.from_numpy(arrays["points"][:, columns]),
-                    "present": torch.from_numpy(arrays["present"][:, columns]),
+                    "points": torch.from_numpy(arrays["points"][:, :count_things]),
+                    "present": torch.from_numpy(arrays["present"][:, :count_things]),
+                    "pixels": torch.from_numpy(arrays["pixels"]),
                     "held_out": np.full(count, k % HOLD_OUT == HOLD_OUT // 2),
                 }
             )
     lengths = np.array([len(part["state"]) for part in parts])
     ends = np.cumsum(lengths)
-    merged = {
+    merged: dict[str, Any] = {
         name: (np.concatenate if isinstance(parts[0][name], np.ndarray) else torch.cat)([p[name] for p in parts])
         for name in parts[0]
     }
@@ -244,6 +263,7 @@ def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor)
         state=one,
         points=episodes.points[before],
         present=episodes.present[before],
+        pixels=episodes.pixels[before],
         hand=torch.cat(hand, dim=1),
         things=(episodes.points[after] - episodes.points[before]) / UNIT_M,
     )
@@ -268,10 +288,14 @@ class TrackerJob:
         ahead = torch.where(chance[0] < 0.75, (chance[1] * 5).long(), (chance[1] * 24).long() - 8)
         after = torch.minimum(torch.maximum(before + ahead, self.first[before]), self.last[before])
         pairs = pairs_of(self.episodes, before, after, (chance[2] < 0.7).long())
-        strange = torch.rand(self.batch, 1, generator=generator)
-        noise = torch.randn(pairs.after.shape, generator=generator) * self.model.std + self.model.mean
-        mixed = torch.where(strange < STRANGE, pairs.after.roll(1, 0), pairs.after.float())
-        return Pairs(**{**vars(pairs), "after": torch.where(strange < STRANGE / 3, noise, mixed)})
+        strange = torch.rand(self.batch, 1, 1, 1, generator=generator)
+        noise = [torch.randn(pairs.after.shape, generator=generator) for _ in range(3)]
+        spread = torch.tensor([JITTER, JITTER, 0.05, 0.02])
+        first, second = (x.float() + n * spread for x, n in zip((pairs.before, pairs.after), noise, strict=False))
+        second = torch.where(strange < STRANGE, second.roll(1, 0), second)
+        assert isinstance(self.model, Tracker)
+        wild = noise[2] * self.model.std + self.model.mean
+        return replace(pairs, before=first, after=torch.where(strange < STRANGE / 3, wild, second))
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses on random pairs."""
@@ -293,7 +317,7 @@ class TrackerJob:
 @torch.no_grad()
 def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns (B,) errors of position (mm), rotation (deg) and opening (mm), predicted scale (m), things (B, C) mm."""
-    motion = model(pairs.before, pairs.after, pairs.state, pairs.points, pairs.present)
+    motion = model(pairs)
     off = motion.hand - pairs.hand
     things = (motion.things - pairs.things).norm(dim=2).masked_fill(~pairs.present, float("nan")) * UNIT_M * 1e3
     return (
@@ -336,7 +360,7 @@ def finish(job: TrackerJob, out: str | Path, meta: dict[str, Any]) -> str:
     scales = torch.cat([errors_of(model, p)[3] for p in pairs])
     limit = float(scales.quantile(0.99))
     table = report(model, job)
-    other = Pairs(**{**vars(pairs[1]), "after": pairs[1].after.roll(len(pairs[1].after) // 2, 0)})
+    other = replace(pairs[1], after=pairs[1].after.roll(len(pairs[1].after) // 2, 0))
     table["strange"] = {"rejected": round(float((errors_of(model, other)[3] > limit).float().mean()), 3)}
     model.config = replace(model.config, limit_m=limit)
     save(model, out, meta | {"errors": table, "versions": list(VERSIONS)})
@@ -353,7 +377,7 @@ def load(path: str | Path) -> tuple[Tracker, dict[str, Any]]:
     """Returns a tracker in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
     tensors, meta = encoding.read_weights(path, "tracker")
     try:
-        config = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}
+        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}
         model = Tracker(TrackerConfig(**config))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
@@ -361,49 +385,76 @@ def load(path: str | Path) -> tuple[Tracker, dict[str, Any]]:
     return model.eval(), meta
 
 
+def weights(name: str) -> Path:
+    """Returns the path of a weights file that is shipped."""
+    return Path(__file__).parent / "weights" / name
+
+
 class Reader:
     """Reads frames with the shipped encoder and tracker (or those of other files)."""
 
     def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
-        folder = Path(__file__).parent / "weights"
-        path = Path(encoder or folder / "encoder-v1.safetensors")
-        self.model, self.meta = load(tracker or folder / WEIGHTS)
+        path = Path(encoder or weights("encoder-v1.safetensors"))
+        self.model, self.meta = load(tracker or weights(WEIGHTS))
         self.encoder, _ = encoding.load(path)
         if self.meta.get("encoder") != hashlib.sha256(path.read_bytes()).hexdigest():
             raise ValueError(f"{tracker or WEIGHTS}: trained with another encoder than {path}")
 
     @property
-    def things(self) -> tuple[str, ...]:
-        """Names of the things it follows."""
+    def points(self) -> tuple[str, ...]:
+        """Names of all key points, those of the hand last."""
         return self.model.config.points
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the things it follows: the first of `points`."""
+        return self.model.config.things
 
     @torch.no_grad()
     def read(
-        self, now: np.ndarray, state: np.ndarray, points: np.ndarray, present: np.ndarray, frames: np.ndarray
+        self,
+        now: np.ndarray,
+        state: np.ndarray,
+        points: np.ndarray,
+        present: np.ndarray,
+        pixels: np.ndarray,
+        frames: np.ndarray,
     ) -> Readings:
         """Returns where everything is in some frames.
 
         Args:
             now: (h, w, 3) uint8 canvas of a moment at which everything is known:
             state: (8,) the robot's state,
-            points: (C, 3) positions of `things`, and
-            present: (C,) whether they are in the scene.
+            points: (P, 3) positions of `points`,
+            present: (P,) whether they are in the scene, and
+            pixels: (P, V, 2) where they appear, NaN out of view.
             frames: (N, h, w, 3) uint8 canvases to be read.
         """
         count = len(frames)
         features = frame_features(self.encoder, torch.from_numpy(np.concatenate([now[None], frames])))
         known = state_features(torch.from_numpy(state.astype(np.float32))[None]).expand(count, -1)
-        places = torch.from_numpy(np.where(present[:, None], points, 0.0).astype(np.float32)).expand(count, -1, -1)
-        there = torch.from_numpy(present).expand(count, -1)
-        motion = self.model(features[:1].expand(count, -1), features[1:], known, places, there)
+        things = len(self.things)
+        there, where = present[:things], points[:things]
+        places = torch.from_numpy(np.where(there[:, None], where, 0.0).astype(np.float32)).expand(count, -1, -1)
+        pairs = Pairs(
+            before=features[:1].expand(count, -1, -1, -1),
+            after=features[1:],
+            state=known,
+            points=places,
+            present=torch.from_numpy(there).expand(count, -1),
+            pixels=torch.from_numpy(pixels.astype(np.float32)).expand(count, -1, -1, -1),
+            hand=known,
+            things=known,
+        )
+        motion = self.model(pairs)
         hand, scale = motion.hand.double().numpy(), motion.hand_scale[:, 0].exp().numpy() * UNIT_M
         turns = [_turn(vector * UNIT_RAD) for vector in hand[:, 3:6]]
-        things = places.numpy() + motion.things.numpy() * UNIT_M
+        moved = places.numpy() + motion.things.numpy() * UNIT_M
         return Readings(
             positions=state[:3] + hand[:, :3] * UNIT_M,
             rotations=np.stack(turns) @ _rotation(known[:1].double())[0].numpy(),
             widths=np.clip(hand[:, 6] * UNIT_WIDTH_M, 0.0, 0.08),
-            things=np.where(present[None, :, None], things, np.nan),
+            things=np.where(there[None, :, None], moved, np.nan),
             scale_m=scale,
             thing_scale_m=motion.thing_scale.exp().numpy() * UNIT_M,
             sure=scale <= self.model.config.limit_m,

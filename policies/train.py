@@ -85,8 +85,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise unknown("trainable policy", self.policy, POLICIES)
-        small = ("nano", "mini", "tiny")
-        names = {"dreamzero": small, "encoder": tuple(encoder.CONFIGS), "tracker": ("v1",), "paths": ("v1",)}[self.policy]
+        names = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)}.get(self.policy, ("v1",))
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
         if self.levels not in flow.LEVELS:
@@ -129,9 +128,8 @@ def file_hash(path: str | Path) -> str:
 
 def _standardise(model: nn.Module, name: str, values: Tensor, floor: float) -> None:
     """Stores mean and standard deviation over the rows of `values` in a model's buffers."""
-    prefix = f"{name}_" if name else ""
-    getattr(model, f"{prefix}mean").copy_(values.mean(dim=0))
-    getattr(model, f"{prefix}std").copy_(values.std(dim=0).clamp_min(floor))
+    getattr(model, f"{name}_mean").copy_(values.mean(dim=0))
+    getattr(model, f"{name}_std").copy_(values.std(dim=0).clamp_min(floor))
 
 
 def _seeded(seed: int, build: type[nn.Module], *arguments: Any) -> Any:
@@ -428,11 +426,11 @@ def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing) -> 
 def _tracker_job(config: TrainConfig) -> tracker.TrackerJob:
     reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
     _half(reader)
-    things = tuple(name for name in reader.config.points if name not in encoder.HAND)
-    episodes = tracker.load_episodes(config.data, reader, things, config.seed)
-    sizes = tracker.TrackerConfig(things, episodes.features.shape[2])
+    episodes = tracker.load_episodes(config.data, reader, config.seed)
+    sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
     model: tracker.Tracker = _seeded(config.seed, tracker.Tracker, sizes)
-    _standardise(model, "", episodes.features[:, 0].float(), 1e-2)
+    peaks = episodes.features[:, 0, ..., 2:].float().flatten(0, 2)  # places stay as they are
+    model.mean[2:], model.std[2:] = peaks.mean(dim=0), peaks.std(dim=0).clamp_min(1e-2)
     if config.init:
         encoder.load_into(model, encoder.read_weights(config.init, "tracker")[0], config.init)
     return tracker.TrackerJob(model, episodes, PAIRS * config.batch)

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TABLE = "attribution.csv"
 # What a definition can answer. "timing": lost to latency alone; "stall": still solvable at the end; "instrument": the
@@ -66,9 +67,9 @@ def d2_verdict(cells: Cells, timing: float = 0.0) -> tuple[str, float]:
     if timing >= max(NOTICEABLE, (1.0 - cells.own_own)):
         return "timing", min(1.0, timing / max(1e-9, timing + 1.0 - cells.own_own))
     shares = shapley(cells)
-    video, action = max(0.0, shares.video), max(0.0, shares.action)
-    if not math.isfinite(video + action):
+    if not math.isfinite(shares.video + shares.action):
         return "abstain", 0.0
+    video, action = max(0.0, shares.video), max(0.0, shares.action)
     if video + action < NOTICEABLE:
         return ("instrument", 1.0) if shares.unattributed >= NOTICEABLE else ("none", 1.0)
     part = video / (video + action)
@@ -100,6 +101,20 @@ class Fatal:
     by_action_prompt: bool = False
     oracle_video: bool = False
     action_alone: bool | None = None
+
+
+def d3_verdict(fatal: Fatal) -> tuple[str, float]:
+    """Returns the first-divergence verdict, and its confidence: half where the oracle's own way is slow, too."""
+    confidence = 0.5 if fatal.oracle_video else 1.0
+    if not fatal.solvable_start:
+        return "instrument", 1.0
+    if fatal.solvable_end:
+        return "stall", 1.0
+    if fatal.by_action and not fatal.by_action_prompt:
+        return "timing", confidence
+    if fatal.by_video:
+        return ("both" if fatal.action_alone else "video"), confidence
+    return ("action" if fatal.by_action else "contact"), confidence
 
 
 @dataclass(frozen=True)
@@ -219,7 +234,7 @@ def read(path: Path, torn: bool = False) -> list[Row]:
 def _row(fields: list[str]) -> Row:
     if len(fields) != len(NAMES):
         raise ValueError(f"expected {len(NAMES)} fields, found {len(fields)}")
-    values = {}
+    values: dict[str, Any] = {}
     for name, text in zip(NAMES, fields, strict=True):
         kind = _TYPES[name]
         values[name] = math.nan if kind is float and text == "" else kind(text)

@@ -8,8 +8,9 @@ reads out of its frames. Everything random is a function of (episode seed, env s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from wambench.attribution import Fatal
 from wambench.expert import ExpertWorld
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Plan, Policy, canvas
 from wambench.plans import checked
+from wambench.policies.encoder import HAND
 from wambench.servo import Servo, pose_of, turned
 
 FULL = 1.0 - 1e-9
@@ -81,16 +83,21 @@ class Instrument:
     world: OracleWorld
     reader: Any
     paths: Any
-    known: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (C, 3) true positions of the tracker's things now, and (C,) which of them are in the scene."""
-        present = np.array([name.split("/")[0] in self.world.task.things for name in self.reader.things])  # type: ignore[attr-defined]
-        points = [
-            self.world.view.point(name) if there else np.zeros(3)
-            for name, there in zip(self.reader.things, present, strict=True)
-        ]
-        return np.array(points), present
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns where the reader's key points are now (all of `reader.points`, the hand's last).
+
+        (C, 3) true positions, zero for those that are not in the scene; (C,) whether they are; and (C, V, 2) where they
+        appear in each view, NaN out of view.
+        """
+        world: Any = self.world
+        names, cameras = self.reader.points, world.convention.cameras
+        present = np.array([name in HAND or name.split("/")[0] in world.task.things for name in names])
+        points, pixels = np.zeros((len(names), 3)), np.full((len(names), len(cameras), 2), np.nan)
+        points[present] = [world.view.point(name) for name, there in zip(names, present, strict=True) if there]
+        for v, camera in enumerate(cameras):
+            pixels[present, v] = world.view.project(camera, points[present])
+        return points, present, pixels
 
     def oracle_video(self, offsets: Sequence[int]) -> np.ndarray:
         """Returns (T, h, w, 3) frames of the expert's future; the world is left as it was."""
@@ -98,23 +105,24 @@ class Instrument:
         for step in range(1, offsets[-1] + 1):
             self.world.advance(self.world.expert_action())
             if step in offsets:
-                frames.append(canvas(self.world.observe(), self.world.convention.cameras))
+                frames.append(self.canvas(self.world.observe()))
         self.world.restore(state)
         return np.stack(frames)
 
+    def canvas(self, observation: Observation) -> np.ndarray:
+        """Returns the frame of an observation."""
+        return canvas(observation, self.world.convention.cameras)
+
     def read(self, observation: Observation, frames: np.ndarray) -> Any:
         """Returns the tracker's `Readings` of frames that follow what is seen now."""
-        now = canvas(observation, self.world.convention.cameras)
-        return self.reader.read(now, observation.state, *self.places(), frames)
+        return self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
 
-    def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: Sequence[int]) -> int:
+    def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...]) -> int:
         """Sets the servo on the way that frames show, unless they cannot be read; returns how many could not."""
         from wambench.policies.paths import complete
 
-        readings = self.read(observation, frames)
         steps = self.paths.config.steps
-        if tuple(offsets) != tuple(steps):
-            raise ValueError(f"frames at env steps {tuple(offsets)} from a query; the servo's paths are for {steps}")
+        readings = self.read(observation, frames[[offsets.index(step) for step in steps]])
         if readings.sure[0]:
             here = pose_of(observation.state)
             last = servo.before or here
@@ -136,7 +144,7 @@ class Instrument:
                 seen.append(self.world.observe())
             if over:
                 break
-        return with_observations(outcome, seen)
+        return dataclasses.replace(outcome, observations=tuple(seen))
 
     def play(self, spec: EpisodeSpec, policy: Any, layout: Layout, video: str, actions: str) -> Played:
         """Returns a rollout.
@@ -157,9 +165,11 @@ class Instrument:
             if video != "oracle":
                 plan = checked(policy.act(history), self.world.convention)
             frames = self.oracle_video(layout.offsets) if plan is None else plan.frames
+            if frames is None:
+                raise ValueError(f"the policy imagined nothing at step {history[-1].step}, though it did in the run")
             if actions == "oracle":
                 played.unread += self.aim(servo, history[-1], frames, layout.offsets)
-                played.read += len(frames)
+                played.read += len(self.paths.config.steps)
                 outcome = self.follow(servo, layout.execute)
                 continue
             chosen = plan.actions if video == "own" and plan is not None else policy.extract(history, frames)
@@ -195,9 +205,7 @@ class Instrument:
             return Fatal(solvable_start=False, solvable_end=False), -1
         return self._ways(spec, chunks[number], policy, layout, prompt, needs), number
 
-    def _ways(
-        self, spec: EpisodeSpec, chunk: Chunk, policy: Any, layout: Layout, prompt: Any, needs: int
-    ) -> Fatal:
+    def _ways(self, spec: EpisodeSpec, chunk: Chunk, policy: Any, layout: Layout, prompt: Any, needs: int) -> Fatal:
         world, length, frames = self.world, layout.offsets[-1], chunk.plan.frames
         budget = spec.horizon  # beyond the episode's end: how much longer, not whether, is the question
         world.restore(chunk.state)
@@ -207,7 +215,7 @@ class Instrument:
             world.restore(chunk.state)
             servo = Servo()
             servo.grip = self._grip()
-            if self.aim(servo, now, shown, layout.offsets) == len(shown):
+            if self.aim(servo, now, shown, layout.offsets) == len(self.paths.config.steps):
                 return None
             self.follow(servo, length)
             return self.to_go(budget)
@@ -228,6 +236,7 @@ class Instrument:
         alone = late = None
         if hasattr(policy, "extract"):
             policy.reset(spec.instruction, spec.seed)
+            world.restore(chunk.state)
             alone = fatal(by_actions(policy.extract((now,), oracle)))
         if prompt is not None:
             prompt.reset(spec.instruction, spec.seed)
@@ -247,11 +256,6 @@ class Instrument:
         """Returns what the fingers are told now, of a restored world: +1 if they are nearer to shut than to open."""
         arm = self.world.scene.arm  # type: ignore[attr-defined]
         return 1.0 if arm.fingers[1] > arm.fingers[0] else -1.0
-
-
-def with_observations(outcome: Outcome, seen: Sequence[Observation]) -> Outcome:
-    """Returns an outcome with observations."""
-    return Outcome(**{**vars(outcome), "observations": tuple(seen)})
 
 
 def layout_of(episode: Episode) -> Layout | None:

@@ -53,7 +53,7 @@ def parser() -> Parser:
     top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
     top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    of_results = (_add_run, _add_leaderboard, _add_plot)
+    of_results = (_add_run, _add_leaderboard, _add_attribute, _add_plot)
     of_the_machine = (_add_list, _add_doctor, _add_bench)
     for add in of_results + of_the_machine + (_add_collect, _add_train, _add_experts):
         add(commands)
@@ -89,6 +89,18 @@ def _add_leaderboard(commands: Any) -> None:
     it = _add(commands, "leaderboard", _leaderboard, "rates of finished runs, with n and intervals", example)
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
+
+
+def _add_attribute(commands: Any) -> None:
+    example = "wambench attribute results/dreamzero-unseen-tasks --episodes 5"
+    it = _add(commands, "attribute", _attribute, "say what lost the progress of failed episodes", example)
+    it.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a finished run")
+    it.add_argument("--episodes", type=int, metavar="N", help="failed ones of each task (default: all; per fault, 30)")
+    it.add_argument("--workers", type=int, default=CORES, metavar="W", help=f"processes (default: {CORES})")
+    it.add_argument("--self-test", action="store_true", help="planted faults instead: is the instrument right?")
+    it.add_argument("--faults", type=_names, default=(), metavar="A,B", help="of the self-test (default: all)")
+    it.add_argument("--out", type=Path, metavar="DIR", help="of the self-test (default: results/self-test)")
+    it.add_argument("--json", action="store_true", help="its summary for machines")
 
 
 def _add_plot(commands: Any) -> None:
@@ -238,6 +250,26 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
     if arguments.out:
         records.write_whole(arguments.out, leaderboard.to_csv(table))
         print(arguments.out)
+
+
+def _attribute(arguments: argparse.Namespace) -> None:
+    for name in ("episodes", "workers"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise ValueError(f"{name} must be positive, not {getattr(arguments, name)}")
+    if arguments.self_test == (arguments.run is not None):
+        raise ValueError("give the folder of a run, or --self-test")
+    if arguments.self_test:
+        from wambench import selftest
+
+        out = arguments.out or Path("results/self-test")
+        found = selftest.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
+        print(json.dumps(found) if arguments.json else selftest.text(found))
+        return
+    from wambench import attribute
+
+    rows = attribute.attribute(arguments.run, arguments.episodes, arguments.workers)
+    print(attribute.summary(rows))
+    print(arguments.run / attribute.TABLE)
 
 
 def _plot(arguments: argparse.Namespace) -> None:
