@@ -265,9 +265,10 @@ def _attribute(arguments: argparse.Namespace) -> None:
         found = selftest.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
         print(json.dumps(found) if arguments.json else selftest.text(found))
         return
-    from wambench import attribute
+    from wambench import attribute, filmstrips
 
     rows = attribute.attribute(arguments.run, arguments.episodes, arguments.workers)
+    filmstrips.render(arguments.run, rows)
     print(attribute.summary(rows))
     print(arguments.run / attribute.TABLE)
 
@@ -284,9 +285,12 @@ def _plot(arguments: argparse.Namespace) -> None:
         print(table, end="\n\n")
         paths = [path]
     else:
-        from wambench import plots
+        from wambench import attribution_plots, plots
 
-        paths = plots.plot([Path(run) for run in arguments.runs], arguments.out, arguments.episode)
+        runs = [Path(run) for run in arguments.runs]
+        played = [run for run in runs if not (run / attribution_plots.SELF_TEST).is_file()]
+        paths = plots.plot(played, arguments.out, arguments.episode) if played else []
+        paths += attribution_plots.draw(runs, arguments.out)
     print(*paths, sep="\n")
 
 
