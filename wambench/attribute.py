@@ -9,6 +9,7 @@ be believed is shown by `selftest`.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import time
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 LIMIT_S = 1800.0  # of one episode
 D1_EVERY = 16  # control steps between the queries that D1 reads
+ORACLE = "oracle"  # folder of the expert's videos, for the figures
 LIMITS = Limits()
 NO_VIDEO = "no imagined video: behavioural type only"
 NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unknown"
@@ -113,8 +115,12 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
         left = [one for one in todo if one.row.key not in rows]
         if left:
             with Pool(_set_up, (config, left[0].row.task, values.get("weights_hash")), min(workers, len(left))) as pool:
-                for one, row in _results(pool, left, len(todo)):
-                    rows[one.row.key] = _lost(one.row, row) if isinstance(row, Lost) else row
+                for one, result in _results(pool, left, len(todo)):
+                    row, film = (_lost(one.row, result), None) if isinstance(result, Lost) else result
+                    rows[one.row.key] = row
+                    if film is not None:
+                        (run / ORACLE).mkdir(exist_ok=True)
+                        records.write_whole(run / ORACLE / one.path.name, film)
                     records.append(path, attribution.to_csv([rows[one.row.key]], header=False).encode())
         order = {one.row.key: i for i, one in enumerate(todo)}
         done = sorted(rows.values(), key=lambda row: (order.get(row.key, len(order)), row.key))
@@ -150,14 +156,29 @@ def _set_up(payload: tuple[RunConfig, str, str | None]) -> tuple[None, Any]:
     if here != weights:
         raise ValueError(f"the run was made with weights {weights}, here are {here}: give the policy its own weights")
 
-    def work(one: Recorded) -> Row:
+    def work(one: Recorded) -> tuple[Row, bytes | None]:
         from wambench.cells import Instrument
 
         world, policy = player.enter(one.row.task)
         instrument = Instrument(world, reader, ways)  # type: ignore[arg-type]
-        return one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
+        row = one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
+        return row, _film(instrument)
 
     return None, work
+
+
+def _film(instrument: Instrument) -> bytes | None:
+    """Returns the oracle's frames (M, h, w, 3), their env steps (M,) and chunks (M,) as an .npz; None without any."""
+    if not instrument.film:
+        return None
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        frames=np.concatenate([frames for _, _, frames in instrument.film]),
+        steps=np.concatenate([steps for _, steps, _ in instrument.film]),
+        chunk=np.repeat([chunk for chunk, _, _ in instrument.film], [len(steps) for _, steps, _ in instrument.film]),
+    )
+    return buffer.getvalue()
 
 
 def one_episode(instrument: Instrument, policy: Any, episode: Episode, row: Row, limits: Limits = LIMITS) -> Row:
@@ -238,13 +259,15 @@ def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int 
     world, found, next_step = instrument.world, [], 0
     world.begin(episode.spec, render=False)  # type: ignore[call-arg]
     seen = {observation.step: observation for observation in episode.observations}
-    for chunk in episode.chunks:
+    instrument.film.clear()
+    for number, chunk in enumerate(episode.chunks):
         if chunk.step < next_step or chunk.plan.frames is None or chunk.step not in seen:
             continue
         next_step = chunk.step + D1_EVERY
         world.restore(chunk.state)
         oracle = instrument.oracle_video(layout.offsets)
         steps = [chunk.step + ahead for ahead in layout.offsets]
+        instrument.film.append((number, steps, oracle))
         now, imagined = seen[chunk.step], _track(instrument, seen[chunk.step], chunk.plan.frames, steps)
         expert = _track(instrument, now, oracle, steps)
         pair = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,11 +78,15 @@ class Instrument:
         world: A world of the episode's task.
         reader: `policies.tracker.Reader`.
         paths: `policies.paths.Paths`.
+
+    Attributes:
+        film: The oracle's videos of the chunks that D1 read last: (chunk, env steps, frames).
     """
 
     world: OracleWorld
     reader: Any
     paths: Any
+    film: list[tuple[int, list[int], np.ndarray]] = field(default_factory=list)
 
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns where the reader's key points are now (all of `reader.points`, the hand's last).
