@@ -20,8 +20,14 @@ ALLOWED = {
     "plans": {"interface"},
     "leaderboard": {"records", "interface"},
     "plots": {"records", "leaderboard", "interface"},
+    "attribution": set(),
+    "agreement": {"leaderboard"},
+    "readout": set(),
+    "behaviour": set(),
+    "attribution": set(),
+    "servo": set(),
 }
-LIGHT = ("interface", "records", "leaderboard", "plots", "cli", "tasks", "rollout", "run")
+LIGHT = ("interface", "records", "leaderboard", "plots", "cli", "tasks", "rollout", "run", "attribution", "attribute")
 HEAVY = ("torch", "mujoco", "robosuite")
 
 

@@ -151,7 +151,7 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate]) -> None:
     lost = 1.0 - estimates["reached"].mean
     if "video" in estimates and lost > 0:
         mean, low, high = (value / lost for value in estimates["video"])
-        axes.text(0.0, y + 0.38, f" of what was lost, to video: {mean:.2f} [{low:.2f}, {high:.2f}]", fontsize=8)
+        axes.text(0.0, y - 0.29, f" of what was lost, to video: {mean:.2f} [{low:.2f}, {high:.2f}]", fontsize=8)
     left = 0.0
     for rank, (part, estimate) in enumerate(estimates.items()):
         width = max(0.0, estimate.mean)
