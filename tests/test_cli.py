@@ -15,7 +15,7 @@ from wambench.tasks import SPLITS, TASKS
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("run", "leaderboard", "plot", "list", "doctor", "bench", "collect", "train", "experts")
+COMMANDS = ("run", "leaderboard", "attribute", "plot", "list", "doctor", "bench", "collect", "train", "experts")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -24,7 +24,6 @@ ALLOWED = {
     "agreement": {"leaderboard"},
     "readout": set(),
     "behaviour": set(),
-    "attribution": set(),
     "servo": set(),
 }
 LIGHT = ("interface", "records", "leaderboard", "plots", "cli", "tasks", "rollout", "run", "attribution", "attribute")

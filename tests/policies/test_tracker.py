@@ -24,7 +24,9 @@ def pairs(count: int = 3) -> tracker.Pairs:
     state = torch.rand(count, encoder.STATE_FEATURES, generator=generator)
     there = torch.tensor([[True, False]]).expand(count, -1)
     hand, things = torch.rand(count, 7, generator=generator), torch.zeros(count, 2, 3)
-    return tracker.Pairs(found[0], found[1], state, torch.rand(count, 2, 3), there, pixels, hand, things)
+    return tracker.Pairs(
+        found[0], found[1], state, torch.rand(count, 2, 3, generator=generator), there, pixels, hand, things
+    )
 
 
 def test_what_is_out_of_view_or_absent_passes_no_nan() -> None:
@@ -60,7 +62,9 @@ def test_shipped_reader_knows_a_frame_that_did_not_change_from_noise() -> None:
 
 
 def test_grip_is_told_before_held_fingers_open() -> None:
-    widths = np.concatenate([np.full(5, 0.08), np.linspace(0.08, 0.044, 6), np.full(10, 0.044), np.linspace(0.05, 0.08, 5)])
+    widths = np.concatenate(
+        [np.full(5, 0.08), np.linspace(0.08, 0.044, 6), np.full(10, 0.044), np.linspace(0.05, 0.08, 5)]
+    )
     grips = paths.grips_of(widths)
     assert grips[0] == -1.0 and grips[12] == 1.0
     opened = int(np.flatnonzero(np.diff(grips) < 0)[0]) + 1
