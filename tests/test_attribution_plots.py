@@ -68,7 +68,7 @@ def test_what_was_not_attributed_is_said_to_be_unknown(slow: Path) -> None:
     parts = attribution_plots.shares(one.episodes, one.known)
     assert set(parts) == {"reached", "unknown"} and parts["unknown"].mean == 0.5
     names = [path.name for path in attribution_plots.draw([slow], slow / "figures")]
-    assert names == ["attribution.png", "attribution-by-task.png", "attribution-behaviour.png"]
+    assert names == ["attribution.png", "attribution-by-task.png", "attribution-behaviour.png", "imagination-slow.png"]
 
 
 def test_all_figures_are_drawn_from_the_command_line(slow: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +77,14 @@ def test_all_figures_are_drawn_from_the_command_line(slow: Path, capsys: pytest.
     self_test_rows(test)
     assert cli.main(["plot", str(slow), str(test), "--out", str(slow / "figures")]) == 0
     names = {Path(line).name for line in capsys.readouterr().out.splitlines()}
-    kinds = ("attribution", "attribution-by-task", "attribution-no-return", "attribution-behaviour", "self-test")
+    kinds = (
+        "attribution",
+        "attribution-by-task",
+        "attribution-no-return",
+        "attribution-behaviour",
+        "self-test",
+        "imagination-slow",
+    )
     assert names == {*(f"{kind}.png" for kind in kinds), "failures-video-slow.png", "progress.png", "filmstrip.png"}
     for name in names:
         assert np.ptp(matplotlib.image.imread(slow / "figures" / name)) > 0.5

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import attribution
+from wambench import attribution, diagnostics
 from wambench.agreement import confusion, kappa, ratio, right
 from wambench.attribution import Row
 from wambench.behaviour import TYPES
 from wambench.leaderboard import SEED, WHOLE, Estimate, progress
-from wambench.records import load
+from wambench.records import episode_stem, load, load_episode
 
 if TYPE_CHECKING:
     import pandas
@@ -41,6 +41,7 @@ VERDICTS = {
     "contact": "#f0e442", "instrument": "#999999", "abstain": "#cccccc", "none": "#eeeeee",
 }  # fmt: skip
 BINS = 10
+DIAGNOSED = 40  # episodes at most: each is read whole
 DEFINITIONS = {"d1": "D1, read-out", "d2": "D2, intervention", "d3": "D3, first divergence"}
 
 
@@ -88,6 +89,7 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
     for run in runs:
         if (run / attribution.TABLE).is_file():
             figures |= filmstrips.clearest(run, attribution.read(run))
+            figures |= diagnosed(run, attribution.read(run))
         if (run / SELF_TEST).is_file():
             figures["self-test.png"] = self_test(read_self_test(run / SELF_TEST))
     out.mkdir(parents=True, exist_ok=True)
@@ -250,6 +252,64 @@ def behaviours(found: Sequence[Attributed]) -> Figure:
 
 def _with_n(one: Attributed, count: int) -> str:
     return f"{one.name.replace(chr(10), ', ')} (n={count})"
+
+
+def diagnosed(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
+    """Returns the figure of a run's imagination: error against horizon and lag, and what it listens to; or nothing."""
+    from matplotlib.figure import Figure
+
+    files = [run / "episodes" / f"{episode_stem(row.key)}.npz" for row in rows[:: max(1, len(rows) // DIAGNOSED)]]
+    episodes = [load_episode(file) for file in files if file.is_file()]
+    ahead, late = diagnostics.horizon(episodes), diagnostics.lags(episodes)
+    if not ahead:
+        return {}
+    asked = diagnostics.read(run / diagnostics.TABLE) if (run / diagnostics.TABLE).is_file() else []
+    hz = episodes[0].spec.control_hz
+    figure = Figure(figsize=(11.0, 3.6), layout="constrained")
+    panels = figure.subplots(1, 3 if asked else 2)
+    _horizon(panels[0], ahead, hz)
+    if late:
+        _lags(panels[1], late, hz)
+    if asked:
+        _sensitivity(panels[2], asked)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"imagination of {rows[0].policy} on {rows[0].split}, {len(episodes)} failed episodes", fontsize=10)
+    return {f"imagination-{run.name}.png": figure}
+
+
+def _horizon(axes: Axes, ahead: Mapping[int, tuple[float, float, int]], hz: float) -> None:
+    times = [steps / hz for steps in ahead]
+    for i, (label, colour) in enumerate((("imagined frame", "#0072b2"), ("frame of now, kept", "#999999"))):
+        values = [found[i] for found in ahead.values()]
+        axes.plot(times, values, marker="o", color=colour, label=label)
+    axes.set(xlabel="seconds ahead", ylabel="distance to the real frame (grey levels)", ylim=(0, None), xlim=(0, None))
+    axes.set_title("Is it closer than standing still?", fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _lags(axes: Axes, late: Mapping[int, float], hz: float) -> None:
+    best = min(late, key=lambda lag: late[lag])
+    axes.plot([lag / hz for lag in late], list(late.values()), marker="o", markersize=4, color="#0072b2")
+    axes.axvline(0.0, color="#999999", linewidth=0.8)
+    axes.plot([best / hz], [late[best]], marker="o", markersize=9, fillstyle="none", color="#d55e00")
+    axes.set_xlabel("real frame taken so many seconds later")
+    axes.set_title(f"Does it come late? Best match {best / hz:+.1f} s", fontsize=9)
+
+
+def _sensitivity(axes: Axes, asked: Sequence[diagnostics.Sensitivity]) -> None:
+    kinds = {"motion": "against the frame of now", "noise": "other noise", "instruction": "other instruction"}
+    kinds |= {"action": "opposite actions"} if any(math.isfinite(one.action) for one in asked) else {}
+    for i, name in enumerate(kinds):
+        values = np.array([getattr(one, name) for one in asked])
+        colour = "#999999" if name == "motion" else "#0072b2"
+        axes.barh(i, np.median(values), 0.6, color=colour)
+        axes.plot(values, np.full(len(values), i), "|", color="black", markersize=8, alpha=0.5)
+        axes.text(np.median(values), i - 0.42, f" {np.median(values):.1f}", fontsize=8, va="center")
+    axes.set(yticks=range(len(kinds)), yticklabels=kinds.values(), xlim=(0, None))
+    axes.invert_yaxis()
+    axes.set_xlabel("change of the imagined frames (grey levels)")
+    axes.set_title(f"What does it listen to? Medians, n={len(asked)}", fontsize=9)
 
 
 def read_self_test(path: Path) -> list[dict[str, str]]:

@@ -265,10 +265,11 @@ def _attribute(arguments: argparse.Namespace) -> None:
         found = selftest.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
         print(json.dumps(found) if arguments.json else selftest.text(found))
         return
-    from wambench import attribute, filmstrips
+    from wambench import attribute, diagnostics, filmstrips
 
     rows = attribute.attribute(arguments.run, arguments.episodes, arguments.workers)
     filmstrips.render(arguments.run, rows)
+    diagnostics.ask(arguments.run, rows)
     print(attribute.summary(rows))
     print(arguments.run / attribute.TABLE)
 
