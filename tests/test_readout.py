@@ -116,11 +116,12 @@ def test_right_but_late_is_timing() -> None:
     assert d1(slow, Limits(), HZ, delayed=slow).verdict == "action"
 
 
+@pytest.mark.parametrize("every", [4, 8])
 @pytest.mark.parametrize("lag", [-4, 0, 8])
-def test_best_lag_is_found(lag: int) -> None:
+def test_best_lag_is_found(lag: int, every: int) -> None:
     path: Callable[[np.ndarray], np.ndarray] = lambda s: np.stack([0.1 * np.sin(s / 20), s * 0, s * 0], axis=1)  # noqa: E731
     queries = []
-    for now in range(40, 160, 4):
+    for now in range(40, 160, every):
         steps = now + np.array([0, 8, 16])
         make = lambda at, steps=steps: Track(steps, path(at), at * 0.0, np.zeros((3, 0, 3)), np.ones(3, bool))  # noqa: E731
         queries.append(Query(make(steps), make(steps - lag), make(steps)))

@@ -23,7 +23,7 @@ import numpy as np
 
 MOVING_M = 0.03  # an expert's advance below this is rest, or the tracker's noise
 READABLE = 0.5  # share of the moving queries that must have been read
-LAG_STEPS = tuple(range(-8, 21, 4))
+LAG_STEPS = tuple(range(-12, 21, 4))
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,23 @@ def best_lag(queries: Sequence[Query], lags: Sequence[int] = LAG_STEPS) -> float
     """Returns by how many env steps the realised hand is best taken later than the imagined one; NaN if unread.
 
     Only imagined frames whose whole range of lags was realised are compared, so that every lag is judged on the same
-    frames; in a hand that hardly moves there is nothing to align.
+    frames; in a hand that hardly moves there is nothing to align. Between two readings the hand moves straight.
     """
     seen: dict[int, np.ndarray] = {}
     for query in queries:
         track = query.realised
         seen.update({int(s): h for s, h, ok in zip(track.steps, track.hand, track.sure, strict=True) if ok})
+    known = np.array(sorted(seen))
     distances = []
     for query in queries:
         track = query.imagined
         for step, hand, ok in zip(track.steps[1:], track.hand[1:], track.sure[1:], strict=True):
-            at = [int(step) + lag for lag in lags]
-            if ok and all(s in seen for s in at) and np.ptp([seen[s] for s in at], axis=0).max() > MOVING_M:
-                distances.append([np.linalg.norm(seen[s] - hand) for s in at])
+            at = int(step) + np.array(lags)
+            if not ok or not len(known) or at[0] < known[0] or at[-1] > known[-1]:
+                continue
+            way = np.stack([np.interp(at, known, [seen[s][axis] for s in known]) for axis in range(3)], axis=1)
+            if np.ptp(way, axis=0).max() > MOVING_M:
+                distances.append(np.linalg.norm(way - hand, axis=1))
     return float(lags[int(np.argmin(np.mean(distances, axis=0)))]) if distances else math.nan
 
 
