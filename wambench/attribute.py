@@ -110,7 +110,8 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
     todo = failed(run, config, episodes)
     path, lock = run / TABLE, records.locked(run)
     with lock:
-        rows = {row.key: row for row in attribution.read(path, torn=True)} if path.exists() else {}
+        before = attribution.read(path, torn=True) if path.exists() else []
+        rows = {row.key: row for row in before if not row.error}  # what went wrong is tried again
         records.write_whole(path, attribution.to_csv(rows.values()))
         left = [one for one in todo if one.row.key not in rows]
         if left:

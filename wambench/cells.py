@@ -127,23 +127,27 @@ class Instrument:
 
         steps = self.paths.config.steps
         readings = self.read(observation, frames[[offsets.index(step) for step in steps]])
-        if readings.sure[0]:
-            here = pose_of(observation.state)
-            last = servo.before or here
-            positions, widths, rotations = readings.positions, readings.widths, readings.rotations
-            if not readings.sure.all():  # what cannot be read is taken to stay where the last frame was
-                positions, widths, rotations = (x[[0] * len(x)] for x in (positions, widths, rotations))
-            before, now = (np.append(pose.position, pose.width) for pose in (last, here))
-            way, grips = complete(self.paths, before, now, servo.grip, positions, widths)
-            servo.begin(way, turned(here.rotation, steps, list(rotations)), grips)
+        here = pose_of(observation.state)
+        if not readings.sure[0]:
+            if servo.idle:  # nothing to go on with: stay
+                still = (np.tile(x, (steps[-1], *[1] * np.ndim(x))) for x in (here.position, here.rotation, servo.grip))
+                servo.begin(*still)
+            return int((~readings.sure).sum())
+        last = servo.before or here
+        positions, widths, rotations = readings.positions, readings.widths, readings.rotations
+        if not readings.sure.all():  # what cannot be read is taken to stay where the first frame was
+            positions, widths, rotations = (x[[0] * len(x)] for x in (positions, widths, rotations))
+        before, now = (np.append(pose.position, pose.width) for pose in (last, here))
+        way, grips = complete(self.paths, before, now, servo.grip, positions, widths)
+        servo.begin(way, turned(here.rotation, steps, list(rotations)), grips)
         return int((~readings.sure).sum())
 
-    def follow(self, servo: Servo, steps: int) -> Outcome:
-        """Lets the servo drive for some steps; observations as `step_chunk` gives them."""
+    def follow(self, servo: Servo, steps: int, beyond: bool = False) -> Outcome:
+        """Lets the servo drive for some steps, `beyond` the episode's end or not; observations as of `step_chunk`."""
         seen, stride = [], self.world.convention.frame_stride
         for i in range(steps):
             outcome = self.world.advance(servo.act(self.world.proprioception()))
-            over = outcome.terminated or outcome.truncated
+            over = (outcome.terminated or outcome.truncated) and not beyond
             if over or i == steps - 1 or outcome.steps % stride == 0:
                 seen.append(self.world.observe())
             if over:
@@ -221,7 +225,7 @@ class Instrument:
             servo.grip = self._grip()
             if self.aim(servo, now, shown, layout.offsets) == len(self.paths.config.steps):
                 return None
-            self.follow(servo, length)
+            self.follow(servo, length, beyond=True)
             return self.to_go(budget)
 
         def by_actions(actions: np.ndarray) -> int | None:
@@ -239,9 +243,8 @@ class Instrument:
 
         alone = late = None
         if hasattr(policy, "extract"):
-            policy.reset(spec.instruction, spec.seed)
             world.restore(chunk.state)
-            alone = fatal(by_actions(policy.extract((now,), oracle)))
+            alone = fatal(self._extracted(spec, policy, layout, now, budget))
         if prompt is not None:
             prompt.reset(spec.instruction, spec.seed)
             world.restore(chunk.state)
@@ -255,6 +258,18 @@ class Instrument:
             oracle_video=oracle_way is None or oracle_way > least + 2 * SLACK * length,
             action_alone=alone,
         )
+
+    def _extracted(self, spec: EpisodeSpec, policy: Any, layout: Layout, now: Observation, budget: int) -> int | None:
+        """Returns how long the expert needs after a chunk of the policy's actions for the expert's video."""
+        policy.reset(spec.instruction, spec.seed)
+        seen = now
+        for _ in range(0, layout.offsets[-1], layout.execute):
+            actions = policy.extract((seen,), self.oracle_video(layout.offsets))
+            for action in np.clip(actions[: layout.execute], -1.0, 1.0):
+                if self.world.advance(action).progress >= FULL:
+                    return 0
+            seen = self.world.observe()
+        return self.to_go(budget)
 
     def _grip(self) -> float:
         """Returns what the fingers are told now, of a restored world: +1 if they are nearer to shut than to open."""

@@ -94,6 +94,11 @@ class Servo:
         self.grip = -1.0
         self._push, self._wanted = np.zeros(3), np.zeros(0)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has not been given a path yet."""
+        return not hasattr(self, "_positions")
+
     def begin(self, positions: np.ndarray, rotations: np.ndarray, grips: np.ndarray) -> None:
         """Takes a new path: (N, 3) positions, (N, 3, 3) rotations and (N,) grips (+1 closes) at the steps from now."""
         self._positions, self._rotations, self._grips, self._now = positions, rotations, grips, 0
