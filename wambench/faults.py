@@ -118,12 +118,12 @@ class Planted:
         angle, far = rng.uniform(-np.pi, np.pi), rng.uniform(*SHIFT_M)
         self._shift = far * np.array([np.cos(angle), np.sin(angle), 0.0])
         self._late: np.ndarray | None = None
-        self._known: tuple[bytes, list[tuple[np.ndarray, np.ndarray]]] = (b"", [])
+        self._known: tuple[bytes, tuple[np.ndarray, np.ndarray]] | None = None
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns its plan: what it imagines, and the actions that its fault makes of it."""
         now = history[-1]
-        frames, wanted = self._futures(now)[-1]
+        frames, wanted = self._imagined(now)
         actions = self._spoilt(wanted, now.step)
         if self.latency_steps:
             still = np.array([0.0] * 6 + [-1.0])
@@ -133,30 +133,31 @@ class Planted:
 
     def imagine(self, history: Sequence[Observation]) -> np.ndarray:
         """Returns (2, h, w, 3) frames."""
-        return self._futures(history[-1])[-1][0]
+        return self._imagined(history[-1])[0]
 
     def extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
         """Returns the actions (H, A) of the likest future it can think of, spoilt by its fault."""
-        futures = self._futures(history[-1])
-        apart = [float(np.abs(own.astype(np.int16) - frames).mean()) for own, _ in futures]
-        return self._spoilt(futures[int(np.argmin(apart))][1], history[-1].step)
+        own, wanted = self._imagined(history[-1])
+        if self.wrong_video and not np.array_equal(own, frames):
+            right, actions = self._future(lambda step: self.world.expert_action())
+            apart = [float(np.abs(one.astype(np.int16) - frames).mean()) for one in (own, right)]
+            wanted = actions if apart[1] < apart[0] else wanted
+        return self._spoilt(wanted, history[-1].step)
 
-    def _futures(self, now: Observation) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Returns (frames, actions) of the right future, and behind it of the one it imagines if that is another."""
+    def _imagined(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
+        """Returns frames and actions of the future that it imagines, remembered until the world moves on."""
         state = self.world.snapshot()
-        if state != self._known[0]:
-            self._known = state, self._imagined(now)
+        if self._known is None or state != self._known[0]:
+            self._known = state, self._dream(now)
         return self._known[1]
 
-    def _imagined(self, now: Observation) -> list[tuple[np.ndarray, np.ndarray]]:
-        world = self.world
-        futures = [self._future(lambda step: world.expert_action())]
-        if not self.wrong_video:
-            return futures
+    def _dream(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
         if self.fault == "frozen":
             still = canvas(now, self.spec.cameras)
-            return [*futures, (np.stack([still] * len(OFFSETS)), np.zeros((LENGTH, 7)))]
-        return [*futures, self._future(self._mistake(), self.fault == "hallucinated")]
+            return np.stack([still] * len(OFFSETS)), np.zeros((LENGTH, 7))
+        if self.wrong_video:
+            return self._future(self._mistake(), self.fault == "hallucinated")
+        return self._future(lambda step: self.world.expert_action())
 
     def _future(self, expert: Callable[[int], np.ndarray], shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Returns frames and actions of an expert in a branch; the world is left as it was."""
