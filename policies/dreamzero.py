@@ -206,10 +206,14 @@ class DreamZero:
         share = (time.perf_counter() - began) / max(1, len(sessions))
         return [self._plan(session, history, share) for session, history in zip(sessions, histories, strict=True)]
 
-    def imagine(self, history: Sequence[Observation]) -> np.ndarray:
-        """Returns (K, h, w, 3) uint8 imagined frames, the actions left at noise."""
-        session = self._ready(history)
-        video, _ = self._sample(session, history[-1].step, False, replace(self.sampling, action=False))
+    def imagine(self, history: Sequence[Observation], actions: np.ndarray | None = None) -> np.ndarray:
+        """Returns (K, h, w, 3) uint8 imagined frames, the actions left at noise, or (H, A) given ones in [-1, 1]."""
+        session, given = self._ready(history), None
+        if actions is not None:
+            raw = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+            given = ((raw - self.model.action_mean) / self.model.action_std)[None]
+        how = replace(self.sampling, action=False)
+        video, _ = self._sample(session, history[-1].step, False, how, given=given)
         return self._decode(video)
 
     def extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
@@ -320,13 +324,14 @@ class DreamZero:
         how: sampling.Sampling,
         clamp: Frames | None = None,
         candidate: int = 0,
+        given: Tensor | None = None,
     ) -> tuple[Frames, Tensor]:
         """Returns the chunk's frames and its standardised actions (H, A)."""
         memory, state = self._memory(session, step, hidden)
         generator = torch.Generator().manual_seed((session.seed * 1_000_003 + step + 7_919 * candidate) % 2**63)
         noise = sampling.draw_noise(self.model.config, [generator]).to(self.device)
         unguided = None if how.guidance == 1.0 else self._memory(session, step, True)
-        video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided)
+        video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided, given)
         return video, actions[0]
 
     def _candidate(self, session: Session, step: int, number: int) -> tuple[Frames, Tensor]:

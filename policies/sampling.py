@@ -140,6 +140,7 @@ def sample(
     how: Sampling,
     clamp: Frames | None = None,
     unguided: tuple[Memory, Tensor] | None = None,
+    given: Tensor | None = None,
 ) -> tuple[Frames, Tensor]:
     """Returns the chunk's K frames and standardised actions (B, H, A).
 
@@ -151,16 +152,18 @@ def sample(
         how: Steps, and what moves.
         clamp: K real or imagined frames that the actions are denoised for; the video then stays as it is.
         unguided: Memory and state vector with the instruction hidden, for guidance other than 1.
+        given: (B, H, A) clean actions that the video is denoised for; they stay as they are.
     """
     if how.guidance != 1.0 and unguided is None:
         raise ValueError("guidance needs the memory with the instruction hidden")
     start = Frames(noise.video.transpose(1, 2), noise.vectors) if clamp is None else clamp
-    moves = how.video and clamp is None
+    moves, acts = how.video and clamp is None, how.action and given is None
     levels_v, levels_a = levels_of(how.solver)
 
     def velocity(i: int, video: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         sigma_v, sigma_a = levels_v.sigmas[i], levels_a.sigmas[i]
-        levels = 0.0 if clamp is not None else sigma_v if moves else 1.0, sigma_a if how.action else 1.0
+        level_a = 0.0 if given is not None else sigma_a if acts else 1.0
+        levels = 0.0 if clamp is not None else sigma_v if moves else 1.0, level_a
         frames = _unpack(video, start)
         clean, acted = _evaluate(model, memory, frames, action, levels, state)
         wanted = _pack(clean)
@@ -169,7 +172,8 @@ def sample(
             wanted = other + how.guidance * (wanted - other)
         return (video - wanted) / sigma_v, (action - acted) / sigma_a
 
-    video, action = denoise(velocity, _pack(start), noise.action, how.solver, moves, how.action)
+    first = noise.action if given is None else given
+    video, action = denoise(velocity, _pack(start), first, how.solver, moves, acts)
     return (_unpack(video, start) if moves else start), action
 
 

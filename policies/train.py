@@ -26,15 +26,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wambench.interface import unknown
-from wambench.policies import data, encoder, flow, loop, nano, sampling, training_flops, vla
+from wambench.policies import data, encoder, flow, loop, nano, paths, sampling, tracker, training_flops, vla
 from wambench.policies.encoder import Encoder
 from wambench.policies.nano import Nano
 
-POLICIES = ("dreamzero", "encoder", *vla.MODULES)
-SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)}  # of all others: nano, tiny
+ATTRIBUTION = ("tracker", "paths")  # of `wambench attribute`
+POLICIES = ("dreamzero", "encoder", *vla.MODULES, *ATTRIBUTION)
+SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)} | dict.fromkeys(ATTRIBUTION, ("v1",))
 WEIGHTS = Path(__file__).parent / "weights"
 ENCODER_FILE = WEIGHTS / "encoder-v1.safetensors"
 VALIDATION = 512
+PAIRS = 8  # of the tracker for each sample of a batch: their features are ready
 Note = Callable[[str], None]
 M = TypeVar("M", bound=nn.Module)
 
@@ -45,7 +47,8 @@ class TrainConfig:
 
     Attributes:
         policy: A name of `POLICIES`.
-        config: Named sizes: "v1" or "tiny" for the encoder, "nano" or "tiny" for everything else.
+        config: Named sizes: "v1" or "tiny" for the encoder, "v1" for what `wambench attribute` uses, "nano" or "tiny"
+            for everything else.
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
@@ -96,6 +99,8 @@ class TrainConfig:
             raise unknown("law of noise levels", self.levels, flow.LEVELS)
         if self.ablation not in nano.ABLATIONS:
             raise unknown("ablation", self.ablation, nano.ABLATIONS)
+        if self.policy in ("tracker", "paths") and self.workers > 1:
+            raise ValueError(f"{self.policy} is small: it is trained by one worker")
         if self.workers < 1 or self.batch < 1 or not self.data:
             raise ValueError("workers and batch must be at least 1, and data must name a folder")
         if self.flops is None:
@@ -388,6 +393,14 @@ def _sizes(config: TrainConfig, reader: Encoder) -> nano.NanoConfig:
     return nano.config_for(config.config, points, latent, config.ablation, *layout)
 
 
+def _half(reader: Encoder) -> None:
+    """Puts an encoder's layers, not its constants, into the type that is fast where it is."""
+    reader.to(loop.compute_type(next(reader.parameters()).device))
+    for module in reader.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.float())
+
+
 def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple[Encoder, data.Clips]:
     """Returns the encoder and the episodes of the config's folders, encoded by all processes together."""
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
@@ -398,10 +411,7 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
             raise ValueError(f"{folder}: its key points are not those the encoder {path.name} was trained on")
     digest = file_hash(path)
     device = torch.device(config.device)
-    reader.to(device).to(loop.compute_type(device))
-    for module in reader.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, buffer.float())
+    _half(reader.to(device))
     with tqdm(desc="encoding", unit=" frames", disable=rank > 0) as bar:
         for folder in config.data:
             data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
@@ -439,6 +449,30 @@ def _finish_nano(job: NanoJob, config: TrainConfig, standing: loop.Standing, flo
     encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 
 
+def _tracker_job(config: TrainConfig) -> tracker.TrackerJob:
+    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    _half(reader)
+    episodes = tracker.load_episodes(config.data, reader, config.seed)
+    sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
+    model: tracker.Tracker = seeded(config.seed, tracker.Tracker, sizes)
+    peaks = episodes.features[:, 0, ..., 2:].float().flatten(0, 2)  # places stay as they are
+    model.mean[2:], model.std[2:] = peaks.mean(dim=0), peaks.std(dim=0).clamp_min(1e-2)
+    if config.init:
+        encoder.load_into(model, encoder.read_weights(config.init, "tracker")[0], config.init)
+    return tracker.TrackerJob(model, episodes, PAIRS * config.batch)
+
+
+def _paths_job(config: TrainConfig) -> paths.PathsJob:
+    model: paths.Paths = seeded(config.seed, paths.Paths, paths.PathsConfig())
+    return paths.PathsJob(model, paths.load_walks(config.data), PAIRS * config.batch)
+
+
+def _finish_tracker(job: tracker.TrackerJob, config: TrainConfig, standing: loop.Standing) -> None:
+    path = Path(config.encoder) if config.encoder else ENCODER_FILE
+    meta = describe(config, standing, "tracks") | {"encoder": file_hash(path)}
+    tqdm.write(tracker.finish(job, config.out, meta))
+
+
 def _size(config: TrainConfig) -> int:
     """Returns the number of parameters, which the shared buffer must hold."""
     if config.policy in vla.MODULES:
@@ -461,23 +495,32 @@ def _run(config: TrainConfig, rank: int, peers: loop.Peers | None, note: Note = 
     torch.set_num_threads(1)
     try:
         wait = (lambda: None) if peers is None else (lambda: peers.barrier.wait(loop.BARRIER_TIMEOUT_S))
-        if config.policy == "encoder":
-            job: EncoderJob | NanoJob | vla_train.VlaJob = _encoder_job(config)
-        else:
-            make = vla_train.job if config.policy in vla.MODULES else _nano_job
-            job = make(config, rank, wait)
-        each = 0.0 if isinstance(job, EncoderJob) else training_flops.per_sample(job)
+        make: dict[str, Callable[[], Any]] = {
+            "dreamzero": lambda: _nano_job(config, rank, wait),
+            "encoder": lambda: _encoder_job(config),
+            "tracker": lambda: _tracker_job(config),
+            "paths": lambda: _paths_job(config),
+        }
+        job = make.get(config.policy, lambda: vla_train.job(config, rank, wait))()
+        counted = isinstance(job, NanoJob | vla_train.VlaJob)
+        each = training_flops.per_sample(job) if counted else 0.0
         budget = config
         if config.flops is not None:
             samples = config.batch * config.workers
             budget = replace(config, steps=training_flops.steps_for(config.flops, each, samples), flops=None)
         standing = loop.fit(job, budget.loop(), Path(config.out), config.identity(), config.seed, rank, peers, note)
-        if rank == 0 and isinstance(job, EncoderJob):
+        if rank:
+            return
+        if isinstance(job, EncoderJob):
             _finish_encoder(job, config, standing)
-        elif rank == 0 and isinstance(job, NanoJob):
+        elif isinstance(job, NanoJob):
             _finish_nano(job, config, standing, each)
-        elif rank == 0 and isinstance(job, vla_train.VlaJob):
+        elif isinstance(job, vla_train.VlaJob):
             vla_train.finish(job, config, standing, each)
+        elif isinstance(job, tracker.TrackerJob):
+            _finish_tracker(job, config, standing)
+        else:
+            tqdm.write(paths.finish(job, config.out, describe(config, standing, "tracks")))
     finally:
         torch.set_num_threads(threads)
 

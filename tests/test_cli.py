@@ -15,7 +15,8 @@ from wambench.tasks import SPLITS, TASKS
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("run", "leaderboard", "compare", "plot", "list", "doctor", "bench", "collect", "train", "experts")
+OF_RESULTS = ("run", "leaderboard", "compare", "attribute", "plot")
+COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -21,8 +21,14 @@ ALLOWED = {
     "leaderboard": {"records", "interface"},
     "compare": {"records", "leaderboard", "interface"},
     "plots": {"records", "leaderboard", "interface"},
+    "attribution": set(),
+    "agreement": {"leaderboard"},
+    "readout": set(),
+    "behaviour": set(),
+    "servo": set(),
 }
-LIGHT = ("interface", "records", "leaderboard", "compare", "plots", "cli", "tasks", "rollout", "run")
+LIGHT_RESULTS = ("records", "leaderboard", "compare", "plots", "attribution", "attribute")
+LIGHT = (*LIGHT_RESULTS, "interface", "cli", "tasks", "rollout", "run")
 HEAVY = ("torch", "mujoco", "robosuite")
 
 

@@ -54,7 +54,7 @@ def parser() -> Parser:
     top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
     top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    of_results = (_add_run, _add_leaderboard, _add_compare, _add_plot)
+    of_results = (_add_run, _add_leaderboard, _add_compare, _add_attribute, _add_plot)
     of_the_machine = (_add_list, _add_doctor, _add_bench)
     for add in of_results + of_the_machine + (_add_collect, _add_train, _add_experts):
         add(commands)
@@ -103,6 +103,18 @@ def _add_compare(commands: Any) -> None:
     it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
 
 
+def _add_attribute(commands: Any) -> None:
+    example = "wambench attribute results/dreamzero-unseen-tasks --episodes 5"
+    it = _add(commands, "attribute", _attribute, "say what lost the progress of failed episodes", example)
+    it.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a finished run")
+    it.add_argument("--episodes", type=int, metavar="N", help="failed ones of each task (default: all; per fault, 30)")
+    it.add_argument("--workers", type=int, default=CORES, metavar="W", help=f"processes (default: {CORES})")
+    it.add_argument("--self-test", action="store_true", help="planted faults instead: is the instrument right?")
+    it.add_argument("--faults", type=_names, default=(), metavar="A,B", help="of the self-test (default: all)")
+    it.add_argument("--out", type=Path, metavar="DIR", help="of the self-test (default: results/self-test)")
+    it.add_argument("--json", action="store_true", help="its summary for machines")
+
+
 def _add_plot(commands: Any) -> None:
     example = "wambench plot results/* --out figures"
     it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the worlds", example)
@@ -124,7 +136,7 @@ def _add_doctor(commands: Any) -> None:
 def _add_collect(commands: Any) -> None:
     example = "wambench collect --corpus demos --tasks seen --episodes 100 --out data/demos"
     it = _add(commands, "collect", _collect, "make training data", example)
-    corpora = "demos (by the experts), video (other arms, no actions), or renders (for the encoder)"
+    corpora = "demos (by the experts), video (other arms, no actions), renders (for the encoder), tracks (tracker)"
     it.add_argument("--corpus", required=True, metavar="C", help=corpora)
     tasks = "tasks, splits, or all (default: seen; of video, all)"
     it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help=tasks)
@@ -139,8 +151,9 @@ def _add_collect(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = _add(commands, "train", _train, "train a policy", example)
-    it.add_argument("--policy", required=True, metavar="P", help="encoder, dreamzero, pi0, pi05, ki, groot or l1")
-    it.add_argument("--config", metavar="C", help="its size (default: nano; of the encoder, v1)")
+    what = "encoder, dreamzero, pi0, pi05, ki, groot, l1, or tracker and paths (of attribute)"
+    it.add_argument("--policy", required=True, metavar="P", help=what)
+    it.add_argument("--config", metavar="C", help="its size (default: nano; of encoder, tracker and paths, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
@@ -271,6 +284,28 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(arguments.out)
 
 
+def _attribute(arguments: argparse.Namespace) -> None:
+    for name in ("episodes", "workers"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise ValueError(f"{name} must be positive, not {getattr(arguments, name)}")
+    if arguments.self_test == (arguments.run is not None):
+        raise ValueError("give the folder of a run, or --self-test")
+    if arguments.self_test:
+        from wambench import selftest
+
+        out = arguments.out or Path("results/self-test")
+        found = selftest.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
+        print(json.dumps(found) if arguments.json else selftest.text(found))
+        return
+    from wambench import attribute, diagnostics, filmstrips
+
+    rows = attribute.attribute(arguments.run, arguments.episodes, arguments.workers)
+    filmstrips.render(arguments.run, rows)
+    diagnostics.ask(arguments.run, rows)
+    print(attribute.summary(rows))
+    print(arguments.run / attribute.TABLE)
+
+
 def _plot(arguments: argparse.Namespace) -> None:
     if arguments.runs == ["worlds"]:
         from wambench import worlds
@@ -283,9 +318,12 @@ def _plot(arguments: argparse.Namespace) -> None:
         print(table, end="\n\n")
         paths = [path]
     else:
-        from wambench import plots
+        from wambench import attribution_plots, plots
 
-        paths = plots.plot([Path(run) for run in arguments.runs], arguments.out, arguments.episode)
+        runs = [Path(run) for run in arguments.runs]
+        played = [run for run in runs if not (run / attribution_plots.SELF_TEST).is_file()]
+        paths = plots.plot(played, arguments.out, arguments.episode) if played else []
+        paths += attribution_plots.draw(runs, arguments.out)
     print(*paths, sep="\n")
 
 
@@ -320,9 +358,10 @@ def _train(arguments: argparse.Namespace) -> None:
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
     layout = ("device", "seed", "workers", "video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
     values = {name: getattr(arguments, name) for name in (*names, *layout)}
-    values["config"] = arguments.config or ("v1" if arguments.policy == "encoder" else "nano")
-    if arguments.evaluate and arguments.policy == "encoder":
-        raise ValueError("--evaluate plays episodes: it is for policies, not for the encoder")
+    apart = ("encoder", "tracker", "paths")
+    values["config"] = arguments.config or ("v1" if arguments.policy in apart else "nano")
+    if arguments.evaluate and arguments.policy in apart:
+        raise ValueError(f"--evaluate plays episodes: it is for policies, not for the {arguments.policy}")
     log = Path(f"{arguments.out}.csv")
 
     def note(validation: str) -> None:

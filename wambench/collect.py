@@ -16,6 +16,9 @@ Action-free video, `DIR/<task>.<arm>.<index>.npz`: the same without actions, exe
 Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C), arm (N,), and
     pixels (N, C, 2, 2) float32: where each point lies in each view, right and down in [-1, 1], NaN if it is not in it.
     States of other arms than the Panda are NaN: unknown, as they would be of a video.
+Tracks, `DIR/<task>.<index>.npz`: episodes like demonstrations, for the tracker of `wambench attribute` alone and for no
+    policy: every environment takes its turn, the unseen ones too, noise is strong, the fingers sometimes close or open
+    at the wrong time, the end does not matter, and a frame is kept every fourth step.
 """
 
 from __future__ import annotations
@@ -38,8 +41,11 @@ from wambench.interface import EpisodeSpec, Spec, WorldDiverged, canvas, unknown
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
 
-CORPORA = ("demos", "video", "renders")
+CORPORA = ("demos", "video", "renders", "tracks")
 ROOMS = {"train": TRAINING, "elsewhere": VIDEO}  # whose looks to draw -> stream of the episodes
+TRACK_ROOMS = ((TRAINING, "none"), (VIDEO, "none"), (TRAINING, "all"))  # streams and factors that take turns
+TRACK_EVERY = 4  # control steps between frames of tracks
+TRACK_FIRST = 900_000_000  # number of their first episode, far from those of demonstrations
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
@@ -55,7 +61,7 @@ class CollectConfig:
     """What to collect.
 
     Attributes:
-        corpus: "demos", "video" or "renders".
+        corpus: "demos", "video", "renders" or "tracks".
         tasks: Task names; for renders, whose scenes to draw.
         episodes: Demonstrations or videos per task, or number of pictures in all.
         seed: Non-negative seed.
@@ -93,6 +99,8 @@ class CollectConfig:
         rooms = self.rooms or usual
         if rooms not in ROOMS:
             raise unknown("rooms", rooms, ROOMS)
+        if self.corpus == "tracks" and self.rooms:
+            raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
         if self.corpus != "renders" and rooms != usual:
             raise ValueError(f"{self.corpus} are made in rooms {usual!r}, not {rooms!r}: --rooms is for renders")
         object.__setattr__(self, "rooms", rooms)
@@ -102,8 +110,8 @@ class CollectConfig:
 
         arms = self.arms or (OTHER_ARMS if self.corpus == "video" else ("Panda",))
         arms = tuple(dict.fromkeys(find_arm(name) for name in arms))
-        if self.corpus == "demos" and arms != ("Panda",):
-            raise ValueError(f"demonstrations are made by the Panda, not by {', '.join(arms)}")
+        if self.corpus in ("demos", "tracks") and arms != ("Panda",):
+            raise ValueError(f"{self.corpus} are made by the Panda, not by {', '.join(arms)}")
         object.__setattr__(self, "arms", arms)
 
 
@@ -136,7 +144,7 @@ class _Job:
 
 def _jobs(config: CollectConfig) -> Iterator[_Job]:
     """Yields the jobs of a corpus in an order in which a worker rarely needs another environment."""
-    if config.corpus == "demos":
+    if config.corpus in ("demos", "tracks"):
         for index in range(config.episodes):
             for task in config.tasks:
                 yield _job(config, index, f"{task}.{index}.npz", "Panda", task)
@@ -222,7 +230,7 @@ def _env(task: str, arm: str) -> TabletopEnv:
 
 
 def _do(job: _Job) -> Path:
-    arrays = _renders(job) if job.corpus == "renders" else _episode(job)
+    arrays = {"renders": _renders, "tracks": _track}.get(job.corpus, _episode)(job)
     temporary = job.path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -361,6 +369,37 @@ def _play(
         "executed": np.array(executed, np.float32),
         "states": np.array(states, np.float32),
         **_stacked(labels),
+    }
+
+
+def _track(job: _Job) -> dict[str, np.ndarray]:
+    """Returns what was seen while the expert was led astray, whatever came of it."""
+    env = _env(job.task, job.arm)
+    stream, factor = TRACK_ROOMS[job.index % len(TRACK_ROOMS)]
+    episode = episode_spec(env.task, stream, factor, TRACK_FIRST + job.index, job.seed)
+    rng = np.random.default_rng([job.seed, job.index, len(job.task)])
+    added = disturbances(Noise(float(rng.uniform(0.0, 0.5)), 0, 0.02), episode.horizon, rng)
+    outcome = env.begin(episode)
+    seen, labels, states, wrong = [outcome.observations[-1]], [_labels(env)], [env.proprioception()], 0
+    try:
+        while not (outcome.terminated or outcome.truncated):
+            action = env.expert_action()
+            action[:6] += added[len(states) - 1]
+            wrong = 12 if rng.random() < 0.01 else max(0, wrong - 1)
+            action[6] *= -1.0 if wrong else 1.0
+            outcome = env.advance(np.clip(action, -1, 1))
+            states.append(env.proprioception())
+            if outcome.steps % TRACK_EVERY == 0:
+                seen.append(env.observe())
+                labels.append(_labels(env))
+    except WorldDiverged:
+        pass  # what came before is as good as any
+    return {
+        "frames": np.stack([canvas(o, env.convention.cameras) for o in seen]),
+        "frame_steps": np.array([o.step for o in seen], np.int32),
+        "states": np.array(states, np.float32),
+        **_stacked(labels),
+        **{"task": np.array(job.task), "spec": np.array(episode.to_json())},
     }
 
 

@@ -387,7 +387,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         self._new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.path)
+        self._lock = locked(self.path)
         try:
             self.origin = self._read_origin()
             self._read_rows()
@@ -427,7 +427,7 @@ class RunFolder:
         for name, content in files.items():
             (self.path / name).parent.mkdir(exist_ok=True)
             write_whole(self.path / name, content)
-        _append(self.path / ROWS, to_line(row).encode())
+        append(self.path / ROWS, to_line(row).encode())
         self.rows[row.key] = row
 
     def finish(self) -> None:
@@ -471,7 +471,7 @@ class RunFolder:
             os.truncate(path, whole)
 
 
-def _locked(folder: Path) -> IO[str]:
+def locked(folder: Path) -> IO[str]:
     """Returns a locked file; the lock goes with the process, however it ends."""
     lock = (folder / ".lock").open("w")
     try:
@@ -497,7 +497,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
-def _append(path: Path, line: bytes) -> None:
+def append(path: Path, line: bytes) -> None:
     """Appends a line and syncs it; if that fails, for example on a full disk, the file is as it was."""
     with _named(path), path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)

@@ -1,0 +1,167 @@
+"""Experts that fail in one known way each, so that types of failure can be tested on real episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from wambench import tasks
+from wambench.envs.episodes import episode_spec
+from wambench.envs.tabletop import TabletopEnv
+from wambench.envs.task import View
+from wambench.interface import Chunk, Episode, Plan
+from wambench.tasks import skills
+
+Act = Callable[[TabletopEnv, int], np.ndarray]
+CHUNK = 8
+SLIPPERY = 0.0005
+
+
+class Seen:
+    """A view in which things have the place of others, or stand somewhere else.
+
+    Args:
+        view: The true one.
+        named: Name -> the thing that is meant.
+        shift: Name -> (3,) displacement in m.
+    """
+
+    def __init__(
+        self, view: View, named: Mapping[str, str] | None = None, shift: Mapping[str, Any] | None = None
+    ) -> None:
+        self._view, self._named, self._shift = view, named or {}, shift or {}
+
+    def pos(self, name: str) -> np.ndarray:
+        where = self._view.pos(self._named.get(name, name))
+        return where + np.asarray(self._shift.get(name.split("/")[0], 0.0))
+
+    def __getattr__(self, name: str) -> Any:
+        known = getattr(self._view, name)
+        return (lambda *names: known(*(self._named.get(n, n) for n in names))) if callable(known) else known
+
+
+def expert(task: str, **seen: Any) -> Act:
+    """Returns the expert of a task, in whatever scene, who sees it as `Seen` says."""
+    act = tasks.find(task).expert
+    return lambda world, step: act(Seen(world.view, **seen))
+
+
+def until(step: int, first: Act, then: Act) -> Act:
+    """Returns who does as `first` and from a control step on as `then`."""
+    return lambda world, now: (first if now < step else then)(world, now)
+
+
+def stand(world: TabletopEnv, step: int) -> np.ndarray:
+    """Stays where it is, fingers open."""
+    return np.array([0.0] * 6 + [skills.OPEN])
+
+
+def late_gripper(steps: int) -> Act:
+    """Returns who plays the expert's actions from memory, those of the fingers later than those of the hand."""
+    memory: list[np.ndarray] = []
+
+    def act(world: TabletopEnv, step: int) -> np.ndarray:
+        if step == 0:
+            memory[:] = foreseen(world)
+        now = memory[min(step, len(memory) - 1)]
+        return np.array([*now[:6], memory[min(max(0, step - steps), len(memory) - 1)][6]])
+
+    return act
+
+
+def foreseen(world: TabletopEnv) -> list[np.ndarray]:
+    """Returns the actions with which the expert succeeds from here; the world is put back."""
+    state, actions, ended = world.snapshot(), [], False
+    while not ended:
+        actions.append(world.expert_action())
+        outcome = world.advance(actions[-1])
+        ended = outcome.terminated or outcome.truncated
+    world.restore(state)
+    return actions
+
+
+def slowed(share: float) -> Act:
+    """Returns an expert that moves too slowly."""
+    return lambda world, step: world.expert_action() * np.array([share] * 6 + [1.0])
+
+
+def greasy(thing: str) -> Act:
+    """Returns an expert from whose fingers a thing slips once it is raised, and who does not notice."""
+
+    def act(world: TabletopEnv, step: int) -> np.ndarray:
+        friction = world.scene.model.geom_friction
+        if skills.height(world.view, thing) > 0.03:
+            friction[...] = SLIPPERY
+        lost = friction[0, 0] == SLIPPERY
+        return np.array([0, 0, 0.2, 0, 0, 0, skills.CLOSE]) if lost else world.expert_action()
+
+    return act
+
+
+def empty_handed(goal: str) -> Act:
+    """Returns who goes straight to the goal, and does there what should be done with the thing."""
+    return lambda world, step: skills.funnel(world.view, world.view.pos(goal) + [0, 0, 0.05], skills.OPEN)
+
+
+# type of failure -> (task, who fails)
+PLANTED: dict[str, tuple[tuple[str, Act], ...]] = {
+    "wrong object": (
+        ("LiftCube", expert("LiftCube", named={"red_cube": "blue_cube", "blue_cube": "red_cube"})),
+        ("PlaceInBin", expert("PlaceInBin", named={"red_cube": "blue_cube", "blue_cube": "red_cube"})),
+        ("OpenDrawer", expert("PressButton")),
+        ("PressButton", expert("OpenDrawer")),
+        ("TurnDial", expert("FlipLever")),
+        ("FlipLever", expert("TurnDial")),
+        ("WipeSpot", expert("LiftCube", named={"red_cube": "blue_cube", "bin": "spot"})),
+    ),
+    "wrong verb": (
+        ("CloseDrawer", expert("OpenDrawer")),
+        ("PushCube", until(200, expert("LiftCube", named={"blue_cube": "plate", "bin": "plate"}), stand)),
+        ("PullBlock", expert("PushCube", shift={"zone": [0.35, 0.0, 0.0]})),
+        ("PlaceOnPlate", expert("PushCube")),
+    ),
+    "missed grasp": (
+        ("LiftCube", expert("LiftCube", shift={"red_cube": [0.0, 0.0, 0.035]})),
+        ("StackCubes", expert("StackCubes", shift={"red_cube": [0.0, 0.0, 0.035]})),
+        ("PlaceInBin", expert("PlaceInBin", shift={"red_cube": [0.045, 0.0, 0.0]})),
+    ),
+    "position": (
+        ("PushCube", expert("PushCube", shift={"zone": [0.0, 0.09, 0.0]})),
+        ("PlaceInBin", expert("PlaceInBin", shift={"bin": [0.0, 0.16, 0.0]})),
+        ("PlaceOnPlate", expert("PlaceOnPlate", shift={"plate": [0.10, 0.0, 0.0]})),
+        ("PressButton", expert("PressButton", shift={"button": [0.09, 0.0, 0.0]})),
+        ("TurnDial", expert("TurnDial", shift={"dial": [0.12, 0.0, 0.0]})),
+    ),
+    "slip": tuple((task, greasy("red_cube")) for task in ("PlaceInBin", "LiftCube", "PlaceOnPlate")),
+    "timing": (
+        ("PushCube", slowed(0.13)), ("TurnDial", slowed(0.13)),
+        ("LiftCube", late_gripper(16)), ("StackCubes", late_gripper(16)),
+    ),
+    "stall": tuple(
+        (task, until(10, expert(task), stand)) for task in ("PushCube", "LiftCube", "OpenDrawer", "TurnDial")
+    ),
+    "step omitted": (
+        ("PlaceInBin", empty_handed("bin")), ("PlaceOnPlate", empty_handed("plate")),
+    ),
+}  # fmt: skip
+
+
+def play(task: str, act: Act, index: int = 0, world: TabletopEnv | None = None) -> tuple[TabletopEnv, Episode]:
+    """Returns the world and episode `index` of a task as somebody played it, without frames."""
+    world, split = world or TabletopEnv(task), tasks.default_split(task)
+    spec = episode_spec(tasks.find(task), split, tasks.default_factor(split), index, 7)
+    outcome, chunks = world.begin(spec, render=False), []
+    friction = world.scene.model.geom_friction.copy()
+    while not (outcome.terminated or outcome.truncated):
+        state, start = world.snapshot(), outcome.steps
+        actions: list[np.ndarray] = []
+        while len(actions) < CHUNK and not (outcome.terminated or outcome.truncated):
+            actions.append(np.clip(act(world, outcome.steps), -1.0, 1.0))
+            outcome = world.advance(actions[-1])
+        executed = np.array(actions)
+        chunks.append(Chunk(start, state, Plan(executed), executed, 0.0))
+    world.scene.model.geom_friction[...] = friction
+    result = (outcome.progress, outcome.success, outcome.success_ever, outcome.stages, outcome.steps)
+    return world, Episode(spec, "ok", "", *result, 0.0, tuple(chunks), ())

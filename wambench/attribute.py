@@ -1,0 +1,318 @@
+"""`wambench attribute`: which part of a policy lost the progress of its failed episodes.
+
+    attribute(Path("results/dreamzero-unseen-tasks"), episodes=4, workers=2)   -> RUN/attribution.csv
+
+It continues where it was stopped. Everything that can be refused is refused before any rollout. That the instrument may
+be believed is shown by `selftest`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from wambench import attribution, origin, policies, records
+from wambench.agreement import ratio
+from wambench.attribution import TABLE, Cells, Row
+from wambench.interface import Episode
+from wambench.player import Player, tabletop
+from wambench.readout import Limits, Query, Track, d1
+from wambench.records import RUN
+from wambench.run import RunConfig, plan
+from wambench.workers import Lost, Pool
+
+if TYPE_CHECKING:
+    from wambench.cells import Instrument, Layout
+
+LIMIT_S = 1800.0  # of one episode
+D1_EVERY = 16  # control steps between the queries that D1 reads
+ORACLE = "oracle"  # folder of the expert's videos, for the figures
+LIMITS = Limits()
+NO_VIDEO = "no imagined video: behavioural type only"
+NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unknown"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A failed episode to be attributed: its row in episodes.csv and its file."""
+
+    row: records.Row
+    path: Path
+
+
+def load_config(run: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Returns what a folder was run with and its origin; raises ValueError if it cannot be replayed here."""
+    path = run / RUN
+    if not path.is_file():
+        raise ValueError(f"no run at {run}: there is no {path}")
+    try:
+        values = json.loads(path.read_text())
+        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["config"].items()}
+        made = RunConfig(**config, out=run)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a run of this version: {error}") from error
+    now = origin.of_run(made.split)["split_hash"]
+    if values.get("split_hash") != now:
+        raise ValueError(
+            f"{path}: its split {made.split!r} is of another version ({values.get('split_hash')}, not {now})"
+        )
+    if made.policy in (policies.EXPERT,):
+        raise ValueError(f"{run}: the expert is the oracle here; there is nothing to attribute")
+    return made, values
+
+
+def failed(run: Path, config: RunConfig, episodes: int | None) -> list[Recorded]:
+    """Returns the failed episodes of a run, at most so many of each task; raises ValueError if one cannot be used."""
+    rows = records.read_rows(run / records.ROWS)
+    expected = {job.key for job in plan(config)}
+    missing = len(expected - {row.key for row in rows})
+    if missing:
+        raise ValueError(
+            f"{run}: {missing} of {len(expected)} episodes are missing: run its command again to finish it"
+        )
+    chosen: dict[str, list[Recorded]] = {}
+    for row in rows:
+        same = chosen.setdefault(row.task, [])
+        if row.status == "ok" and row.progress < 1.0 - 1e-6 and (episodes is None or len(same) < episodes):
+            same.append(Recorded(row, run / "episodes" / f"{records.episode_stem(row.key)}.npz"))
+    found = [one for same in chosen.values() for one in same]
+    for one in found:
+        if not one.path.is_file():
+            raise ValueError(f"{one.path} is missing: without the states of its chunks an episode cannot be attributed")
+    if found and not all(chunk.state for chunk in records.load_episode(found[0].path).chunks):
+        raise ValueError(f"{found[0].path}: recorded without the states of its chunks")
+    return found
+
+
+def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[Row]:
+    """Writes RUN/attribution.csv and returns its rows, one per failed episode.
+
+    Args:
+        run: Folder of a finished run.
+        episodes: Failed episodes of each task to attribute, at most; None: all.
+        workers: Processes.
+
+    Raises:
+        ValueError: The run cannot be used; says why.
+    """
+    config, values = load_config(run)
+    todo = failed(run, config, episodes)
+    path, lock = run / TABLE, records.locked(run)
+    with lock:
+        before = attribution.read(path, torn=True) if path.exists() else []
+        rows = {row.key: row for row in before if not row.error}  # what went wrong is tried again
+        records.write_whole(path, attribution.to_csv(rows.values()))
+        left = [one for one in todo if one.row.key not in rows]
+        if left:
+            with Pool(_set_up, (config, left[0].row.task, values.get("weights_hash")), min(workers, len(left))) as pool:
+                for one, result in _results(pool, left, len(todo)):
+                    row, film = (_lost(one.row, result), None) if isinstance(result, Lost) else result
+                    rows[one.row.key] = row
+                    if film is not None:
+                        (run / ORACLE).mkdir(exist_ok=True)
+                        records.write_whole(run / ORACLE / one.path.name, film)
+                    records.append(path, attribution.to_csv([rows[one.row.key]], header=False).encode())
+        order = {one.row.key: i for i, one in enumerate(todo)}
+        done = sorted(rows.values(), key=lambda row: (order.get(row.key, len(order)), row.key))
+        records.write_whole(path, attribution.to_csv(done))
+    return done
+
+
+def _results(pool: Pool, jobs: Sequence[Any], total: int) -> Any:
+    with tqdm(total=total, initial=total - len(jobs), unit="episode") as bar:
+        for index, result in pool.results(jobs, LIMIT_S):
+            yield jobs[index], result
+            bar.update()
+
+
+def _lost(row: records.Row, lost: Lost) -> Row:
+    return dataclasses.replace(_base(row), error=lost.reason)
+
+
+def _base(row: records.Row) -> Row:
+    names = ("policy", "split", "task", "novelty", "factor", "episode", "seed", "spec_hash", "progress")
+    return Row(**{name: getattr(row, name) for name in names})
+
+
+def _set_up(payload: tuple[RunConfig, str, str | None]) -> tuple[None, Any]:
+    """Returns the function that attributes an episode; raises ValueError if the policy is not the one of the run."""
+    from wambench.policies import paths, tracker
+
+    config, task, weights = payload
+    player, reader = Player(config, tabletop), tracker.Reader()
+    ways = paths.load(tracker.weights(paths.WEIGHTS))[0]
+    _, policy = player.enter(task)
+    here = getattr(policy, "weights_hash", None)
+    if here != weights:
+        raise ValueError(f"the run was made with weights {weights}, here are {here}: give the policy its own weights")
+
+    def work(one: Recorded) -> tuple[Row, bytes | None]:
+        from wambench.cells import Instrument
+
+        world, policy = player.enter(one.row.task)
+        instrument = Instrument(world, reader, ways)  # type: ignore[arg-type]
+        row = one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
+        return row, _film(instrument)
+
+    return None, work
+
+
+def _film(instrument: Instrument) -> bytes | None:
+    """Returns the oracle's frames (M, h, w, 3), their env steps (M,) and chunks (M,) as an .npz; None without any."""
+    if not instrument.film:
+        return None
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        frames=np.concatenate([frames for _, _, frames in instrument.film]),
+        steps=np.concatenate([steps for _, steps, _ in instrument.film]),
+        chunk=np.repeat([chunk for chunk, _, _ in instrument.film], [len(steps) for _, steps, _ in instrument.film]),
+    )
+    return buffer.getvalue()
+
+
+def one_episode(instrument: Instrument, policy: Any, episode: Episode, row: Row, limits: Limits = LIMITS) -> Row:
+    """Returns the row of a failed episode.
+
+    Args:
+        instrument: Of a world of its task.
+        policy: Who played it.
+        episode: As recorded.
+        row: What episodes.csv says of it.
+        limits: Of D1.
+    """
+    from wambench.cells import layout_of
+    from wambench.witness import behaviour
+
+    began, layout = time.perf_counter(), layout_of(episode)
+    found: dict[str, Any] = {
+        "behaviour": behaviour(instrument.world, episode),  # type: ignore[arg-type]
+        "chunks": len(episode.chunks),
+        "steps": episode.steps,
+    }
+    if layout is None:
+        found["missing"] = NO_VIDEO
+    elif not set(instrument.paths.config.steps) <= set(layout.offsets):
+        found["missing"] = f"no frames {instrument.paths.config.steps} env steps after a query: behavioural type only"
+    else:
+        late = int(getattr(policy, "latency_steps", 0))
+        found |= _read(instrument, episode, layout, limits, late)
+        if late:
+            policy.latency_steps = 0
+        try:
+            found |= _cells(instrument, policy, episode, layout, replay=late > 0)
+            found |= _divergence(instrument, policy, episode, layout, late > 0)
+        finally:
+            if late:
+                policy.latency_steps = late
+    return dataclasses.replace(row, **found, wall_s=time.perf_counter() - began)
+
+
+def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout, replay: bool) -> dict[str, Any]:
+    """Returns the cells and what follows from them; the recorded rollout is f(own, own) unless latency spoilt it."""
+    spec, nan = episode.spec, math.nan
+    own = instrument.play(spec, policy, layout, "own", "own").progress if replay else episode.progress
+    by_tracker = instrument.play(spec, policy, layout, "own", "oracle")
+    ceiling = instrument.play(spec, None, layout, "oracle", "oracle")
+    found: dict[str, Any] = {"own_own": own, "own_oracle": by_tracker.value, "oracle_oracle": ceiling.value}
+    found["timing"] = own - episode.progress
+    if not hasattr(policy, "extract"):
+        return found | {"unattributed": 1.0 - ceiling.value, "missing": NO_EXTRACT}
+    placebo = instrument.play(spec, policy, layout, "placebo", "own")
+    found["oracle_own"] = instrument.play(spec, policy, layout, "oracle", "own").progress
+    found |= {"placebo": abs(placebo.progress - own), "placebo_action": placebo.difference}
+    cells = Cells(own, found["oracle_own"], by_tracker.value, ceiling.value)
+    verdict, confidence = attribution.d2_verdict(cells, found["timing"])
+    found |= {"d2": verdict, "d2_confidence": confidence}
+    if verdict == "abstain":
+        return found | {"video": nan, "action": nan, "unattributed": nan}
+    return found | dataclasses.asdict(attribution.shapley(cells))
+
+
+def _divergence(instrument: Instrument, policy: Any, episode: Episode, layout: Layout, late: bool) -> dict[str, Any]:
+    fatal, number = instrument.fatal(episode, policy, layout, policy if late else None)
+    verdict, confidence = attribution.d3_verdict(fatal)
+    seconds = episode.chunks[number].step / episode.spec.control_hz if number >= 0 else math.nan
+    return {"d3": verdict, "d3_confidence": confidence, "no_return": number, "no_return_s": seconds}
+
+
+def _read(instrument: Instrument, episode: Episode, layout: Layout, limits: Limits, late: int) -> dict[str, Any]:
+    """Returns what D1 says of the recorded frames."""
+    pairs = queries(instrument, episode, layout, late)
+    reading = d1([q for q, _ in pairs], limits, episode.spec.control_hz, [q for _, q in pairs] if late else None)
+    names = ("abstained", "video_error_m", "action_error_m", "motion_m", "lag_s")
+    return {"d1": reading.verdict, "d1_confidence": reading.confidence} | {n: getattr(reading, n) for n in names}
+
+
+def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int = 0) -> list[tuple[Query, Query]]:
+    """Returns what D1 compares at the queries of an episode, and the same with realised frames `late` steps later."""
+    world, found, next_step = instrument.world, [], 0
+    world.begin(episode.spec, render=False)  # type: ignore[call-arg]
+    seen = {observation.step: observation for observation in episode.observations}
+    instrument.film.clear()
+    for number, chunk in enumerate(episode.chunks):
+        if chunk.step < next_step or chunk.plan.frames is None or chunk.step not in seen:
+            continue
+        next_step = chunk.step + D1_EVERY
+        world.restore(chunk.state)
+        oracle = instrument.oracle_video(layout.offsets)
+        steps = [chunk.step + ahead for ahead in layout.offsets]
+        instrument.film.append((number, steps, oracle))
+        now, imagined = seen[chunk.step], _track(instrument, seen[chunk.step], chunk.plan.frames, steps)
+        expert = _track(instrument, now, oracle, steps)
+        pair = []
+        for delay in dict.fromkeys((0, late)):
+            came = [i for i, step in enumerate(steps) if step + delay in seen]
+            came = came if came == list(range(len(came))) else []
+            frames = [instrument.canvas(seen[steps[i] + delay]) for i in came]
+            shown = np.stack(frames) if frames else np.zeros((0, *chunk.plan.frames.shape[1:]), np.uint8)
+            realised = _track(instrument, now, shown, steps[: len(frames)])
+            pair.append(Query(imagined, realised, expert))
+        found.append((pair[0], pair[-1]))
+    return found
+
+
+def _track(instrument: Instrument, now: Any, frames: np.ndarray, steps: Sequence[int]) -> Track:
+    """Returns what the tracker reads, behind what is known now."""
+    points, present, _ = instrument.places()
+    points, present = (x[: len(instrument.reader.things)] for x in (points, present))
+    hand, width = now.state[None, :3], np.abs(now.state[None, 6] - now.state[None, 7])
+    things = points[None, present]
+    if not len(frames):
+        return Track(np.array([now.step]), hand, width, things, np.ones(1, bool))
+    read = instrument.read(now, frames)
+    return Track(
+        steps=np.array([now.step, *steps]),
+        hand=np.concatenate([hand, read.positions]),
+        width=np.concatenate([width, read.widths]),
+        things=np.concatenate([things, read.things[:, present]]),
+        sure=np.concatenate([[True], read.sure]),
+    )
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Returns what was found, in a few lines: shares of what was lost with 95 % intervals, and the verdicts."""
+    known = [row for row in rows if math.isfinite(row.video + row.action + row.unattributed)]
+    lines = [f"{len(rows)} failed episodes, shares known of {len(known)}"]
+    by_task = [[row for row in known if row.task == task] for task in sorted({row.task for row in known})]
+    for part in ("video", "action", "unattributed", "timing") if known else ():
+        parts = [np.array([getattr(row, part) for row in task]) for task in by_task]
+        wholes = [np.array([1.0 - row.progress for row in task]) for task in by_task]
+        share, low, high = ratio(parts, wholes, np.random.default_rng(0))
+        lines.append(f"of the progress lost, lost to {part}: {share:.2f} [{low:.2f}, {high:.2f}]")
+    for name in ("d1", "d2", "d3", "behaviour"):
+        verdicts = Counter(getattr(row, name) for row in rows if getattr(row, name))
+        lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))
+    errors = [row.error for row in rows if row.error]
+    return "\n".join(lines + ([f"{len(errors)} errors, e.g. {errors[0]}"] if errors else []))

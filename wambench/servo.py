@@ -1,0 +1,121 @@
+"""A servo that drives the arm along poses of the gripper, such as a tracker reads from imagined frames. Pure numpy.
+
+The controller it acts through answers a displacement like a critically damped mass: with natural frequency w, control
+period T, goal g relative to the hand and velocity v, after one period
+
+    x' = g (1 - (1 + wT) exp(-wT)) + v T exp(-wT),    v' = g w^2 T exp(-wT) + v (1 - wT) exp(-wT).
+
+The servo asks for the displacement that, held for two periods, brings the hand to where the path is by then; what
+contact holds back is added up, so that a hand that should press presses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+POS_SCALE_M, ROT_SCALE_RAD = 0.05, 0.5  # of an action of 1 (interface.Spec: "osc_pose_delta")
+FREQUENCY = math.sqrt(150.0)  # rad/s of robosuite's OSC_POSE
+PERIOD_S = 0.05
+PUSH = 0.25  # share of a step's shortfall that is added up
+PUSH_M = 0.025
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the gripper is: position (3,) in m, rotation (3, 3), opening in m (0 closed, 0.08 open)."""
+
+    position: np.ndarray
+    rotation: np.ndarray
+    width: float
+
+
+def pose_of(state: np.ndarray) -> Pose:
+    """Returns the pose in an (8,) robot state (`interface.Observation`)."""
+    return Pose(state[:3].copy(), rotation_matrix(state[3:6]), float(abs(state[6] - state[7])))
+
+
+def rotation_matrix(vector: np.ndarray) -> np.ndarray:
+    """Returns the (3, 3) rotation of an axis-angle vector in rad (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * cross @ cross
+
+
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """Returns the (3,) axis-angle in rad of a rotation whose angle is well below pi."""
+    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
+    sine, cosine = float(np.linalg.norm(axis)) / 2, (float(np.trace(rotation)) - 1) / 2
+    return axis / 2 if sine < 1e-9 else axis / (2 * sine) * math.atan2(sine, cosine)
+
+
+def response(steps: int) -> tuple[float, float]:
+    """Returns how far the hand moves in some steps per metre asked for at each, and per m/s of its velocity."""
+    w, decay = FREQUENCY * PERIOD_S, math.exp(-FREQUENCY * PERIOD_S)
+    by_goal, by_speed, goal_v, speed_v = 0.0, 0.0, 0.0, 1.0
+    for _ in range(steps):
+        by_goal += 1.0 - (1.0 + w) * decay + goal_v * PERIOD_S * decay
+        by_speed += speed_v * PERIOD_S * decay
+        goal_v, speed_v = FREQUENCY * w * decay + goal_v * (1.0 - w) * decay, speed_v * (1.0 - w) * decay
+    return by_goal, by_speed
+
+
+AHEAD = 2
+BY_GOAL, BY_SPEED = response(AHEAD)
+
+
+def turned(start: np.ndarray, steps: Sequence[int], rotations: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns (N, 3, 3) rotations at every step to the last one, turning evenly from pose to pose.
+
+    Args:
+        start: (3, 3) now.
+        steps: Control steps from now to each pose, rising.
+        rotations: (3, 3) each.
+    """
+    path, before, begun = [], start, 0
+    for end, rotation in zip(steps, rotations, strict=True):
+        vector = rotation_vector(rotation @ before.T)
+        path += [rotation_matrix((i + 1) / (end - begun) * vector) @ before for i in range(end - begun)]
+        before, begun = rotation, end
+    return np.stack(path)
+
+
+class Servo:
+    """Follows one path after another within an episode; remembers its last pose, its grip and what held it back."""
+
+    def __init__(self) -> None:
+        self.before: Pose | None = None
+        self.grip = -1.0
+        self._push, self._wanted = np.zeros(3), np.zeros(0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has not been given a path yet."""
+        return not hasattr(self, "_positions")
+
+    def begin(self, positions: np.ndarray, rotations: np.ndarray, grips: np.ndarray) -> None:
+        """Takes a new path: (N, 3) positions, (N, 3, 3) rotations and (N,) grips (+1 closes) at the steps from now."""
+        self._positions, self._rotations, self._grips, self._now = positions, rotations, grips, 0
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Returns the (7,) action for one control step, given the (8,) state."""
+        here = pose_of(state)
+        if self._wanted.size:
+            self._push = 0.9 * (self._push + PUSH * (self._wanted - here.position))
+            self._push *= min(1.0, PUSH_M / max(1e-9, float(np.linalg.norm(self._push))))
+        last, aim = self.before or here, min(self._now + AHEAD, len(self._positions)) - 1
+        speed = (here.position - last.position) / PERIOD_S
+        turning = rotation_vector(here.rotation @ last.rotation.T) / PERIOD_S
+        move = self._positions[aim] + self._push - here.position - BY_SPEED * speed
+        turn = rotation_vector(self._rotations[aim] @ here.rotation.T) - BY_SPEED * turning
+        move, turn = move / BY_GOAL / POS_SCALE_M, turn / BY_GOAL / ROT_SCALE_RAD
+        place = min(self._now, len(self._positions) - 1)
+        self._wanted, self.grip, self.before = self._positions[place], float(self._grips[place]), here
+        self._now += 1
+        return np.concatenate([move / max(1.0, float(np.abs(move).max())), np.clip(turn, -0.5, 0.5), [self.grip]])
