@@ -7,15 +7,20 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from wambench.clock import Clock, Virtual
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, World, WorldDiverged
-from wambench.plans import checked
 
 Observer = Callable[[Chunk | None, Outcome], None]
 NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
 
 
 def rollout(
-    world: World, policy: Policy, spec: EpisodeSpec, observers: Sequence[Observer] = (), time_limit_s: float = math.inf
+    world: World,
+    policy: Policy,
+    spec: EpisodeSpec,
+    observers: Sequence[Observer] = (),
+    time_limit_s: float = math.inf,
+    clock: Clock | None = None,
 ) -> Episode:
     """Returns the finished episode; an exception ends it and is laid at the door of whoever raised it.
 
@@ -27,42 +32,40 @@ def rollout(
         spec: The episode.
         observers: Called with (None, first outcome), then with every chunk and its outcome.
         time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
+        clock: What runs while the policy computes; None: nothing, the world waits.
     """
     started = time.perf_counter()
+    clock = clock or Virtual()
+    clock.blame = "env_error"
     outcome = NOTHING
     chunks: list[Chunk] = []
     seen: list[Observation] = []
-    status, error, blame = "ok", "", "env_error"
+    status, error = "ok", ""
     try:
         outcome = world.begin(spec)
         seen.extend(outcome.observations)
         for observe in observers:
             observe(None, outcome)
-        blame = "policy_error"
-        policy.reset(spec.instruction, spec.seed)
+        clock.begin(world, policy, spec)
         while not (outcome.terminated or outcome.truncated):
             if time.perf_counter() - started > time_limit_s:
                 status, error = "timeout", f"longer than {time_limit_s:g} s"
                 break
-            blame = "env_error"
-            step, state = outcome.steps, world.snapshot()
-            blame = "policy_error"
-            asked = time.perf_counter()
-            answer = policy.act(outcome.observations)
-            latency_s = time.perf_counter() - asked
-            plan = checked(answer, world.convention)
-            blame = "env_error"
-            outcome = world.step_chunk(plan.actions[: plan.execute])
+            step = outcome.steps
+            chunk, outcome = clock.turn(outcome)
             if outcome.steps <= step:
+                clock.blame = "env_error"
                 raise RuntimeError(f"the world did not advance from step {step}")
             seen.extend(outcome.observations)
-            chunks.append(Chunk(step, state, plan, plan.actions[: outcome.steps - step], latency_s))
+            chunks.append(chunk)
             for observe in observers:
-                observe(chunks[-1], outcome)
+                observe(chunk, outcome)
     except WorldDiverged as diverged:
         status, error = "env_error", reason(diverged)
     except (Exception, SystemExit) as raised:
-        status, error = blame, reason(raised)
+        status, error = clock.blame, reason(raised)
+    finally:
+        clock.end()
     return Episode(
         spec=spec,
         status=status,

@@ -23,7 +23,7 @@ from tests.parity.result import Result
 
 Check = Callable[[Path], list[Result]]
 # Every module of a set has CHECKS: file name -> check. A folder belongs to the set that knows most of its files.
-SETS = {"dreamzero": ("dit", "sampler", "head", "encoders", "protocol")}
+SETS = {"dreamzero": ("dit", "sampler", "head", "encoders", "protocol"), "vla": ("rtc",)}
 
 
 def checks_of(names: tuple[str, ...]) -> dict[str, Check]:
