@@ -16,12 +16,16 @@ ALLOWED = {
     "envs": {"interface", "tasks"},  # only envs.tabletop and envs (ids) look up tasks, see below
     "tasks": {"envs", "interface"},
     "policies": {"interface"},
-    "rollout": {"interface", "plans"},
+    "rollout": {"interface", "clock"},
+    "clock": {"interface", "plans", "execution", "latency"},
+    "execution": {"interface"},
+    "latency": {"interface"},
+    "sweep_plot": {"interface", "plots"},
     "plans": {"interface"},
     "leaderboard": {"records", "interface"},
     "plots": {"records", "leaderboard", "interface"},
 }
-LIGHT = ("interface", "records", "leaderboard", "plots", "cli", "tasks", "rollout", "run")
+LIGHT = ("interface", "records", "leaderboard", "plots", "cli", "tasks", "rollout", "run", "sweep", "sweep_plot")
 HEAVY = ("torch", "mujoco", "robosuite")
 
 

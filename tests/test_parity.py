@@ -59,7 +59,8 @@ def test_a_wrong_number_is_found(
     assert "FAILED   preprocessing.safetensors" in printed and "all within tolerance" in printed
 
 
-def test_every_golden_file_has_a_check() -> None:
-    checks = parity.checks_of(parity.SETS["dreamzero"])
-    assert not parity.unchecked(GOLDEN, checks)
-    assert {path.name for path in GOLDEN.iterdir()} >= set(checks)
+@pytest.mark.parametrize("name", parity.SETS)
+def test_every_golden_file_has_a_check(name: str) -> None:
+    checks, folder = parity.checks_of(parity.SETS[name]), GOLDEN.parent / name
+    assert not parity.unchecked(folder, checks)
+    assert {path.name for path in folder.iterdir()} >= set(checks)

@@ -62,6 +62,13 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         ({"time_limit_s": float("nan")}, "time_limit_s must be positive"),
         ({"seed": -1}, "seed must not be negative, not -1"),
         ({"visual": "ful"}, "did you mean 'full'?"),
+        ({"execution": "asinc"}, "did you mean 'async'?"),
+        ({"latency": "-1"}, "latency must be between 0 and 60 seconds, not -1"),
+        ({"latency": "missing.csv"}, "cannot read a trace"),
+        ({"replan": 0}, "replan must be at least 1 control step, not 0"),
+        ({"clock": "wal"}, "did you mean 'wall'?"),
+        ({"clock": "wall", "policy": "expert"}, "the expert reads the world"),
+        ({"clock": "wall", "workers": 2}, "workers must be 1, not 2"),
     ],
 )
 def test_wrong_values_are_named_with_what_exists(config: Maker, values: dict[str, Any], said: str) -> None:
@@ -74,6 +81,8 @@ def test_default_folder_is_the_same_for_the_same_run_only() -> None:
     assert RunConfig("noop", "seen").folder == Path("results/noop-seen")
     assert RunConfig("noop", "unseen-envs", factors=("camera",)).folder == Path("results/noop-unseen-envs-camera")
     assert RunConfig("noop", "seen", workers=2).folder == Path("results/noop-seen")
+    assert RunConfig("noop", "seen", latency="0.0").recorded() == RunConfig("noop", "seen").recorded()
+    assert "latency" not in RunConfig("noop", "seen").recorded()  # so that runs begun without clocks continue
     assert RunConfig("noop", "seen", factors=("none",)).folder == Path("results/noop-seen")
     others = [
         RunConfig("noop", "seen"),
@@ -82,6 +91,9 @@ def test_default_folder_is_the_same_for_the_same_run_only() -> None:
         RunConfig("noop", "seen", tasks=("LiftCube",)),
         RunConfig("noop", "seen", policy_args={"chunk": 4}),
         RunConfig("tests/stubs.py:Steady", "seen"),
+        RunConfig("noop", "seen", execution="async"),
+        RunConfig("noop", "seen", execution="async", latency="0.2"),
+        RunConfig("noop", "seen", clock="wall"),
     ]
     assert len({other.folder for other in others}) == len(others)
     assert all(len(other.folder.parts) == 2 for other in others)
@@ -214,7 +226,7 @@ def test_a_torn_row_is_played_again(config: Maker) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda lines: [*lines[:2], lines[2][:40], *lines[3:]], "line 3: expected 21 fields, found"),
+        (lambda lines: [*lines[:2], lines[2][:40], *lines[3:]], "line 3: expected 29 fields, found"),
         (lambda lines: [*lines[:3], lines[3].replace(",ok,", ",okay,"), *lines[4:]], "line 4: status: 'okay'"),
         (lambda lines: [*lines[:4], lines[2], *lines[4:]], "line 5: LiftCube-v0, none, 1 is there twice"),
         (lambda lines: [lines[0], lines[1].replace("LiftCube-v0", "OpenDrawer-v0"), *lines[2:]], "is not of this run"),

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,12 +171,17 @@ def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:
         WorkerFailed: No worker could be set up.
     """
     jobs = plan(config)
-    latency.parse(config.latency).check(episode_stem(job.key) for job in jobs)
+    source = latency.parse(config.latency)
+    source.check(episode_stem(job.key) for job in jobs)
     with RunFolder(config.folder, config.recorded(), [job.key for job in jobs]) as folder:
         todo = [job for job in jobs if job.key not in folder.rows]
         if todo:
             _play(config, len(jobs), todo, folder, make_world)
         folder.finish()
+        wrapped = sum(source.wraps(episode_stem(row.key), row.queries) for row in folder.rows.values())
+        if wrapped:
+            what = f"{config.latency} began again in {wrapped} of {len(jobs)} episodes"
+            print(f"wambench: {what}, which asked more often than it tells", file=sys.stderr)
         if config.latency == latency.MEASURED and (todo or not (config.folder / latency.TRACE).exists()):
             write_whole(config.folder / latency.TRACE, trace(config.folder, jobs, config.clock == "wall"))
         return [folder.rows[job.key] for job in jobs]

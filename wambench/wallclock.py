@@ -35,6 +35,7 @@ class Inference:
 
     def __init__(self, policy: Policy | Callable[[], Policy]) -> None:
         self._worker: Worker
+        self._ask: Callable[..., tuple[Any, float]]
         if isinstance(policy, Policy):
             self._worker, self._ask = ThreadPoolExecutor(1), _Caller(policy)
         else:
