@@ -55,8 +55,8 @@ def test_rows_from_before_time_was_counted_still_load(tmp_path: Path) -> None:
     path = tmp_path / "episodes.csv"
     path.write_text(header + line)
     assert read_rows(path) == [from_line(to_line(ROW))]
+    (tmp_path / "run.json").write_text('{"config": {}}')
     with records.RunFolder(tmp_path, {}, [ROW.key]) as folder:  # continued by this version
-        folder.begin({})
         assert folder.rows[ROW.key].execution == "sync"
     assert path.read_text() == HEADER + to_line(ROW)
     path.write_text(header + to_line(ROW))

@@ -82,8 +82,8 @@ def history(*steps: int) -> list[Observation]:
 
 
 @pytest.fixture(scope="module")
-def policy(dreamzero_file: Path, encoder_file: Path) -> DreamZero:
-    return DreamZero(str(dreamzero_file), str(encoder_file))
+def policy() -> DreamZero:
+    return DreamZero()  # the shipped one: a network that has learned little has a gradient that says little
 
 
 def answers(policy: DreamZero, previous: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,14 +114,14 @@ def test_guidance_without_anything_known_changes_nothing(policy: DreamZero) -> N
 
 
 @pytest.mark.parametrize("options", [{"solver": "unipc"}, {"mode": "inverse"}, {"mode": "no_video"}, {"guidance": 2.0}])
-def test_dreamzero_is_guided_in_every_mode(dreamzero_file: Path, encoder_file: Path, options: dict) -> None:
-    policy = DreamZero(str(dreamzero_file), str(encoder_file), **options)
+def test_dreamzero_is_guided_in_every_mode(options: dict) -> None:
+    policy = DreamZero(**options)
     free, continued = answers(policy, np.full((12, 7), 0.5), 4)
     assert np.abs(continued[:4, :6] - 0.5).mean() < np.abs(free[:4, :6] - 0.5).mean()
 
 
-def test_a_gradient_through_the_cache_is_exact(policy: DreamZero) -> None:
-    """The network's product of Jacobian and error against finite differences along random directions."""
+def test_a_gradient_through_the_cache_is_the_networks(policy: DreamZero) -> None:
+    """The product of Jacobian and error against finite differences, number by number."""
     model, session = policy.model, policy.session("reach the red cube", 0)
     policy._look([session], [history(0)])
     memory, state = policy._memory(session, 0, False)
@@ -134,13 +134,16 @@ def test_a_gradient_through_the_cache_is_exact(policy: DreamZero) -> None:
     x = noise.action.clone().requires_grad_(True)
     error = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     (product,) = torch.autograd.grad(clean(x), x, error)
+    slopes, some = product.clone(), list(np.ndindex(*x.shape))[::5]
     with torch.no_grad():
-        plain = clean(noise.action)
-        torch.testing.assert_close(clean(x), plain)  # with and without gradients: two ways through the cache
-        for seed in range(3):
-            along = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + 2))
-            slope = ((clean(noise.action + 1e-2 * along) - clean(noise.action - 1e-2 * along)) / 2e-2 * error).sum()
-            assert float((product * along).sum()) == pytest.approx(float(slope), rel=0.02, abs=0.02)
+        torch.testing.assert_close(clean(x), clean(noise.action))  # with and without gradients: two ways of caching
+        for index in some:
+            moved = torch.zeros_like(x)
+            moved[index] = 5e-3
+            slopes[index] = ((clean(x + moved) - clean(x - moved)) / 1e-2 * error).sum()
+    off = torch.tensor([float((product - slopes).abs()[index]) for index in some]) / product.abs().max()
+    assert off.median() < 1e-3 and off.max() < 0.05  # the largest: a ReLU of the action head that is at its kink
+    assert (error - slopes).abs().max() > 0.5  # the identity would be far off
 
 
 @pytest.mark.parametrize("delay", [0, 1, 20])
