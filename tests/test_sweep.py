@@ -17,7 +17,7 @@ from wambench.sweep import COLUMNS, SweepConfig, retimed, sweep, to_text
 
 def config(out: Path, **values: Any) -> SweepConfig:
     given = {"tasks": ("LiftCube",), "episodes": 3, "split": "seen", **values}
-    return SweepConfig(("tests.stubs:Steady",), (0.0, 0.1, 2.0), ("sync", "async"), out=out, **given)
+    return SweepConfig(("tests.stubs:Steady",), (0.0, 0.1, 1.5), ("sync", "async"), out=out, **given)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def test_the_table(played: tuple[SweepConfig, pandas.DataFrame, list[str]]) -> N
     assert (by["n"] == 3).all() and (by["n_error"] == 0).all()
     assert (by.loc["sync", "progress"] == 1.0).all()
     assert by.loc[("sync", 0.0), "progress_wall"] == 1.0
-    assert by.loc[("sync", 2.0), "progress_wall"] == 0.5  # 3 turns of 40 + 8 of 160 steps
-    assert by.loc[("sync", 2.0), "effective_hz"] == pytest.approx(20 * 34 / 234)
+    assert by.loc[("sync", 1.5), "progress_wall"] == 0.5  # 3 turns of 30 + 8 steps within the horizon
+    assert by.loc[("sync", 1.5), "effective_hz"] == pytest.approx(20 * 34 / 184)
     assert by.loc[("async", 0.0), "progress"] == 1.0 and by.loc[("async", 0.0), "holds"] == 0
-    assert by.loc[("async", 2.0), "progress"] == 0.0 and by.loc[("async", 2.0), "holds"] == 40  # longer than a chunk
+    assert by.loc[("async", 1.5), "progress"] == 0.0 and by.loc[("async", 1.5), "holds"] == 40  # longer than a chunk
     assert (by["progress_wall"] == by["progress"]).loc["async"].all()
     assert (by["own_latency_s"] < 0.05).all()
     again = pandas.read_csv(it.out / "sweep.csv")
@@ -49,7 +49,7 @@ def test_the_world_that_waits_is_played_once(played: tuple[SweepConfig, pandas.D
     it, _, said = played
     folders = sorted(path.name for path in it.out.iterdir() if path.is_dir())
     name = "tests.stubs-Steady"
-    assert folders == [f"{name}-{rest}" for rest in ("async-0", "async-0.1", "async-2", "sync-0")]
+    assert folders == [f"{name}-{rest}" for rest in ("async-0", "async-0.1", "async-1.5", "sync-0")]
     assert len(said) == 6
 
 
@@ -58,9 +58,9 @@ def test_waiting_computed_is_waiting_played(
 ) -> None:
     """What a run with latency records is what the sweep computes from one without."""
     it = played[0]
-    without = it.run_of("tests.stubs:Steady", "sync", 2.0)
-    really = run(dataclasses.replace(without, latency="2", out=tmp_path / "really"), line_world)
-    computed = retimed(run(without, line_world), without, 2.0)
+    without = it.run_of("tests.stubs:Steady", "sync", 1.5)
+    really = run(dataclasses.replace(without, latency="1.5", out=tmp_path / "really"), line_world)
+    computed = retimed(run(without, line_world), without, 1.5)
     for name in ("progress", "progress_wall", "effective_hz", "steps", "latency"):
         assert [getattr(row, name) for row in computed] == pytest.approx([getattr(row, name) for row in really])
 
