@@ -51,6 +51,9 @@ class KVCache:
         stop = self.length + k.shape[2]
         if stop > self.buffer.shape[4]:
             raise ValueError(f"{k.shape[2]} tokens do not fit behind {self.length} in a cache of {self.limit}")
+        if k.requires_grad:  # a gradient through the pass: the next layer must not write into what it was made of
+            known = self.buffer[layer, :, :, :, : self.length]
+            return torch.cat([known[0], k], dim=2), torch.cat([known[1], v], dim=2)
         self.buffer[layer, 0, :, :, self.length : stop] = k
         self.buffer[layer, 1, :, :, self.length : stop] = v
         return self.buffer[layer, 0, :, :, :stop], self.buffer[layer, 1, :, :, :stop]

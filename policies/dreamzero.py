@@ -23,7 +23,7 @@ from torch import Tensor
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
 from wambench.policies import encoder as encoding
-from wambench.policies import nano, sampling
+from wambench.policies import nano, rtc, sampling
 from wambench.policies.dit import Frames
 from wambench.policies.encoder import state_features
 from wambench.policies.smoothing import smooth as smooth_chunk
@@ -199,6 +199,16 @@ class DreamZero:
         """Returns the next chunk of actions and the frames it imagines."""
         return self.act_batch([self._current()], [history])[0]
 
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """Returns the next chunk, its actions inpainted behind those that are being played (`interface.Guided`)."""
+        mean, std = (part.cpu().numpy() for part in (self.model.action_mean, self.model.action_std))
+        guidance = rtc.guidance_of((previous - mean) / std, delay, self.model.config.chunk_steps)
+        old, weights = guidance.old.to(self.device), guidance.weights.to(self.device)
+        began = time.perf_counter()
+        session = self._ready(history)
+        how = replace(self.sampling, inpaint=replace(guidance, old=old, weights=weights))
+        return self._plan(session, history, time.perf_counter() - began, how)
+
     def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
         """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
         began = time.perf_counter()
@@ -334,17 +344,17 @@ class DreamZero:
         video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided, given)
         return video, actions[0]
 
-    def _candidate(self, session: Session, step: int, number: int) -> tuple[Frames, Tensor]:
+    def _candidate(self, session: Session, step: int, number: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
         """Returns the frames and standardised actions of one future."""
-        how = replace(self.sampling, video=self.mode != "no_video")
+        how = replace(how, video=self.mode != "no_video")
         if self.mode in ("joint", "no_video"):
             return self._sample(session, step, False, how, candidate=number)
         video, _ = self._sample(session, step, False, replace(how, action=False), candidate=number)
         return video, self._sample(session, step, self.mode == "inverse", how, video, number)[1]
 
-    def _choose(self, session: Session, step: int) -> tuple[Frames, Tensor]:
+    def _choose(self, session: Session, step: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
         """Returns the candidate whose imagined key points end up closest to those of the others."""
-        futures = [self._candidate(session, step, number) for number in range(self.candidates)]
+        futures = [self._candidate(session, step, number, how) for number in range(self.candidates)]
         if len(futures) == 1:
             return futures[0]
         ends = [self._dream(session, step, video, number) for number, (video, _) in enumerate(futures)]
@@ -366,9 +376,15 @@ class DreamZero:
         assert video.vectors is not None
         return video.vectors[:, -1]
 
-    def _plan(self, session: Session, history: Sequence[Observation], encode_s: float) -> Plan:
+    def _plan(
+        self,
+        session: Session,
+        history: Sequence[Observation],
+        encode_s: float,
+        how: sampling.Sampling | None = None,
+    ) -> Plan:
         step, began = history[-1].step, time.perf_counter()
-        video, actions = self._choose(session, step)
+        video, actions = self._choose(session, step, how or self.sampling)
         sampled = time.perf_counter()
         frames = self._decode(video) if self.mode != "no_video" else None
         decoded = time.perf_counter()

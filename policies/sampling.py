@@ -16,6 +16,7 @@ from torch import Tensor
 from wambench.policies.cache import KVCache
 from wambench.policies.dit import Context, DiT, Frames
 from wambench.policies.nano import Nano, NanoConfig, Words
+from wambench.policies.rtc import Guidance, correction
 from wambench.policies.unipc import SamplerConfig, levels_of
 from wambench.policies.unipc import sample as denoise
 
@@ -98,12 +99,14 @@ class Sampling:
         guidance: Weight of the instruction on the video (not on the actions): 1 is the plain conditional model.
         video: Denoise the video; False leaves it at pure noise (or at what it is clamped to).
         action: Denoise the actions; False leaves them at pure noise.
+        inpaint: Actions that the chunk should agree with (real-time chunking).
     """
 
     solver: SamplerConfig = FEW_STEPS
     guidance: float = 1.0
     video: bool = True
     action: bool = True
+    inpaint: Guidance | None = None
 
 
 def _evaluate(
@@ -164,13 +167,18 @@ def sample(
         sigma_v, sigma_a = levels_v.sigmas[i], levels_a.sigmas[i]
         level_a = 0.0 if given is not None else sigma_a if acts else 1.0
         levels = 0.0 if clamp is not None else sigma_v if moves else 1.0, level_a
-        frames = _unpack(video, start)
-        clean, acted = _evaluate(model, memory, frames, action, levels, state)
-        wanted = _pack(clean)
+        frames, inpaint = _unpack(video, start), how.inpaint if acts else None
+        with torch.set_grad_enabled(inpaint is not None):
+            action = action.detach().requires_grad_(inpaint is not None)
+            clean, acted = _evaluate(model, memory, frames, action, levels, state)
+        wanted = _pack(clean).detach()
         if moves and how.guidance != 1.0 and unguided is not None:
             other = _pack(_evaluate(model, unguided[0], frames, action, levels, unguided[1])[0])
             wanted = other + how.guidance * (wanted - other)
-        return (video - wanted) / sigma_v, (action - acted) / sigma_a
+        velocity_a = ((action - acted) / sigma_a).detach()
+        if inpaint is not None:
+            velocity_a = velocity_a - correction(action, acted, sigma_a, inpaint)
+        return (video - wanted) / sigma_v, velocity_a
 
     first = noise.action if given is None else given
     video, action = denoise(velocity, _pack(start), first, how.solver, moves, acts)

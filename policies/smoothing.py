@@ -7,9 +7,15 @@ that smoothing does not delay; a gripper that opens or closes has no curve to fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import savgol_filter
+
+from wambench.interface import Observation, Plan, Policy
 
 WINDOW, ORDER, RATE = 21, 3, 2
 
@@ -31,3 +37,30 @@ def smooth(actions: np.ndarray, window: int = WINDOW, order: int = ORDER, grippe
     filtered = savgol_filter(CubicSpline(steps, actions, axis=0)(dense), window, order, axis=0)[::RATE]
     filtered[:, gripper] = actions[:, gripper]
     return filtered.astype(actions.dtype)
+
+
+class Smoothed:
+    """A policy whose chunks are smoothed; everything else is the policy's own.
+
+    Args:
+        policy: Its plans must be long enough for the filter (`smooth`).
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy, self.spec = policy, policy.spec
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Starts an episode."""
+        self._policy.reset(instruction, seed)
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        """Returns the policy's plan, smoothed."""
+        return _smoothed(self._policy.act(history))
+
+    def __getattr__(self, name: str) -> Any:
+        own = getattr(self._policy, name)  # so that it has `act_guided` if the policy has
+        return (lambda *given: _smoothed(own(*given))) if name == "act_guided" else own
+
+
+def _smoothed(plan: Plan) -> Plan:
+    return replace(plan, actions=np.clip(smooth(np.asarray(plan.actions, np.float64)), -1.0, 1.0))

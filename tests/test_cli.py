@@ -15,7 +15,7 @@ from wambench.tasks import SPLITS, TASKS
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-OF_RESULTS = ("run", "leaderboard", "compare", "attribute", "plot")
+OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "attribute", "plot")
 COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
 
 
@@ -81,6 +81,13 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("run --policy noop --split seen --episodes few", "invalid int value: 'few'"),
         ("run --policy noop --split seen --workers 0", "workers must be positive, not 0"),
         ("run --policy noop --split seen --policy-args chunk", "'chunk' is not of the form name=value"),
+        ("run --policy noop --split seen --execution asinc", "did you mean 'async'?"),
+        ("run --policy noop --split seen --latency -0.1", "latency must be between 0 and 60 seconds"),
+        ("run --policy noop --split seen --latency long", "unknown latency 'long'"),
+        ("sweep --policy noop --split seen --latency 0,fast --out s", "'0,fast' is not of the form 0,0.1,0.4"),
+        ("sweep --policy noop --split seen --latency 0,99 --out s", "latency must be between 0 and 60 seconds"),
+        ("sweep --policy noop noop --split seen --out s", "policies must be given, each once"),
+        ("sweep --policy noop --split seen --execution sink --out s", "did you mean 'sync'?"),
         ("leaderboard nowhere", "no run at nowhere"),
         ("plot nowhere --out figures", "no run at nowhere"),
         ("experts --episodes 0", "episodes must be positive, not 0"),

@@ -16,7 +16,11 @@ ALLOWED = {
     "envs": {"interface", "tasks"},  # only envs.tabletop and envs (ids) look up tasks, see below
     "tasks": {"envs", "interface"},
     "policies": {"interface"},
-    "rollout": {"interface", "plans"},
+    "rollout": {"interface", "clock"},
+    "clock": {"interface", "plans", "execution", "latency"},
+    "execution": {"interface"},
+    "latency": {"interface"},
+    "sweep_plot": {"interface", "plots"},
     "plans": {"interface"},
     "leaderboard": {"records", "interface"},
     "compare": {"records", "leaderboard", "interface"},
@@ -27,7 +31,7 @@ ALLOWED = {
     "behaviour": set(),
     "servo": set(),
 }
-LIGHT_RESULTS = ("records", "leaderboard", "compare", "plots", "attribution", "attribute")
+LIGHT_RESULTS = ("records", "leaderboard", "compare", "plots", "attribution", "attribute", "sweep", "sweep_plot")
 LIGHT = (*LIGHT_RESULTS, "interface", "cli", "tasks", "rollout", "run")
 HEAVY = ("torch", "mujoco", "robosuite")
 

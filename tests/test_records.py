@@ -45,8 +45,23 @@ def test_columns_are_those_of_a_row() -> None:
     assert tuple(field.name for field in dataclasses.fields(Row)) == records.NAMES
     assert HEADER == (
         "policy,split,task,verb,novelty,factor,episode,seed,spec_hash,prompt,status,progress,success_end,success_ever,"
-        "stages,steps,queries,latency_p50_s,latency_p95_s,wall_s,error\n"
+        "stages,steps,queries,latency_p50_s,latency_p95_s,wall_s,error,"
+        "execution,latency,stale_ratio,holds,effective_hz,boundary_jump,jerk,progress_wall\n"
     )
+
+
+def test_rows_from_before_time_was_counted_still_load(tmp_path: Path) -> None:
+    header, line = (",".join(text.rstrip("\n").split(",")[: records.FIRST]) + "\n" for text in (HEADER, to_line(ROW)))
+    path = tmp_path / "episodes.csv"
+    path.write_text(header + line)
+    assert read_rows(path) == [from_line(to_line(ROW))]
+    (tmp_path / "run.json").write_text('{"config": {}}')
+    with records.RunFolder(tmp_path, {}, [ROW.key]) as folder:  # continued by this version
+        assert folder.rows[ROW.key].execution == "sync"
+    assert path.read_text() == HEADER + to_line(ROW)
+    path.write_text(header + to_line(ROW))
+    with pytest.raises(ValueError, match="line 2: expected 21 fields, found 29"):
+        read_rows(path)
 
 
 def test_a_row_survives_its_line() -> None:
@@ -129,6 +144,7 @@ def test_an_episode_survives_its_file(episode: Episode, tmp_path: Path) -> None:
     for chunk, other in zip(again.chunks, episode.chunks, strict=True):
         assert (chunk.step, chunk.state, chunk.latency_s) == (other.step, other.state, other.latency_s)
         assert chunk.plan.execute == other.plan.execute == 8
+        assert (chunk.delay, chunk.progress) == (other.delay, other.progress)
         for array, same in (
             (chunk.executed, other.executed),
             (chunk.plan.actions, other.plan.actions),
@@ -146,7 +162,7 @@ def same(one: Episode, other: Episode) -> bool:
 
 
 def _timeless(episode: Episode) -> Episode:
-    chunks = tuple(dataclasses.replace(chunk, latency_s=0.0) for chunk in episode.chunks)
+    chunks = tuple(dataclasses.replace(chunk, latency_s=0.0, progress=0.0) for chunk in episode.chunks)
     return dataclasses.replace(episode, wall_s=0.0, chunks=chunks)
 
 

@@ -54,7 +54,7 @@ def parser() -> Parser:
     top = Parser(prog="wambench", description="World action models against vision-language-action models, simulated.")
     top.add_argument("--version", action="version", version=f"wambench {wambench.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    of_results = (_add_run, _add_leaderboard, _add_compare, _add_attribute, _add_plot)
+    of_results = (_add_run, _add_sweep, _add_leaderboard, _add_compare, _add_attribute, _add_plot)
     of_the_machine = (_add_list, _add_doctor, _add_bench)
     for add in of_results + of_the_machine + (_add_collect, _add_train, _add_experts):
         add(commands)
@@ -84,6 +84,29 @@ def _add_run(commands: Any) -> None:
     it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
     it.add_argument("--time-limit", type=float, default=600.0, metavar="S", help="seconds an episode may take (600)")
     it.add_argument("--out", type=Path, metavar="DIR", help="default: results/P-S; the same command continues there")
+    time = it.add_argument_group("time")
+    time.add_argument("--execution", default="sync", metavar="E", help="sync (default), async, ensemble or rtc")
+    time.add_argument("--latency", default="0", metavar="L", help='of an answer: seconds (0), "measured" or TRACE.csv')
+    time.add_argument("--replan", type=int, metavar="N", help="control steps between queries (default: as planned)")
+    time.add_argument("--smooth", action="store_true", help="filter every chunk of actions")
+    time.add_argument("--clock", default="virtual", metavar="C", help="virtual (default), or wall: real time")
+    _add_common(it)
+
+
+def _add_sweep(commands: Any) -> None:
+    example = (
+        "wambench sweep --policy dreamzero --latency 0,0.1,0.4 --execution sync,async,rtc --split seen --out sweep"
+    )
+    it = _add(commands, "sweep", _sweep, "progress against latency, for policies and executors", example)
+    it.add_argument("--policy", nargs="+", required=True, metavar="P", help="as of run")
+    it.add_argument("--latency", type=_seconds, default=(0, 0.05, 0.1, 0.2, 0.4, 0.8), metavar="S,S", help="seconds")
+    it.add_argument("--execution", type=_names, default=("sync", "async", "rtc"), metavar="E,E", help="as of run")
+    it.add_argument("--split", required=True, metavar="S", help="a name of `wambench list splits`")
+    it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="default: all of the split")
+    it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
+    it.add_argument("--replan", type=int, metavar="N", help="control steps between queries (default: as planned)")
+    it.add_argument("--smooth", action="store_true", help="filter every chunk of actions")
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command continues there")
     _add_common(it)
 
 
@@ -118,7 +141,7 @@ def _add_attribute(commands: Any) -> None:
 def _add_plot(commands: Any) -> None:
     example = "wambench plot results/* --out figures"
     it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the worlds", example)
-    it.add_argument("runs", nargs="+", metavar="RUN", help='folder of a run, or "worlds", or "profiles" (visual)')
+    it.add_argument("runs", nargs="+", metavar="RUN", help='folder of a run or sweep, "worlds", or "profiles"')
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v0.all.0")
 
@@ -219,6 +242,13 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1,2,4") from None
 
 
+def _seconds(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0,0.1,0.4") from None
+
+
 def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
@@ -255,10 +285,20 @@ def _run(arguments: argparse.Namespace) -> None:
         time_limit_s=arguments.time_limit,
         workers=arguments.workers,
         out=arguments.out,
+        **{name: getattr(arguments, name) for name in ("execution", "latency", "replan", "smooth", "clock")},
     )
     print(f"{config.label} on {config.split}, recorded in {config.folder}", flush=True)
     rows = run(config)
     print(f"{len(rows)} episodes, {summary(rows)}: {config.folder / 'episodes.csv'}")
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    from wambench.sweep import SweepConfig, sweep, to_text
+
+    names = ("latency", "execution", "split", "tasks", "episodes", "seed", "workers", "replan", "smooth", "out")
+    config = SweepConfig(tuple(arguments.policy), **{name: getattr(arguments, name) for name in names})
+    print(to_text(sweep(config, lambda line: print(line, flush=True))))
+    print(config.out / "sweep.csv")
 
 
 def _leaderboard(arguments: argparse.Namespace) -> None:
@@ -317,6 +357,10 @@ def _plot(arguments: argparse.Namespace) -> None:
         path, table = profiles.draw(arguments.out)
         print(table, end="\n\n")
         paths = [path]
+    elif any((Path(run) / "sweep.csv").is_file() for run in arguments.runs):
+        from wambench import sweep_plot
+
+        paths = sweep_plot.plot([Path(run) for run in arguments.runs], arguments.out)
     else:
         from wambench import attribution_plots, plots
 

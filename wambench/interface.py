@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -53,6 +54,23 @@ class Spec:
     def frame_stride(self) -> int:
         """Control steps between two video frames."""
         return round(self.control_hz / self.video_hz)
+
+    def hold_action(self, last: np.ndarray | None) -> np.ndarray:
+        """Returns the (A,) action that keeps this embodiment where it is while no policy's action is ready.
+
+        For displacements: none, and the gripper's last command; before any command the gripper is open.
+
+        Args:
+            last: The action carried out before, None at the start of an episode.
+
+        Raises:
+            ValueError: No hold action is declared for this convention.
+        """
+        if self.action != "osc_pose_delta":
+            raise ValueError(f"no hold action is declared for {self.action!r}; there is one for osc_pose_delta")
+        hold = np.zeros(self.action_dim)
+        hold[-1] = last[-1] if last is not None else (-1.0 if self.gripper == "close_positive" else 1.0)
+        return hold
 
 
 def mismatches(environment: Spec, policy: Spec) -> list[str]:
@@ -123,6 +141,21 @@ class Policy(Protocol):
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the next actions and, for a world action model, the frames it imagines."""
+
+
+@runtime_checkable
+class Guided(Policy, Protocol):
+    """A policy that can continue a chunk that is still being played (real-time chunking)."""
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """Returns a plan that agrees with what will be carried out while it is computed.
+
+        Args:
+            history: As for `act`.
+            previous: (n, A) actions that will be carried out from now on if no new plan comes, n at most the plan's
+                length (the paper's H - s); row i is for control step `now + i`.
+            delay: How many of them will have been carried out when this plan is ready, as far as known.
+        """
 
 
 @dataclass(frozen=True)
@@ -237,8 +270,10 @@ class Chunk:
         step: Env step of the query.
         state: `World.snapshot()` at that step.
         plan: The policy's answer.
-        executed: (n, A) actions carried out.
+        executed: (n, A) actions carried out from `step` on, by this plan, an older one, or held (see `execution`).
         latency_s: Seconds the policy took.
+        delay: Control steps that the answer took on the clock of the run.
+        progress: Of the episode after these actions; NaN in recordings that did not keep it.
     """
 
     step: int
@@ -246,6 +281,8 @@ class Chunk:
     plan: Plan
     executed: np.ndarray
     latency_s: float
+    delay: int = 0
+    progress: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import policies, tasks
+from wambench import latency, policies, tasks
+from wambench.clock import Clock, Virtual
+from wambench.execution import find, timing
 from wambench.film import Film
-from wambench.interface import Episode, EpisodeSpec, Policy, Spec, World, mismatches
+from wambench.interface import Episode, EpisodeSpec, Guided, Policy, Spec, World, mismatches
 from wambench.records import Key, Row, encode_episode, episode_stem
 from wambench.rollout import Observer, rollout
 from wambench.tape import Tape
@@ -21,6 +23,7 @@ from wambench.workers import Lost
 
 if TYPE_CHECKING:
     from wambench.run import RunConfig
+    from wambench.wallclock import Inference
 
 MakeWorld = Callable[[str, "RunConfig", Spec], World]
 Result = tuple[Row, Mapping[str, bytes]]
@@ -53,6 +56,23 @@ def tabletop(task: str, config: RunConfig, convention: Spec) -> World:
     return TabletopEnv(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
 
 
+@dataclass(frozen=True)
+class Make:
+    """Makes the policy of a run, in whatever process it is called."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    smooth: bool
+
+    def __call__(self, **given: Any) -> Policy:
+        policy = policies.load(self.name, self.arguments, **given)
+        if not self.smooth:
+            return policy
+        from wambench.policies.smoothing import Smoothed
+
+        return Smoothed(policy)
+
+
 def set_up(payload: tuple[RunConfig, MakeWorld, str]) -> tuple[dict[str, Any], Callable[[Job], Result]]:
     """Returns what the run should know about policy and world, and the function that plays a job."""
     config, make_world, task = payload
@@ -72,10 +92,12 @@ class Player:
 
     def __init__(self, config: RunConfig, make_world: MakeWorld) -> None:
         self._config, self._make_world = config, make_world
-        privileged = config.policy == policies.EXPERT
-        self._policy = None if privileged else policies.load(config.policy, config.policy_args)
+        self._make = Make(config.policy, config.policy_args, config.smooth)
+        self._policy = None if config.policy == policies.EXPERT else self._make()
+        self._executor, self._latency = find(config.execution), latency.parse(config.latency)
         self._stage: tuple[str, World, Policy] | None = None
         self._tape: Tape | None = None
+        self._inference: Inference | None = None
 
     def enter(self, task: str) -> tuple[World, Policy]:
         """Returns the world of a task and who acts in it; raises ValueError if their conventions differ."""
@@ -87,12 +109,34 @@ class Player:
             if hasattr(world, "close"):
                 world.close()
         world = self._make_world(task, self._config, self._policy.spec if self._policy else Spec())
-        policy = self._policy or policies.load(self._config.policy, self._config.policy_args, world=world)
+        policy = self._policy or self._make(world=world)
         lines = mismatches(world.convention, policy.spec)
         if lines:
             raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
+        if not self._executor.waits:
+            world.convention.hold_action(None)  # an embodiment without one is found out now
+        if self._executor.guided and not isinstance(policy, Guided):
+            raise ValueError(
+                f"policy {self._config.policy!r} cannot be played by rtc: it has no act_guided (interface.Guided); "
+                "sync, async and ensemble play any policy"
+            )
         self._stage = task, world, policy
         return world, policy
+
+    def _clock(self, job: Job, policy: Policy) -> Clock:
+        """Returns the clock of an episode."""
+        stem = episode_stem(job.key)
+
+        def seconds(query: int, measured_s: float) -> float:
+            return self._latency.seconds(stem, query, measured_s)
+
+        if self._config.clock == "virtual":
+            return Virtual(self._executor, seconds, self._config.replan)
+        from wambench.wallclock import Wall, inference_of
+
+        if self._inference is None:
+            self._inference = inference_of(policy, self._make)
+        return Wall(self._inference, self._executor, seconds, self._config.replan)
 
     def describe(self, task: str) -> dict[str, Any]:
         """Returns where the numbers of a task come from, as JSON values."""
@@ -119,18 +163,20 @@ class Player:
         cameras = world.convention.cameras
         film, tape = Film(world.convention) if self._config.record_video else None, self._tape_of(cameras)
         observers: list[Observer] = [tape, film] if film else [tape]
-        episode = rollout(world, policy, job.spec, observers, self._config.time_limit_s, job.prompt or None)
+        time_limit, clock = self._config.time_limit_s, self._clock(job, policy)
+        episode = rollout(world, policy, job.spec, observers, time_limit, job.prompt or None, clock)
         frames = tape.packed(len(episode.observations))
         stem = episode_stem(job.key)
         files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
         if film:
             files[f"videos/{stem}.mp4"] = film.mp4()
-        return to_row(self._config, job, episode), files
+        return to_row(self._config, job, episode, world.convention), files
 
 
-def to_row(config: RunConfig, job: Job, episode: Episode) -> Row:
-    """Returns the row of an episode."""
-    task = tasks.find(job.spec.task)
+def to_row(config: RunConfig, job: Job, episode: Episode, convention: Spec | None = None) -> Row:
+    """Returns the row of an episode, its times in the convention of its world."""
+    task, progress = tasks.find(job.spec.task), float(episode.progress)
+    times = timing(episode.chunks, config.execution, convention or Spec(), job.spec.horizon, progress)
     latencies = [chunk.latency_s for chunk in episode.chunks]
     return Row(
         policy=config.label,
@@ -144,7 +190,7 @@ def to_row(config: RunConfig, job: Job, episode: Episode) -> Row:
         spec_hash=job.spec.hash,
         prompt=job.prompt or job.spec.instruction,
         status=episode.status,
-        progress=float(episode.progress),
+        progress=progress,
         success_end=bool(episode.success_end),
         success_ever=bool(episode.success_ever),
         stages=";".join(episode.stages),
@@ -154,6 +200,9 @@ def to_row(config: RunConfig, job: Job, episode: Episode) -> Row:
         latency_p95_s=float(np.percentile(latencies, 95)) if latencies else math.nan,
         wall_s=episode.wall_s,
         error=episode.error,
+        execution=config.execution,
+        latency=latency.parse(config.latency).label,
+        **dataclasses.asdict(times),
     )
 
 

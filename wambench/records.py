@@ -95,8 +95,18 @@ COLUMNS = (
     Column("latency_p95_s", _number, "float64"),
     Column("wall_s", _number, "float64"),
     Column("error", str, "object"),
+    # what time did: see execution.Timing
+    Column("execution", str, "object"),
+    Column("latency", str, "object"),
+    Column("stale_ratio", _number, "float64"),
+    Column("holds", int, "int64"),
+    Column("effective_hz", _number, "float64"),
+    Column("boundary_jump", _number, "float64"),
+    Column("jerk", _number, "float64"),
+    Column("progress_wall", _number, "float64"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
+FIRST = 21  # columns of files written before time was counted: they still load
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,14 @@ class Row:
     latency_p95_s: float
     wall_s: float
     error: str
+    execution: str = "sync"
+    latency: str = "0"
+    stale_ratio: float = math.nan
+    holds: int = 0
+    effective_hz: float = math.nan
+    boundary_jump: float = math.nan
+    jerk: float = math.nan
+    progress_wall: float = math.nan
 
     @property
     def key(self) -> Key:
@@ -139,13 +157,13 @@ def to_line(row: Row) -> str:
     return _csv_line(_text(value) for value in dataclasses.astuple(row))
 
 
-def from_line(line: str) -> Row:
-    """Returns the row of a line of CSV; raises ValueError if it is none."""
+def from_line(line: str, columns: Sequence[Column] = COLUMNS) -> Row:
+    """Returns the row of a line of CSV with these columns; raises ValueError if it is none."""
     fields = next(csv.reader([line], strict=True), [])
-    if len(fields) != len(COLUMNS):
-        raise ValueError(f"expected {len(COLUMNS)} fields, found {len(fields)}")
+    if len(fields) != len(columns):
+        raise ValueError(f"expected {len(columns)} fields, found {len(fields)}")
     values = {}
-    for column, text in zip(COLUMNS, fields, strict=True):
+    for column, text in zip(columns, fields, strict=True):
         try:
             values[column.name] = column.parse(text)
         except ValueError as error:
@@ -169,6 +187,7 @@ def _csv_line(fields: Iterable[str]) -> str:
 
 
 HEADER = _csv_line(NAMES)
+HEADERS = {HEADER: COLUMNS, _csv_line(NAMES[:FIRST]): COLUMNS[:FIRST]}
 
 
 def read_rows(path: Path, torn: bool = False) -> list[Row]:
@@ -188,12 +207,13 @@ def read_rows(path: Path, torn: bool = False) -> list[Row]:
     lines = text.split("\n")
     if lines.pop() and not torn:
         raise ValueError(f"{path}, line {len(lines) + 1}: the line is cut off; rerun its run to repair it")
-    if lines and lines[0] + "\n" != HEADER:
+    if lines and lines[0] + "\n" not in HEADERS:
         raise ValueError(f"{path}, line 1: not the header of {ROWS}")
+    columns = HEADERS[lines[0] + "\n"] if lines else COLUMNS
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
-            rows.append(from_line(line))
+            rows.append(from_line(line, columns))
         except (ValueError, csv.Error) as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
     return rows
@@ -245,7 +265,8 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
         imagined (M, h, w * cameras, 3) uint8, imagined_steps (M,), imagined_chunk (M,): what was foreseen.
         actions (N, A), actions_start (C + 1,): carried out.
         planned (P, A), planned_start (C + 1,), execute (C,): what the policy answered.
-        chunk_steps (C,), latency_s (C,): when it was asked, and how long it took.
+        chunk_steps (C,), latency_s (C,), delays (C,): when it was asked, how long it took, and in steps of the clock.
+        progress (C,): after each chunk's actions.
         snapshots uint8, snapshots_start (C + 1,): states of the simulator when it was asked.
 
     Zstandard, because zlib at its fastest takes four to five times as long (docs/simulation.md).
@@ -274,6 +295,8 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
         "execute": np.array([chunk.plan.execute for chunk in chunks], np.int64),
         "chunk_steps": np.array([chunk.step for chunk in chunks], np.int64),
         "latency_s": np.array([chunk.latency_s for chunk in chunks], np.float64),
+        "delays": np.array([chunk.delay for chunk in chunks], np.int64),
+        "progress": np.array([chunk.progress for chunk in chunks], np.float64),
         "snapshots": np.frombuffer(b"".join(chunk.state for chunk in chunks), np.uint8),
         "snapshots_start": _starts([len(chunk.state) for chunk in chunks]),
     }
@@ -325,9 +348,9 @@ def _decode(stored: Mapping[str, np.ndarray]) -> Episode:
         frames, frame_steps = (arrays["imagined"][own], arrays["imagined_steps"][own]) if own.any() else (None, None)
         plan = Plan(_part(arrays, "planned", i), int(arrays["execute"][i]), frames, frame_steps, timings)
         step, latency_s = int(arrays["chunk_steps"][i]), float(arrays["latency_s"][i])
-        chunks.append(
-            Chunk(step, _part(arrays, "snapshots", i).tobytes(), plan, _part(arrays, "actions", i), latency_s)
-        )
+        state, executed = _part(arrays, "snapshots", i).tobytes(), _part(arrays, "actions", i)
+        timed = (int(arrays["delays"][i]), float(arrays["progress"][i])) if "delays" in arrays else ()
+        chunks.append(Chunk(step, state, plan, executed, latency_s, *timed))
     del meta["first_frame_sha256"]
     meta["spec"] = EpisodeSpec(**meta["spec"])
     meta["stages"] = tuple(meta["stages"])
@@ -467,6 +490,8 @@ class RunFolder:
             self.rows[row.key] = row
         if whole == 0:
             write_whole(path, HEADER)
+        elif not content.startswith(HEADER.encode()):  # begun before time was counted
+            write_whole(path, HEADER + "".join(map(to_line, self.rows.values())))
         elif whole < len(content):  # the torn row is played again
             os.truncate(path, whole)
 

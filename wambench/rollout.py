@@ -6,9 +6,10 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from wambench.clock import Clock, Virtual
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, World, WorldDiverged
-from wambench.plans import checked
 
 Observer = Callable[[Chunk | None, Outcome], None]
 NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
@@ -21,6 +22,7 @@ def rollout(
     observers: Sequence[Observer] = (),
     time_limit_s: float = math.inf,
     instruction: str | None = None,
+    clock: Clock | None = None,
 ) -> Episode:
     """Returns the finished episode; an exception ends it and is laid at the door of whoever raised it.
 
@@ -33,42 +35,40 @@ def rollout(
         observers: Called with (None, first outcome), then with every chunk and its outcome.
         time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
         instruction: What the policy is told instead of the episode's own instruction.
+        clock: What runs while the policy computes; None: nothing, the world waits.
     """
     started = time.perf_counter()
+    clock = clock or Virtual()
+    clock.blame = "env_error"
     outcome = NOTHING
     chunks: list[Chunk] = []
     seen: list[Observation] = []
-    status, error, blame = "ok", "", "env_error"
+    status, error = "ok", ""
     try:
         outcome = world.begin(spec)
         seen.extend(outcome.observations)
         for observe in observers:
             observe(None, outcome)
-        blame = "policy_error"
-        policy.reset(spec.instruction if instruction is None else instruction, spec.seed)
+        clock.begin(world, policy, spec if instruction is None else replace(spec, instruction=instruction))
         while not (outcome.terminated or outcome.truncated):
             if time.perf_counter() - started > time_limit_s:
                 status, error = "timeout", f"longer than {time_limit_s:g} s"
                 break
-            blame = "env_error"
-            step, state = outcome.steps, world.snapshot()
-            blame = "policy_error"
-            asked = time.perf_counter()
-            answer = policy.act(outcome.observations)
-            latency_s = time.perf_counter() - asked
-            plan = checked(answer, world.convention)
-            blame = "env_error"
-            outcome = world.step_chunk(plan.actions[: plan.execute])
+            step = outcome.steps
+            chunk, outcome = clock.turn(outcome)
             if outcome.steps <= step:
+                clock.blame = "env_error"
                 raise RuntimeError(f"the world did not advance from step {step}")
             seen.extend(outcome.observations)
-            chunks.append(Chunk(step, state, plan, plan.actions[: outcome.steps - step], latency_s))
+            chunks.append(chunk)
             for observe in observers:
-                observe(chunks[-1], outcome)
+                observe(chunk, outcome)
     except WorldDiverged as diverged:
         status, error = "env_error", reason(diverged)
     except (Exception, SystemExit) as raised:
-        status, error = blame, reason(raised)
+        status, error = clock.blame, reason(raised)
+    finally:
+        clock.end()
     return Episode(
         spec=spec,
         status=status,

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from wambench import origin, policies, tasks
+from wambench import execution, latency, origin, policies, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.interface import EpisodeSpec, unknown
 from wambench.player import Job, MakeWorld, lost_row, set_up, tabletop
-from wambench.records import Row, RunFolder
+from wambench.records import Row, RunFolder, episode_stem, write_whole
 from wambench.workers import Lost, Pool
 
 RESULTS = Path("results")
@@ -27,6 +28,8 @@ VISUALS = ("fast", "full")
 FIXED = ("split_hash", "weights_hash")  # rows made with others do not belong into one table
 RANDOM = "random"  # as an instruction: of some other task
 UNRECORDED = ("workers", "out")  # without influence on the rows
+TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
+CLOCKS = ("virtual", "wall")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class RunConfig:
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
         out: Folder; None for one in `results/`, named after the configuration.
+        execution: A name of `execution.EXECUTORS`.
+        latency: Of every answer: seconds, "measured", or a TRACE.csv (see `latency.parse`).
+        replan: Control steps from query to query, at most a plan's length; None for what executor or plan say.
+        smooth: Filter every chunk (`policies.smoothing`).
+        clock: "virtual", or "wall": the policy computes in a worker of its own while the world goes on in real time.
 
     Raises:
         ValueError: Says what was asked, what exists, and the nearest match.
@@ -67,6 +75,11 @@ class RunConfig:
     time_limit_s: float = 600.0
     workers: int = 1
     out: Path | None = None
+    execution: str = "sync"
+    latency: str = "0"
+    replan: int | None = None
+    smooth: bool = False
+    clock: str = "virtual"
 
     def __post_init__(self) -> None:
         policies.check_name(self.policy)
@@ -91,17 +104,38 @@ class RunConfig:
             raise ValueError(f"seed must not be negative, not {self.seed}")
         if self.visual not in VISUALS:
             raise unknown("visual profile", self.visual, VISUALS)
+        self._check_time()
         object.__setattr__(self, "tasks", names)  # written out, so that the default and its value are one run
         object.__setattr__(self, "factors", factors)
         object.__setattr__(self, "instruction_of", told)
 
+    def _check_time(self) -> None:
+        """Raises ValueError if executor, latency and clock make no sense, alone or together."""
+        execution.find(self.execution)
+        latency.parse(self.latency)
+        if self.replan is not None and self.replan < 1:
+            raise ValueError(f"replan must be at least 1 control step, not {self.replan}")
+        if self.clock not in CLOCKS:
+            raise unknown("clock", self.clock, CLOCKS)
+        if self.clock == "wall" and self.policy == policies.EXPERT:
+            raise ValueError("the expert reads the world it acts in: it cannot compute while the world goes on")
+        if self.clock == "wall" and self.workers > 1:
+            raise ValueError(f"on the wall clock episodes disturb each other: workers must be 1, not {self.workers}")
+
     @property
     def label(self) -> str:
-        """How the policy is called in the rows: its name, the arguments it was given, and what it was told."""
+        """How the policy is called in the rows: its name and arguments, what it was told, how it was played."""
         name = self.policy.rsplit("/", 1)[-1]
         given = dict(sorted(self.policy_args.items())) | self._told()
         arguments = ",".join(f"{key}={value}" for key, value in given.items())
-        return f"{name}({arguments})" if arguments else name
+        played = ",".join(f"{key}={value}" for key, value in self.timed().items())
+        return (f"{name}({arguments})" if arguments else name) + (f"@{played}" if played else "")
+
+    def timed(self) -> dict[str, Any]:
+        """Returns executor, latency and so on, those that differ from the default, as JSON values."""
+        values = {"latency": latency.parse(self.latency).label}
+        values = {name: values.get(name, getattr(self, name)) for name in TIMED}
+        return {name: value for name, value in values.items() if value != getattr(RunConfig, name)}
 
     @property
     def folder(self) -> Path:
@@ -111,17 +145,17 @@ class RunConfig:
         words = [self.label, self.split]
         if self.factors != (tasks.default_factor(self.split),):
             words += self.factors
-        told = self.instruction_of
-        plain = RunConfig(self.policy, self.split, (), self.factors, policy_args=self.policy_args, instruction_of=told)
+        kept = {name: getattr(self, name) for name in (*TIMED, "instruction_of")}
+        plain = RunConfig(self.policy, self.split, factors=self.factors, policy_args=self.policy_args, **kept)
         if self.recorded() != plain.recorded():
             words.append(hashlib.sha256(json.dumps(self.recorded(), sort_keys=True).encode()).hexdigest()[:6])
         return RESULTS / re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
 
     def recorded(self) -> dict[str, Any]:
         """Returns what decides the rows, as JSON values."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in UNRECORDED}
-        del values["instruction_of"]
-        values |= self._told()  # only where it says something: older runs do not know of it
+        left_out = (*UNRECORDED, *TIMED, "instruction_of")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        values |= self.timed() | self._told()  # only where they say something: older runs do not know of them
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def _told(self) -> dict[str, str]:
@@ -162,16 +196,45 @@ def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:
         WorkerFailed: No worker could be set up.
     """
     jobs = plan(config)
+    source = latency.parse(config.latency)
+    source.check(episode_stem(job.key) for job in jobs)
     with RunFolder(config.folder, config.recorded(), [job.key for job in jobs]) as folder:
         todo = [job for job in jobs if job.key not in folder.rows]
         if todo:
             _play(config, len(jobs), todo, folder, make_world)
         folder.finish()
+        wrapped = sum(source.wraps(episode_stem(row.key), row.queries) for row in folder.rows.values())
+        if wrapped:
+            what = f"{config.latency} began again in {wrapped} of {len(jobs)} episodes"
+            print(f"wambench: {what}, which asked more often than it tells", file=sys.stderr)
+        if config.latency == latency.MEASURED and (todo or not (config.folder / latency.TRACE).exists()):
+            write_whole(config.folder / latency.TRACE, trace(config.folder, jobs, config.clock == "wall"))
         return [folder.rows[job.key] for job in jobs]
 
 
+def trace(folder: Path, jobs: Sequence[Job], waited: bool = False) -> str:
+    """Returns the latencies of a run's calls as CSV, for `--latency`, from the files of its episodes.
+
+    Args:
+        folder: Of the run.
+        jobs: Its episodes.
+        waited: Tell what the clock said (whole control steps) instead of what the calls took: what counts on the wall
+            clock, where handing over takes time too.
+    """
+    lines = [",".join(latency.TRACE_COLUMNS)]
+    for job in jobs:
+        path = folder / "episodes" / f"{episode_stem(job.key)}.npz"
+        if not path.exists():  # its worker died
+            continue
+        with np.load(path, allow_pickle=False) as arrays:
+            calls = arrays["delays"] / job.spec.control_hz if waited else arrays["latency_s"]
+        lines += [f"{','.join(map(str, job.key))},{i},{float(seconds)!r}" for i, seconds in enumerate(calls)]
+    return "\n".join(lines) + "\n"
+
+
 def _play(config: RunConfig, total: int, todo: Sequence[Job], folder: RunFolder, make_world: MakeWorld) -> None:
-    with Pool(set_up, (config, make_world, todo[0].spec.task), min(config.workers, len(todo))) as pool:
+    payload = config, make_world, todo[0].spec.task
+    with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
         folder.begin({**origin.of_run(config.split), **pool.info}, FIXED)
         with tqdm(total=total, initial=len(folder.rows), unit="episode") as bar:
             for index, result in pool.results(todo, config.time_limit_s):

@@ -42,9 +42,9 @@ class Lost:
 class _Worker:
     """One process, seen from the parent: getting ready, idle, or busy with the job of index `job`."""
 
-    def __init__(self, setup: Setup, payload: Any) -> None:
+    def __init__(self, setup: Setup, payload: Any, daemon: bool) -> None:
         self.connection, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(theirs, setup, payload), daemon=True)
+        self.process = SPAWN.Process(target=_serve, args=(theirs, setup, payload), daemon=daemon)
         self.ready = False
         self.job: int | None = None
         self.since = time.monotonic()
@@ -83,6 +83,7 @@ class Pool:
         setup: Module-level function run in every worker: payload -> (what to tell the parent, job -> result).
         payload: Its argument, picklable.
         workers: How many processes.
+        daemon: False for workers that start a process themselves, which multiprocessing forbids to daemons.
 
     Attributes:
         info: What the first worker's setup told.
@@ -90,14 +91,14 @@ class Pool:
     A setup that fails raises WorkerFailed here, with its message.
     """
 
-    def __init__(self, setup: Setup, payload: Any, workers: int) -> None:
-        self._setup, self._payload, self._count = setup, payload, workers
+    def __init__(self, setup: Setup, payload: Any, workers: int, daemon: bool = True) -> None:
+        self._setup, self._payload, self._count, self._daemon = setup, payload, workers, daemon
         self._workers: list[_Worker] = []
         self.info: Any = None
 
     def __enter__(self) -> Pool:
         try:
-            self._workers = [_Worker(self._setup, self._payload) for _ in range(self._count)]
+            self._workers = [_Worker(self._setup, self._payload, self._daemon) for _ in range(self._count)]
             self.info = _ready(self._workers[0], self._workers[0].receive())  # the others get ready meanwhile
         except BaseException:
             self.__exit__()
@@ -128,7 +129,7 @@ class Pool:
                     self._feed(queue, jobs)  # nobody waits while the caller is busy with this result
                     yield done, result
             missing = min(self._count, len(queue)) - len(self._workers)
-            self._workers += [_Worker(self._setup, self._payload) for _ in range(missing)]
+            self._workers += [_Worker(self._setup, self._payload, self._daemon) for _ in range(missing)]
 
     def _feed(self, queue: deque[int], jobs: Sequence[Any]) -> None:
         """Gives every idle worker a job."""
@@ -188,7 +189,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
     """Runs in the worker: sets up, then answers one job after another until the parent is gone."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         info, handle = setup(payload)
@@ -211,7 +212,7 @@ def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
         connection.send(answer)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ends this process with the parent's, also when it was killed: an orphan would go on computing for nobody."""
     parent = multiprocessing.parent_process()
     assert parent is not None

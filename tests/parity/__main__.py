@@ -25,7 +25,7 @@ Check = Callable[[Path], list[Result]]
 # Every module of a set has CHECKS: file name -> check. A folder belongs to the set that knows most of its files.
 SETS = {
     "dreamzero": ("dit", "sampler", "head", "encoders", "protocol"),
-    "vla": ("vla_pi", "vla_data", "vla_fast", "vla_groot", "vla_ki"),
+    "vla": ("vla_pi", "vla_data", "vla_fast", "vla_groot", "vla_ki", "rtc"),
 }
 
 

@@ -1,9 +1,12 @@
 """Action smoothing: polynomials pass, jitter does not, the gripper stays."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from wambench.policies.smoothing import smooth
+from wambench.interface import Guided, Plan, Policy, Spec
+from wambench.policies.smoothing import Smoothed, smooth
 
 T = np.linspace(-1.0, 1.0, 24)[:, None]
 
@@ -24,3 +27,30 @@ def test_jitter_is_reduced() -> None:
 def test_short_chunks_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 11 actions, got 10"):
         smooth(np.zeros((10, 7)))
+
+
+def test_a_smoothed_policy_is_the_policy_with_smooth_chunks() -> None:
+    rough = np.random.default_rng(0).uniform(-1, 1, (16, 7))
+
+    class Rough:
+        spec, device = Spec(), "somewhere"
+
+        def reset(self, instruction: str, seed: int) -> None:
+            self.seed = seed
+
+        def act(self, history: Any) -> Plan:
+            return Plan(rough, 4)
+
+    class Continuing(Rough):
+        def act_guided(self, history: Any, previous: np.ndarray, delay: int) -> Plan:
+            return Plan(rough[::-1], delay)
+
+    policy = Smoothed(Rough())
+    policy.reset("", 3)
+    plan = policy.act([])
+    np.testing.assert_array_equal(plan.actions, np.clip(smooth(rough), -1, 1))
+    assert plan.execute == 4 and policy.device == "somewhere" and policy.seed == 3
+    assert isinstance(policy, Policy) and not isinstance(policy, Guided)
+    guided = Smoothed(Continuing())
+    assert isinstance(guided, Guided) and guided.act_guided([], rough, 2).execute == 2
+    np.testing.assert_array_equal(guided.act_guided([], rough, 2).actions, np.clip(smooth(rough[::-1]), -1, 1))

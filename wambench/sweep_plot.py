@@ -1,0 +1,109 @@
+"""The picture of a sweep: progress against latency, at equal steps and at equal wall-clock time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wambench.interface import unknown
+from wambench.plots import COLOURS
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TABLE = "sweep.csv"
+STYLES = {"sync": ("-", "o"), "async": ("--", "s"), "ensemble": ("-.", "^"), "rtc": (":", "D")}
+PANELS = (
+    ("progress", "equal steps: the world waits for sync"),
+    ("progress_wall", "equal wall-clock time: waiting takes its part"),
+)
+NEEDED = ("policy", "execution", "latency_s", "n", "own_latency_s", *(name for name, _ in PANELS))
+
+
+def plot(sweeps: Sequence[Path], out: Path) -> list[Path]:
+    """Draws sweep.png of the tables of some sweeps and returns its path.
+
+    Args:
+        sweeps: Folders with a sweep.csv each; a policy may be in one of them only.
+        out: Folder of the figure.
+
+    Raises:
+        ValueError: A folder has no table, or it is none of a sweep.
+    """
+    table = load(sweeps)
+    out.mkdir(parents=True, exist_ok=True)
+    figure(table).savefig(out / "sweep.png", dpi=150, metadata={"Software": None})
+    return [out / "sweep.png"]
+
+
+def load(sweeps: Sequence[Path]) -> pandas.DataFrame:
+    """Returns the tables of several sweeps as one."""
+    import pandas
+
+    tables = []
+    for folder in sweeps:
+        if not (folder / TABLE).is_file():
+            raise ValueError(f"no sweep at {folder}: there is no {folder / TABLE}")
+        tables.append(pandas.read_csv(folder / TABLE))
+        missing = [name for name in NEEDED if name not in tables[-1]]
+        if missing:
+            raise ValueError(f"{folder / TABLE}: no table of a sweep: {', '.join(missing)} missing")
+    table = pandas.concat(tables, ignore_index=True)
+    twice = table[table.duplicated(["policy", "execution", "latency_s"])]
+    if len(twice):
+        raise ValueError(f"{', '.join(sorted(set(twice['policy'])))}: in two sweeps at the same latency; leave one out")
+    return table
+
+
+def figure(table: pandas.DataFrame) -> Figure:
+    """Returns the figure: a colour a policy, a line style an executor, 95 % intervals, own latencies as marks."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    drawn = Figure(figsize=(10.0, 4.6), layout="constrained")
+    panels = drawn.subplots(1, 2, sharey=True)
+    policies = list(dict.fromkeys(table["policy"]))
+    executors = list(dict.fromkeys(table["execution"]))
+    for axes, (column, title) in zip(panels, PANELS, strict=True):
+        for i, policy in enumerate(policies):
+            _policy(axes, table[table["policy"] == policy], column, COLOURS[i % len(COLOURS)])
+        axes.set_title(title, fontsize=10)
+        axes.set(xlabel="latency of an answer, s", ylim=(0, 1.05))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.25)
+    low, high = int(table["n"].min()), int(table["n"].max())
+    count = f"n = {low}" if low == high else f"n = {low} to {high}"
+    panels[0].set_ylabel(f"mean progress, 95 % interval ({count} a point)")
+    handles: list[Any] = [Line2D([], [], color=COLOURS[i % len(COLOURS)], lw=3) for i in range(len(policies))]
+    for name in executors:
+        line, marker = style(name)
+        handles += panels[0].plot([], [], line, color="black", marker=marker, markersize=4)
+    handles.append(Line2D([], [], color="black", linestyle="none", marker="*", markersize=11))
+    labels = [*policies, *executors, "the policy's own latency, as measured"]
+    drawn.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
+    return drawn
+
+
+def style(executor: str) -> tuple[str, str]:
+    """Returns the line style and the marker of an executor."""
+    if executor not in STYLES:
+        raise unknown("executor", executor, STYLES)
+    return STYLES[executor]
+
+
+def _policy(axes: Axes, table: pandas.DataFrame, column: str, colour: str) -> None:
+    """Draws the lines of one policy, and a star on each where its own latency lies, if that is within the sweep."""
+    own_s = float(table["own_latency_s"].iloc[0])
+    for name, line in table.groupby("execution", sort=False):
+        line = line.sort_values("latency_s")
+        x, y = line["latency_s"].to_numpy(), line[column].to_numpy()
+        dash, marker = style(str(name))
+        axes.plot(x, y, dash, color=colour, marker=marker, markersize=4, lw=1.6)
+        axes.fill_between(x, line[f"{column}_low"], line[f"{column}_high"], color=colour, alpha=0.10, lw=0)
+        if x[0] <= own_s <= x[-1]:
+            axes.plot(own_s, np.interp(own_s, x, y), marker="*", color=colour, markersize=12, mec="black", mew=0.6)
