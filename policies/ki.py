@@ -6,7 +6,8 @@ matching on detached keys and values of the prefix, FAST tokens hidden from it, 
 the prefix. Both losses have weight 1. At inference only the flow path runs.
 
 Sequence of the prefix expert: image, scene, words, state (read by each other) | START, FAST tokens, END (causal), or
-ASK, answer, END. Its outputs are compared with the rows of its token table, as in the language models it stands for.
+ASK, answer, END. A layer of its own says which token follows. Comparing with the rows of the token table, as in the
+models it stands for, starts at a loss of 10 instead of 7: before training a token's likeliest successor is itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from wambench.policies import questions, vla
 from wambench.policies.experts import Memory, Sizes, draw_times
@@ -86,6 +87,7 @@ class Ki(vla.Network):
         self.hidden, self.insulated = hidden, insulated
         self.stem = vla.Stem(inputs, sizes.prefix[0], hidden)
         self.core = Core(sizes, inputs.action_dim)
+        self.speech = nn.Linear(sizes.prefix[0], VOCABULARY - MARKS, bias=False)
         self.learn(fast, words)
 
     def learn(self, fast: Fast | None, words: Sequence[str]) -> None:
@@ -103,7 +105,7 @@ class Ki(vla.Network):
         return torch.cat([tokens, state], dim=1), torch.cat([valid, seen.known[:, None].expand(state.shape[:2])], dim=1)
 
     def logits(self, seen: vla.Observed, ids: Tensor) -> tuple[Tensor, Memory]:
-        """Returns (B, L, V) logits of what follows each of the (B, L) ids, and what the action expert may read."""
+        """Returns logits of what follows ids (B, L), counted from `MARKS` on, and what the action expert may read."""
         tokens, valid = self.prefix(seen)
         said, count = ids != NOTHING, ids.shape[1]
         before = tokens.shape[1]
@@ -113,12 +115,13 @@ class Ki(vla.Network):
         assert out is not None
         everything = torch.cat([ids.new_full((len(ids), before), NOTHING), ids], dim=1)
         visible = visible_to_expert(everything, memory.valid)
-        return out[:, -count:] @ self.core.prefix.embed_tokens.weight.T, memory.shown(visible)
+        return self.speech(out[:, -count:]), memory.shown(visible)
 
     def speak(self, seen: vla.Observed, ids: Tensor) -> tuple[Tensor, Memory]:
         """Returns the cross-entropy of (B, L) ids given those before them, and what the action expert may read."""
         logits, memory = self.logits(seen, ids[:, :-1])
-        return functional.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], ignore_index=NOTHING), memory
+        said = ids[:, 1:] - MARKS
+        return functional.cross_entropy(logits.float().transpose(1, 2), said, ignore_index=NOTHING - MARKS), memory
 
     def spell(self, actions: Tensor) -> Tensor:
         """Returns (B, L) ids of actions (B, H, A) of the environment: START, FAST tokens, END, then `NOTHING`."""
@@ -143,7 +146,7 @@ class Ki(vla.Network):
     def mistaken(self, seen: vla.Observed, answers: Tensor) -> Tensor:
         """Returns (B,) bool: not every token of an answer would have been said, given the right ones before it."""
         ids = _asked(answers)
-        right = self.logits(seen, ids[:, :-1])[0].argmax(dim=2) == ids[:, 1:]
+        right = self.logits(seen, ids[:, :-1])[0].argmax(dim=2) + MARKS == ids[:, 1:]
         return ~(right | (ids[:, 1:] == NOTHING)).all(dim=1)
 
     def sample(self, seen: vla.Observed, noise: Tensor, steps: int) -> Tensor:

@@ -43,7 +43,7 @@ def test_the_flow_loss_does_not_reach_the_insulated_prefix() -> None:
     assert touched and not [name for name in touched if name.startswith(("stem", "core.prefix"))]
     open_model = network(insulated=False)
     touched_openly = reached(open_model, open_model.loss(observed(), chunks(), rng())[0])
-    backbone = {n for n, _ in model.named_parameters() if n.startswith(("stem", "core.prefix"))}
+    backbone = {n for n, _ in model.named_parameters() if n.startswith(("stem", "core.prefix", "speech"))}
     assert len(touched_openly & backbone) > 0.7 * len(backbone)  # not the last layer's output, which no action reads
     spoken = reached(model, model.loss(observed(), chunks(), rng())[1])
     assert backbone <= spoken and not spoken - backbone
