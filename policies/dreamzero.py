@@ -133,7 +133,7 @@ class DreamZero:
         self,
         weights: str | None = None,
         encoder: str | None = None,
-        steps: int = 4,
+        steps: int = 2,
         solver: str = "euler",
         shift: float = 1.0,
         caching: str = "none",
