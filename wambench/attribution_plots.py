@@ -138,11 +138,17 @@ def bars(found: Sequence[Attributed]) -> Figure:
     return figure
 
 
+def widths(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Returns how wide each part is drawn: its mean, but a negative part cannot be, so the others make room for it."""
+    lost = {part: max(0.0, one.mean) for part, one in estimates.items() if part != "reached"}
+    reached, total = estimates["reached"].mean, sum(lost.values())
+    return {"reached": reached, **{part: value * (1.0 - reached) / max(total, 1e-9) for part, value in lost.items()}}
+
+
 def _stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: float) -> None:
     left = 0.0
-    for part, estimate in estimates.items():
+    for part, width in widths(estimates).items():
         label, colour = PARTS[part]
-        width = max(0.0, estimate.mean)
         if width > 0:
             axes.barh(y, width, height, left, color=colour, label=label, edgecolor="white", linewidth=0.5)
         left += width
@@ -154,10 +160,13 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate]) -> None:
     if "video" in estimates and lost > 0:
         mean, low, high = (value / lost for value in estimates["video"])
         interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
-        axes.text(0.0, y - 0.29, f" of what was lost, to video: {mean:.2f}{interval}", fontsize=8)
-    left = 0.0
+        harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
+        text = f" of what was lost, to video: {mean:.2f}{interval}"
+        text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
+        axes.text(0.0, y - 0.29, text, fontsize=8)
+    left, drawn = 0.0, widths(estimates)
     for rank, (part, estimate) in enumerate(estimates.items()):
-        width = max(0.0, estimate.mean)
+        width = drawn[part]
         known = estimate.low <= estimate.high
         if width >= 0.04:
             text = f"{estimate.mean:.2f}" + (f"\n[{estimate.low:.2f}, {estimate.high:.2f}]" * (known and width > 0.11))
