@@ -62,6 +62,15 @@ def test_parts_of_the_bar_add_up_to_one(slow: Path) -> None:
     assert parts["video"].low == pytest.approx(0.4)  # all episodes alike
 
 
+def test_a_negative_part_is_said_and_the_bar_still_ends_at_one(slow: Path) -> None:
+    attributed(slow, video=0.6, action=-0.1)
+    found = attribution_plots.read([slow])
+    drawn = attribution_plots.widths(attribution_plots.shares(found[0].episodes, found[0].known))
+    assert drawn["action"] == 0.0 and sum(drawn.values()) == pytest.approx(1.0)
+    texts = [text.get_text() for text in attribution_plots.bars(found).axes[0].texts]
+    assert any("below zero: action -0.10" in text for text in texts) and any(text.startswith("0.60") for text in texts)
+
+
 def test_what_was_not_attributed_is_said_to_be_unknown(slow: Path) -> None:
     attributed(slow, video=math.nan, action=math.nan, unattributed=math.nan, d1="", d2="", d3="")
     one = attribution_plots.read([slow])[0]
@@ -126,7 +135,8 @@ def test_moments_surround_the_point_of_no_return(slow: Path) -> None:
     row = attributed(slow)[0]
     episode = records.load_episode(slow / "episodes" / f"{records.episode_stem(row.key)}.npz")
     count = len(episode.chunks)
-    assert row.no_return in filmstrips.moments(episode, row)
+    for number in range(count):
+        assert number in filmstrips.moments(episode, dataclasses.replace(row, no_return=number))
     whole = filmstrips.moments(episode, dataclasses.replace(row, no_return=-1))
     assert whole[0] == 0 and whole[-1] == count - 1
     assert filmstrips.moments(episode, dataclasses.replace(row, no_return=count - 1))[-1] == count - 1

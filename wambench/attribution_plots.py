@@ -138,11 +138,17 @@ def bars(found: Sequence[Attributed]) -> Figure:
     return figure
 
 
+def widths(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Returns how wide each part is drawn: its mean, but a negative part cannot be, so the others make room for it."""
+    lost = {part: max(0.0, one.mean) for part, one in estimates.items() if part != "reached"}
+    reached, total = estimates["reached"].mean, sum(lost.values())
+    return {"reached": reached, **{part: value * (1.0 - reached) / max(total, 1e-9) for part, value in lost.items()}}
+
+
 def _stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: float) -> None:
     left = 0.0
-    for part, estimate in estimates.items():
+    for part, width in widths(estimates).items():
         label, colour = PARTS[part]
-        width = max(0.0, estimate.mean)
         if width > 0:
             axes.barh(y, width, height, left, color=colour, label=label, edgecolor="white", linewidth=0.5)
         left += width
@@ -153,10 +159,14 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate]) -> None:
     lost = 1.0 - estimates["reached"].mean
     if "video" in estimates and lost > 0:
         mean, low, high = (value / lost for value in estimates["video"])
-        axes.text(0.0, y - 0.29, f" of what was lost, to video: {mean:.2f} [{low:.2f}, {high:.2f}]", fontsize=8)
-    left = 0.0
+        interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
+        harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
+        text = f" of what was lost, to video: {mean:.2f}{interval}"
+        text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
+        axes.text(0.0, y - 0.29, text, fontsize=8)
+    left, drawn = 0.0, widths(estimates)
     for rank, (part, estimate) in enumerate(estimates.items()):
-        width = max(0.0, estimate.mean)
+        width = drawn[part]
         known = estimate.low <= estimate.high
         if width >= 0.04:
             text = f"{estimate.mean:.2f}" + (f"\n[{estimate.low:.2f}, {estimate.high:.2f}]" * (known and width > 0.11))
@@ -274,6 +284,9 @@ def diagnosed(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
         _sensitivity(panels[2], asked)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
     figure.suptitle(f"imagination of {rows[0].policy} on {rows[0].split}, {len(episodes)} failed episodes", fontsize=10)
     return {f"imagination-{run.name}.png": figure}
 
@@ -283,7 +296,9 @@ def _horizon(axes: Axes, ahead: Mapping[int, tuple[float, float, int]], hz: floa
     for i, (label, colour) in enumerate((("imagined frame", "#0072b2"), ("frame of now, kept", "#999999"))):
         values = [found[i] for found in ahead.values()]
         axes.plot(times, values, marker="o", color=colour, label=label)
-    axes.set(xlabel="seconds ahead", ylabel="distance to the real frame (grey levels)", ylim=(0, None), xlim=(0, None))
+    axes.set(xlabel="seconds ahead", ylabel="distance to the real frame (grey levels)")
+    axes.margins(0.12)
+    axes.set(xlim=(0, None), ylim=(0, None))
     axes.set_title("Is it closer than standing still?", fontsize=9)
     axes.legend(frameon=False, fontsize=8)
 
@@ -293,13 +308,13 @@ def _lags(axes: Axes, late: Mapping[int, float], hz: float) -> None:
     axes.plot([lag / hz for lag in late], list(late.values()), marker="o", markersize=4, color="#0072b2")
     axes.axvline(0.0, color="#999999", linewidth=0.8)
     axes.plot([best / hz], [late[best]], marker="o", markersize=9, fillstyle="none", color="#d55e00")
-    axes.set_xlabel("real frame taken so many seconds later")
+    axes.set_xlabel("real frame so many s later (below 0: earlier)")
     axes.set_title(f"Does it come late? Best match {best / hz:+.1f} s", fontsize=9)
 
 
 def _sensitivity(axes: Axes, asked: Sequence[diagnostics.Sensitivity]) -> None:
-    kinds = {"motion": "against the frame of now", "noise": "other noise", "instruction": "other instruction"}
-    kinds |= {"action": "opposite actions"} if any(math.isfinite(one.action) for one in asked) else {}
+    kinds = {"motion": "from the frame of now", "noise": "by other noise", "instruction": "by other instruction"}
+    kinds |= {"action": "by opposite actions"} if any(math.isfinite(one.action) for one in asked) else {}
     for i, name in enumerate(kinds):
         values = np.array([getattr(one, name) for one in asked])
         colour = "#999999" if name == "motion" else "#0072b2"
@@ -308,7 +323,7 @@ def _sensitivity(axes: Axes, asked: Sequence[diagnostics.Sensitivity]) -> None:
         axes.text(np.median(values), i - 0.42, f" {np.median(values):.1f}", fontsize=8, va="center")
     axes.set(yticks=range(len(kinds)), yticklabels=kinds.values(), xlim=(0, None))
     axes.invert_yaxis()
-    axes.set_xlabel("change of the imagined frames (grey levels)")
+    axes.set_xlabel("difference of the imagined frames")
     axes.set_title(f"What does it listen to? Medians, n={len(asked)}", fontsize=9)
 
 

@@ -54,9 +54,12 @@ def moments(episode: Episode, row: Row) -> list[int]:
     times = np.array([episode.chunks[i].step for i in imagined]) / episode.spec.control_hz
     wanted = np.linspace(times[0], times[-1], MOMENTS)
     if row.no_return >= 0:
-        first = episode.chunks[row.no_return].step / episode.spec.control_hz - APART_S * (MOMENTS // 2 - 1)
-        first = max(times[0], min(first, times[-1] - APART_S * (MOMENTS - 1)))
-        wanted = first + APART_S * np.arange(MOMENTS)
+        lost = episode.chunks[row.no_return].step / episode.spec.control_hz
+        before, after = ((lost - times[0]) // APART_S, (times[-1] - lost) // APART_S)
+        first = min(
+            before, max(MOMENTS // 2 - 1, MOMENTS - 1 - after)
+        )  # as many as fit, the one that lost it among them
+        wanted = lost + APART_S * (np.arange(MOMENTS) - first)
     return sorted({imagined[int(np.argmin(np.abs(times - t)))] for t in wanted})
 
 
@@ -131,7 +134,7 @@ def strips(run: Path, rows: Sequence[Row], kind: str) -> Figure:
 
     figure = Figure(figsize=(1.75 * MOMENTS, 3.5 * len(rows) + 0.5), layout="constrained")
     said = {"both": "both video and action"}.get(kind, kind)
-    figure.suptitle(f"Lost to {said}: the {len(rows)} clearest failures of {rows[0].policy} on {rows[0].split}")
+    figure.suptitle(f"Lost to {said}: the clearest failures of {rows[0].policy} on {rows[0].split}")
     panels = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for panel, row in zip(panels, rows, strict=True):
         episode = load_episode(_file(run, row))
