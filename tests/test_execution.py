@@ -98,6 +98,14 @@ def test_figures_of_a_delay() -> None:
     assert got.progress_wall == 1.0
 
 
+def test_a_switch_between_two_turns_counts() -> None:
+    got = timing(chunks(4), "async", SPEC, 20, 1.0)
+    assert (got.holds, got.stale_ratio) == (4, pytest.approx(16 / 20))
+    assert math.isnan(got.boundary_jump)  # the old chunk had run dry
+    got = timing(chunks(4, length=12), "async", SPEC, 20, 1.0)
+    assert got.boundary_jump == pytest.approx(math.hypot(1, 4))
+
+
 def test_figures_without_a_delay() -> None:
     for executor in ("sync", "async"):
         got = timing(chunks(0, executor=executor), executor, SPEC, 20, 0.7)

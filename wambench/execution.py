@@ -167,6 +167,7 @@ def timing(chunks: Sequence[Chunk], executor: str, convention: Spec, horizon: in
     steps = sum(len(chunk.executed) for chunk in chunks)
     if steps == 0:
         return Timing(progress_wall=progress)
+    end = chunks[0].step + steps
     answers: list[Answer] = []
     stale = holds = 0
     jumps = []
@@ -179,7 +180,7 @@ def timing(chunks: Sequence[Chunk], executor: str, convention: Spec, horizon: in
         holds += len(held)
         stale += sum(step < ready and step not in held for step in span)
         old, new = how.blend(before, ready), how.blend(answers, ready)
-        if ready in span and old is not None and new is not None:
+        if ready < end and old is not None and new is not None:
             jumps.append(float(np.linalg.norm((new - old)[:-1])))
     waited = sum(chunk.delay for chunk in chunks) if how.waits else 0
     return Timing(

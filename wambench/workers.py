@@ -21,6 +21,7 @@ from typing import Any
 
 GRACE_S = 20.0  # a rollout ends itself at its time limit; a worker that hangs is killed this much later
 TICK_S = 0.5
+CLOSE_S = 5.0
 SPAWN = multiprocessing.get_context("spawn")
 
 Handle = Callable[[Any], Any]
@@ -107,6 +108,9 @@ class Pool:
 
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers:
+            if not self._daemon:  # lets it end its own process, unless that takes too long
+                worker.connection.close()
+                worker.process.join(CLOSE_S)
             worker.process.kill()
         for worker in self._workers:
             worker.bury()
