@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.policies import flow
+from wambench.policies import flow, rtc
 
 HIDDEN = -2.3819763e38  # logit of what may not be read: finite, so that a row without any valid token stays a number
 EPS = 1e-6
@@ -324,11 +324,22 @@ class TwoExperts(nn.Module, ABC):
         x = flow.interpolate(actions, noise, t)
         return (self.velocity(memory, x, t, state).float() - (noise - actions)).square().mean(dim=2)
 
-    def sample(self, memory: Memory, noise: Tensor, steps: int, state: Tensor | None = None) -> Tensor:
-        """Returns float32 normalised actions (B, H, A): Euler steps from noise at time 1 to 0."""
+    def sample(
+        self,
+        memory: Memory,
+        noise: Tensor,
+        steps: int,
+        state: Tensor | None = None,
+        guidance: rtc.Guidance | None = None,
+    ) -> Tensor:
+        """Returns float32 normalised actions (B, H, A): Euler steps from noise at time 1 to 0, perhaps guided."""
+
+        def field(x: Tensor) -> Tensor:
+            return self.velocity(memory, x, t, state).float()
+
         x, t = noise, torch.ones(len(noise), device=noise.device)
-        for _ in range(steps):
-            x = x - self.velocity(memory, x, t, state).float() / steps
+        for i in range(steps):
+            x = x - (field(x) if guidance is None else rtc.guided(field, x, 1.0 - i / steps, guidance)) / steps
             t = t - 1.0 / steps
         return x
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wambench.policies import groot_head, vla
+from wambench.policies import groot_head, rtc, vla
 from wambench.policies.encoder import STATE_FEATURES
 from wambench.policies.groot_head import Context, GrootHead, HeadConfig
 from wambench.policies.reader import Reader
@@ -87,9 +87,10 @@ class Groot(vla.Network):
         velocity = self.head(memory, self._state(seen), noisy, groot_head.buckets(time))
         return (groot_head.loss(velocity, clean, noise, torch.ones_like(clean)),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int) -> Tensor:
+    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
         """See `vla.Network.sample`."""
-        return self.action.undo(groot_head.sample(self.head, self.context(seen), self._state(seen), noise, steps))
+        context, state = self.context(seen), self._state(seen)
+        return self.action.undo(groot_head.sample(self.head, context, state, noise, steps, guidance=guidance))
 
     def to_dict(self) -> dict[str, Any]:
         """See `vla.Network.to_dict`."""
@@ -109,4 +110,4 @@ def from_dict(config: dict[str, Any]) -> Groot:
 
 def policy(weights: str | None = None, **options: Any) -> vla.Actor:
     """Returns GR00T as a policy; options are those of `vla.Actor`."""
-    return vla.Actor("groot", weights, **options)
+    return vla.FlowActor("groot", weights, **options)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from wambench.policies import rtc
 from wambench.policies.dit_layers import ActionEncoder, CategoryLinear, CategoryMLP, attend
 
 BUCKETS = 1000
@@ -210,11 +211,19 @@ def loss(velocity: Tensor, actions: Tensor, noise: Tensor, mask: Tensor) -> Tens
 
 @torch.no_grad()
 def sample(
-    head: GrootHead, context: Context, state: Tensor, noise: Tensor, steps: int = 4, embodiment: Tensor | None = None
+    head: GrootHead,
+    context: Context,
+    state: Tensor,
+    noise: Tensor,
+    steps: int = 4,
+    embodiment: Tensor | None = None,
+    guidance: rtc.Guidance | None = None,
 ) -> Tensor:
-    """Returns actions (B, H, A) after Euler steps from noise; the context is read once."""
-    memory, x = head.read(context), noise
-    for i in range(steps):
-        bucket = torch.full((len(x),), i * BUCKETS // steps, dtype=torch.long, device=x.device)
-        x = x + head(memory, state, x, bucket, embodiment) / steps
-    return x
+    """Returns actions (B, H, A) after Euler steps from noise, perhaps guided; the context is read once."""
+    memory = head.read(context)
+
+    def velocity(x: Tensor, tau: float) -> Tensor:
+        bucket = torch.full((len(x),), round(tau * steps) * BUCKETS // steps, dtype=torch.long, device=x.device)
+        return head(memory, state, x, bucket, embodiment)
+
+    return rtc.sample(velocity, noise, steps, guidance)[-1]

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.policies import questions, vla
+from wambench.policies import questions, rtc, vla
 from wambench.policies.experts import Memory, Sizes, draw_times
 from wambench.policies.fast import END as FILLER
 from wambench.policies.fast import Fast
@@ -149,10 +149,10 @@ class Ki(vla.Network):
         right = self.logits(seen, ids[:, :-1])[0].argmax(dim=2) + MARKS == ids[:, 1:]
         return ~(right | (ids[:, 1:] == NOTHING)).all(dim=1)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int) -> Tensor:
+    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
         """See `vla.Network.sample`: the flow path alone."""
         memory, _ = self.core.read(*self.prefix(seen))
-        return self.action.undo(self.core.sample(memory, noise, steps))
+        return self.action.undo(self.core.sample(memory, noise, steps, guidance=guidance))
 
     def to_dict(self) -> dict[str, Any]:
         """See `vla.Network.to_dict`."""
@@ -181,7 +181,7 @@ def from_dict(config: dict[str, Any]) -> Ki:
 
 def policy(weights: str | None = None, **options: Any) -> vla.Actor:
     """Returns the insulated model as a policy; options are those of `vla.Actor`."""
-    return vla.Actor("ki", weights, **options)
+    return vla.FlowActor("ki", weights, **options)
 
 
 def side(config: Any, network: Ki, clips: Any, rank: int, wait: Callable[[], Any]) -> Any:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.policies import vla
+from wambench.policies import rtc, vla
 from wambench.policies.encoder import STATE_FEATURES
 from wambench.policies.groot_head import Attention
 from wambench.policies.reader import Reader
@@ -86,8 +86,8 @@ class L1(vla.Network):
         """See `vla.Network.loss`; nothing is random."""
         return (functional.l1_loss(self(seen), self.action(actions)),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int) -> Tensor:
-        """See `vla.Network.sample`; noise and steps are not used."""
+    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+        """See `vla.Network.sample`; noise, steps and guidance are not used."""
         return self.action.undo(self(seen))
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.policies import vla
+from wambench.policies import rtc, vla
 from wambench.policies.encoder import STATE_FEATURES
 from wambench.policies.experts import Sizes, Suffix, TwoExperts, draw_times, sinusoid
 
@@ -68,10 +68,10 @@ class Pi0(vla.Network):
         memory, _ = self.core.read(*self.stem(seen))
         return (self.core.flow_loss(memory, clean, noise, t, self._state(seen)).mean(),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int) -> Tensor:
+    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
         """See `vla.Network.sample`."""
         memory, _ = self.core.read(*self.stem(seen))
-        return self.action.undo(self.core.sample(memory, noise, steps, self._state(seen)))
+        return self.action.undo(self.core.sample(memory, noise, steps, self._state(seen), guidance))
 
     def to_dict(self) -> dict[str, Any]:
         """See `vla.Network.to_dict`."""
@@ -90,4 +90,4 @@ def from_dict(config: dict[str, Any]) -> Pi0:
 
 def policy(weights: str | None = None, **options: Any) -> vla.Actor:
     """Returns pi0 as a policy; options are those of `vla.Actor`."""
-    return vla.Actor("pi0", weights, **options)
+    return vla.FlowActor("pi0", weights, **options)

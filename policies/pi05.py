@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.policies import vla
+from wambench.policies import rtc, vla
 from wambench.policies.experts import Sizes, Suffix, TwoExperts, draw_times, sinusoid
 
 BINS = 256
@@ -77,10 +77,10 @@ class Pi05(vla.Network):
         memory, _ = self.core.read(*self.prefix(seen))
         return (self.core.flow_loss(memory, clean, noise, t).mean(),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int) -> Tensor:
+    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
         """See `vla.Network.sample`."""
         memory, _ = self.core.read(*self.prefix(seen))
-        return self.action.undo(self.core.sample(memory, noise, steps))
+        return self.action.undo(self.core.sample(memory, noise, steps, guidance=guidance))
 
     def to_dict(self) -> dict[str, Any]:
         """See `vla.Network.to_dict`."""
@@ -99,4 +99,4 @@ def from_dict(config: dict[str, Any]) -> Pi05:
 
 def policy(weights: str | None = None, **options: Any) -> vla.Actor:
     """Returns pi0.5 as a policy; options are those of `vla.Actor`."""
-    return vla.Actor("pi05", weights, **options)
+    return vla.FlowActor("pi05", weights, **options)

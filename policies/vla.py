@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
 from wambench.policies import encoder as encoding
-from wambench.policies import nano, text
+from wambench.policies import nano, rtc, text
 from wambench.policies.dreamzero import ENCODER, digest, packaged
 from wambench.policies.encoder import STATE_FEATURES, state_features
 from wambench.policies.normalise import Normaliser
@@ -181,8 +181,11 @@ class Network(nn.Module, ABC):
         """Returns the losses named in `losses` for (B, H, A) actions of the environment; their sum is minimised."""
 
     @abstractmethod
-    def sample(self, seen: Observed, noise: Tensor, steps: int) -> Tensor:
-        """Returns (B, H, A) float32 actions of the environment (not clipped), from standard normal noise (B, H, A)."""
+    def sample(self, seen: Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+        """Returns (B, H, A) float32 actions of the environment (not clipped), from standard normal noise (B, H, A).
+
+        A flow policy follows `guidance` (real-time chunking), whose actions are normalised.
+        """
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -303,13 +306,29 @@ class Actor:
         ]
 
     @torch.no_grad()
-    def _plan(self, session: Session, scene: nano.Scene, step: int, encode_s: float) -> Plan:
+    def _plan(
+        self, session: Session, scene: nano.Scene, step: int, encode_s: float, guidance: rtc.Guidance | None = None
+    ) -> Plan:
         began, inputs = time.perf_counter(), self.network.inputs
         generator = torch.Generator().manual_seed((session.seed * 1_000_003 + step) % 2**63)
         noise = torch.randn(1, inputs.horizon, inputs.action_dim, generator=generator).to(self.device)
         seen = observe(scene, session.words, self.network.points_mean, inputs.patch)
-        raw = self.network.sample(seen, noise, self.steps)[0].cpu().numpy()
+        raw = self.network.sample(seen, noise, self.steps, guidance)[0].cpu().numpy()
         raw = smooth_chunk(raw) if self.smooth else raw
         raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
         timings = {"encode_s": encode_s, "sample_s": time.perf_counter() - began}
         return Plan(np.clip(raw, -1.0, 1.0), self.execute, timings=timings)
+
+
+class FlowActor(Actor):
+    """An `Actor` whose network denoises its chunks, so that it can continue one that is being played."""
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """Returns the next chunk, inpainted behind the actions that are being played (`interface.Guided`)."""
+        if self._session is None:
+            raise ValueError("reset must be called before the first query")
+        began = time.perf_counter()
+        [scene] = self._scenes(history[-1:])
+        played = self.network.action(torch.as_tensor(previous, dtype=torch.float32, device=self.device))
+        guidance = rtc.guidance_of(played, delay, self.network.inputs.horizon)
+        return self._plan(self._session, scene, history[-1].step, time.perf_counter() - began, guidance)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.policies.vla_toys import INPUTS, awake, chunks, observed
-from wambench.policies import pi0, vla
+from wambench.policies import pi0, rtc, vla
 from wambench.policies.dreamzero import ENCODER, WEIGHTS, packaged
 from wambench.policies.encoder import load, read_weights
 
@@ -63,3 +63,17 @@ def test_without_insulation_the_action_loss_reaches_the_prefix() -> None:
     model.loss(observed(), chunks(), torch.Generator().manual_seed(0))[0].backward()
     reached = {n for n, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert {"stem.patch.weight", "stem.word.weight", "core.prefix.layers.0.q_proj.weight"} <= reached
+
+
+@pytest.mark.parametrize("method", ["pi0", "pi05", "ki", "groot"])
+def test_a_flow_policy_continues_the_chunk_that_is_played(method: str) -> None:
+    model, seen = network(method), observed()
+    guidance = rtc.guidance_of(torch.full((12, 7), 0.3), 4, 16)
+    with torch.no_grad():
+        plain, led = (model.action(model.sample(seen, NOISE, 10, how)) for how in (None, guidance))
+    off = [(chunk[:, :4] - 0.3).abs().mean() for chunk in (plain, led)]
+    assert off[1] < 0.5 * off[0]
+
+
+def test_only_flow_policies_say_that_they_can() -> None:
+    assert hasattr(vla.FlowActor, "act_guided") and not hasattr(vla.Actor, "act_guided")
