@@ -250,6 +250,9 @@ class Actor:
         device: str = "cpu",
     ) -> None:
         path = Path(weights) if weights else packaged(f"{kind}-nano.safetensors")
+        if not weights and not path.exists():
+            how = f"make them with `wambench train --policy {kind} ...` and give weights=FILE"
+            raise ValueError(f"no weights of {kind!r} are shipped yet; {how}")
         encoder_path = Path(encoder) if encoder else packaged(ENCODER)
         network, meta = load(kind, path)
         reader, _ = encoding.load(encoder_path)

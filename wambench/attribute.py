@@ -310,7 +310,8 @@ def summary(rows: Sequence[Row]) -> str:
         parts = [np.array([getattr(row, part) for row in task]) for task in by_task]
         wholes = [np.array([1.0 - row.progress for row in task]) for task in by_task]
         share, low, high = ratio(parts, wholes, np.random.default_rng(0))
-        lines.append(f"of the progress lost, lost to {part}: {share:.2f} [{low:.2f}, {high:.2f}]")
+        interval = f"[{low:.2f}, {high:.2f}]" if math.isfinite(low) else "(too few for an interval)"
+        lines.append(f"of the progress lost, lost to {part}: {share:.2f} {interval}")
     for name in ("d1", "d2", "d3", "behaviour"):
         verdicts = Counter(getattr(row, name) for row in rows if getattr(row, name))
         lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))
