@@ -397,7 +397,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from wambench import curves
-    from wambench.policies.train import TrainConfig, train
+    from wambench.policies.train import train
+    from wambench.policies.train_config import TrainConfig
 
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
     layout = ("device", "seed", "workers", "video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
