@@ -1,0 +1,264 @@
+"""Direct alignment: the posture of robot and things whose picture is most like a given one.
+
+A learned reading says about where the hand is. From there on pictures are compared: the simulator, which for the
+instrument may be asked anything, shows a posture; what differs from the given frame, and how every pixel moves with every
+joint, gives a better posture (Gauss-Newton), which is shown again. How unlike the last picture remains says how far it
+may be trusted.
+
+Letters: D degrees of freedom, P pieces (what moves as one), V views, n pixels.
+
+Formulas: with I the picture shown, T the given one, both blurred, q the posture and x the point that a pixel shows,
+
+    r = T - (1 + a) I - b,   dI/dq = -grad I . dpixel/dx . dx/dq,   minimised: mean of r^2 / (r^2 + s^2)
+
+(Geman and McClure, so that what is strange, such as a shadow, does not pull), with gain a and offset b for each view. The
+gradient is the mean of that of both pictures, which doubles the order of convergence (S. Benhimane and E. Malis,
+"Real-time image-based tracking of planes using efficient second-order minimization", IROS 2004). Edges belong to what
+is in front. From blurred to sharp pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+PRIOR = 1e-5  # cost of moving by the expected spread: decides only what the pictures leave open
+GAIN, OFFSET = 0.1, 0.04  # expected size of a and b
+LONGEST = 0.5  # of the spread, in one step
+ENOUGH = 0.005  # a step that lowers the cost by a smaller share is the last one
+GOOD, TRIES, TURNS = 0.03, 3, 2  # a rough fit worse than this: begin elsewhere, so often
+
+
+class Stage(Protocol):
+    """Shows postures, see `envs.stage.Stage`."""
+
+    member: np.ndarray
+    carriers: np.ndarray
+    spread: np.ndarray
+
+    def posture(self) -> np.ndarray: ...
+    def move(self, posture: np.ndarray, step: np.ndarray) -> np.ndarray: ...
+    def apart(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
+    def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray: ...
+    def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]: ...
+    def twists(self) -> np.ndarray: ...
+    def colours(self, posture: np.ndarray) -> list[np.ndarray]: ...
+    def show(self, posture: np.ndarray) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class Level:
+    """How sharply to look; pairs are for cameras at rest and for those that the robot carries.
+
+    Attributes:
+        blur: Standard deviations in pixels.
+        scale: Difference of colours, of 1, above which a pixel counts little.
+        weights: Of a view.
+        stride: Every so many pixels are looked at for the direction to go.
+        steps: At most.
+    """
+
+    blur: tuple[float, float]
+    scale: float
+    weights: tuple[float, float] = (1.0, 1.0)
+    stride: tuple[int, int] = (1, 2)
+    steps: int = 6
+
+
+LEVELS = (
+    Level((2.0, 5.0), 0.2, (1.0, 0.5), (2, 4), 8),
+    Level((1.0, 2.5), 0.12, stride=(1, 2)),
+    Level((0.7, 1.2), 0.1, stride=(1, 2)),
+    Level((0.5, 0.6), 0.08, stride=(1, 2), steps=5),
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A posture, the gains and offsets of the views (2V,), and the mean of r^2 / (r^2 + s^2)."""
+
+    posture: np.ndarray
+    light: np.ndarray
+    cost: float
+
+
+@functools.cache
+def _kernel(size: int, sigma: float) -> np.ndarray:
+    apart = np.arange(size)[:, None] - np.arange(size)
+    weights = np.exp(-(apart**2) / (2.0 * sigma * sigma))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Returns an (h, w, 3) image under a Gaussian that is cut off, and scaled up, at the edges."""
+    h, w, channels = image.shape
+    down = (_kernel(h, sigma) @ image.reshape(h, -1)).reshape(h, w, channels)
+    return np.asarray(_kernel(w, sigma) @ down)
+
+
+def _foremost(depth: np.ndarray, radius: int) -> np.ndarray:
+    """Returns, for each pixel, the flat index of what is in front of all else within about so many pixels."""
+    near, index = depth.copy(), np.arange(depth.size).reshape(depth.shape)
+    reach = 1
+    while radius > 0:
+        for axis in (0, 1):
+            for shift in (reach, -reach):
+                there, place = np.roll(near, shift, axis), np.roll(index, shift, axis)
+                edge = slice(0, shift) if shift > 0 else slice(shift, None)
+                there[(edge, slice(None)) if axis == 0 else (slice(None), edge)] = np.inf
+                nearer = there < 0.97 * near
+                near, index = np.where(nearer, there, near), np.where(nearer, place, index)
+        radius -= reach
+        reach = min(reach + 1, max(1, radius))
+    return index
+
+
+class Aligner:
+    """Finds the postures that frames show, starting from one that is known.
+
+    Args:
+        stage: In the known posture.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.start = stage, stage.posture()
+
+    def find(
+        self, frame: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float, others: Sequence[Any] = ()
+    ) -> Fit:
+        """Returns the best fit to a frame.
+
+        Args:
+            frame: (h, w * V, 3) uint8.
+            position: (3,) of the hand as read, with its (3, 3)
+            rotation, and the opening
+            width: in m.
+            others: More postures to start from.
+        """
+        views = np.split(frame.astype(np.float32) / 255.0, len(self.stage.carriers), axis=1)
+        read = self.stage.reach(self.start, position, rotation, width)
+        starts = [self.start, read, *others]
+        starts += [taken for posture in starts[1:] for taken in self.stage.carried(self.start, posture)]
+        rough = [self._blur(views, level) for level in LEVELS]
+        best: Fit | None = None
+        for turn in range(TURNS):
+            for posture in sorted(starts, key=lambda posture: self._cost(posture, rough[0], LEVELS[0]))[:TRIES]:
+                fit = Fit(posture, np.zeros(2 * len(views)), np.inf)
+                for level, seen in zip(LEVELS[:2], rough[:2], strict=True):
+                    fit = self._descend(fit, read, seen, level)
+                best = fit if best is None or fit.cost < best.cost else best
+                if best.cost < GOOD:
+                    break
+            if best.cost < GOOD: break
+            posture = self.stage.alone(self.start, best.posture)
+            starts = [posture, *self.stage.carried(self.start, posture)]
+        assert best is not None
+        for level, seen in zip(LEVELS[2:], rough[2:], strict=True):
+            best = self._descend(best, read, seen, level)
+        return best
+
+    def _blur(self, views: Sequence[np.ndarray], level: Level) -> list[np.ndarray]:
+        return [blurred(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
+
+    def _cost(self, posture: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> float:
+        shown = self._blur(self.stage.colours(posture), level)
+        weights = [level.weights[int(carrier > 0)] for carrier in self.stage.carriers]
+        costs = [_robust(t - i, level.scale)[0].mean() for t, i in zip(seen, shown, strict=True)]
+        return float(np.average(costs, weights=weights))
+
+    def _descend(self, fit: Fit, read: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> Fit:
+        """Returns a better fit (Levenberg and Marquardt)."""
+        count, damping = len(self.stage.spread), 1e-3
+        expected = np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], len(seen))])
+        here = self._equations(fit, seen, level, read, expected)
+        for _ in range(level.steps):
+            hessian, slope, cost, _ = here
+            step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -slope)
+            step *= min(1.0, LONGEST / max(1e-9, float(np.abs(step / expected)[self._far].max())))
+            moved = Fit(self.stage.move(fit.posture, step[:count]), fit.light + step[count:], np.inf)
+            there = self._equations(moved, seen, level, read, expected)
+            if there[2] < cost:
+                fit, here, damping = moved, there, max(damping / 5, 1e-5)
+                if cost - there[2] < ENOUGH * cost:
+                    break
+            else:
+                damping *= 10
+                if damping > 1.0:
+                    break
+        return Fit(fit.posture, fit.light, here[3])
+
+    @functools.cached_property
+    def _far(self) -> np.ndarray:
+        """Degrees of freedom whose steps are limited: not the fingers, which may open at once."""
+        return np.flatnonzero(self.stage.spread > 0.01)
+
+    def _equations(
+        self, fit: Fit, seen: Sequence[np.ndarray], level: Level, read: np.ndarray, expected: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Returns the normal equations at a fit (D + 2V), what is minimised, and its part that pictures cause."""
+        stage, views = self.stage, len(seen)
+        count = len(stage.spread)
+        sights, twists = stage.show(fit.posture), stage.twists()
+        hessian, slope, cost = np.diag(PRIOR / expected**2), np.zeros(count + 2 * views), 0.0
+        away = np.concatenate([stage.apart(self.start, fit.posture), fit.light])
+        finger = np.flatnonzero(stage.spread <= 0.01)
+        away[finger] = stage.apart(read, fit.posture)[finger]
+        slope += PRIOR * away / expected**2
+        total = sum(level.weights[int(carrier > 0)] for carrier in stage.carriers)
+        for v, (sight, target, carrier) in enumerate(zip(sights, seen, stage.carriers, strict=True)):
+            kind = int(carrier > 0)
+            weight = level.weights[kind] / total
+            shown = blurred(sight.rgb, level.blur[kind])
+            r = target - (1.0 + fit.light[2 * v]) * shown - fit.light[2 * v + 1]
+            r = r.astype(np.float32)
+            each, push = _robust(r, level.scale)
+            cost += weight * float(each.mean())
+            radius, stride = round(level.blur[kind]) + 1, level.stride[kind]
+            index = _foremost(sight.depth, radius)
+            moving = stage.member[sight.piece.ravel()[index]] != stage.member[carrier]
+            use = np.zeros(index.shape, bool)
+            use[stride // 2 :: stride, stride // 2 :: stride] = True
+            use &= moving.any(axis=2)
+            if not use.any():
+                continue
+            pixels = _pixel_rows(sight, shown, target, index, use)
+            part = sight.piece.ravel()[index[use]]
+            weights = push[use] * (weight * stride * stride / each.size / 3.0)
+            difference = r[use]
+            for piece in np.unique(part):
+                mine = part == piece
+                rows = pixels[mine].reshape(-1, 8)
+                weighed = rows * np.repeat(weights[mine], 3)[:, None]
+                jacobian = np.zeros((8, count + 2 * views))
+                jacobian[:6, :count] = twists * (stage.member[piece] - stage.member[carrier])
+                jacobian[6, count + 2 * v] = jacobian[7, count + 2 * v + 1] = -1.0
+                hessian += jacobian.T @ (weighed.T @ rows).astype(float) @ jacobian
+                slope += jacobian.T @ (weighed.T @ difference[mine].ravel()).astype(float)
+        return hessian, slope, cost + float(PRIOR * (away**2 / expected**2).sum()), cost
+
+
+def _robust(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (h, w) costs of differences (h, w, 3), and their weights in least squares."""
+    squares = (r * r).mean(axis=2) / (scale * scale)
+    return squares / (1.0 + squares), 1.0 / (scale * scale * (1.0 + squares) ** 2)
+
+
+def _pixel_rows(sight: Any, shown: np.ndarray, target: np.ndarray, index: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """Returns (n, 3, 8): how the difference changes with velocity and turn about the world's origin, gain, offset."""
+    height, width = sight.depth.shape
+    across, down = (0.5 * (np.gradient(shown, axis=a) + np.gradient(target, axis=a))[use] for a in (1, 0))
+    place = index[use]
+    z, (row, column) = sight.depth.ravel()[place], np.divmod(place, width)
+    x, y = (column + 0.5 - width / 2) / sight.focal, -(row + 0.5 - height / 2) / sight.focal
+    points = (np.stack([x, y, -np.ones_like(x)], axis=1) * z[:, None]) @ sight.rotation.T + sight.position
+    right, up = across * (sight.focal / z)[:, None], -down * (sight.focal / z)[:, None]
+    local = np.stack([right, up, right * x[:, None] + up * y[:, None]], axis=2)
+    rows = np.empty((len(z), 3, 8), np.float32)
+    rows[..., :3] = world = local @ sight.rotation.T
+    rows[..., 3:6] = np.cross(points[:, None], world)
+    rows[..., 6], rows[..., 7] = shown[use], 1.0
+    return rows
