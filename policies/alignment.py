@@ -29,7 +29,7 @@ import numpy as np
 PRIOR = 1e-5  # cost of moving by the expected spread: decides only what the pictures leave open
 GAIN, OFFSET = 0.1, 0.04  # expected size of a and b
 LONGEST = 0.5  # of the spread, in one step
-ENOUGH = 0.005  # a step that lowers the cost by a smaller share is the last one
+LIMIT = 0.1  # cost above which a fit is none
 GOOD, TRIES, TURNS = 0.03, 3, 2  # a rough fit worse than this: begin elsewhere, so often
 
 
@@ -45,6 +45,8 @@ class Stage(Protocol):
     def apart(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
     def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray: ...
     def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]: ...
+    def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
+    def set(self, posture: np.ndarray) -> None: ...
     def twists(self) -> np.ndarray: ...
     def colours(self, posture: np.ndarray) -> list[np.ndarray]: ...
     def show(self, posture: np.ndarray) -> list[Any]: ...
@@ -60,6 +62,7 @@ class Level:
         weights: Of a view.
         stride: Every so many pixels are looked at for the direction to go.
         steps: At most.
+        enough: A step that lowers the cost by a smaller share is the last one.
     """
 
     blur: tuple[float, float]
@@ -67,14 +70,15 @@ class Level:
     weights: tuple[float, float] = (1.0, 1.0)
     stride: tuple[int, int] = (1, 2)
     steps: int = 6
+    enough: float = 0.005
 
 
 LEVELS = (
-    Level((2.0, 5.0), 0.2, (1.0, 0.5), (2, 4), 8),
-    Level((1.0, 2.5), 0.12, stride=(1, 2)),
-    Level((0.7, 1.2), 0.1, stride=(1, 2)),
-    Level((0.5, 0.6), 0.08, stride=(1, 2), steps=5),
+    Level((2.0, 5.0), 0.2, (1.0, 0.5), (2, 4), 7, 0.03),
+    Level((1.0, 2.2), 0.12, steps=6, enough=0.02),
+    Level((0.5, 0.7), 0.08, steps=7),
 )
+ROUGH = 2  # levels after which a fit is judged
 
 
 @dataclass(frozen=True)
@@ -141,24 +145,25 @@ class Aligner:
         """
         views = np.split(frame.astype(np.float32) / 255.0, len(self.stage.carriers), axis=1)
         read = self.stage.reach(self.start, position, rotation, width)
-        starts = [self.start, read, *others]
-        starts += [taken for posture in starts[1:] for taken in self.stage.carried(self.start, posture)]
-        rough = [self._blur(views, level) for level in LEVELS]
-        best: Fit | None = None
-        for turn in range(TURNS):
-            for posture in sorted(starts, key=lambda posture: self._cost(posture, rough[0], LEVELS[0]))[:TRIES]:
-                fit = Fit(posture, np.zeros(2 * len(views)), np.inf)
-                for level, seen in zip(LEVELS[:2], rough[:2], strict=True):
-                    fit = self._descend(fit, read, seen, level)
-                best = fit if best is None or fit.cost < best.cost else best
+        starts = [self.start, *others, read, *self.stage.carried(self.start, read)]
+        seen = [self._blur(views, level) for level in LEVELS]
+        best = Fit(read, np.zeros(2 * len(views)), np.inf)
+        for _ in range(TURNS):
+            costs = [self._cost(posture, seen[0], LEVELS[0]) for posture in starts]
+            for place in np.argsort(costs)[:TRIES]:
+                fit = Fit(starts[place], np.zeros(2 * len(views)), np.inf)
+                for level, target in zip(LEVELS[:ROUGH], seen, strict=False):
+                    fit = self._descend(fit, read, target, level)
+                best = min(best, fit, key=lambda fit: fit.cost)
                 if best.cost < GOOD:
                     break
-            if best.cost < GOOD: break
-            posture = self.stage.alone(self.start, best.posture)
-            starts = [posture, *self.stage.carried(self.start, posture)]
-        assert best is not None
-        for level, seen in zip(LEVELS[2:], rough[2:], strict=True):
-            best = self._descend(best, read, seen, level)
+            else:  # perhaps the hand was found, and a thing was not
+                alone = self.stage.alone(self.start, best.posture)
+                starts = [alone, *self.stage.carried(self.start, alone)]
+                continue
+            break
+        for level, target in zip(LEVELS[ROUGH:], seen[ROUGH:], strict=True):
+            best = self._descend(best, read, target, level)
         return best
 
     def _blur(self, views: Sequence[np.ndarray], level: Level) -> list[np.ndarray]:
@@ -183,7 +188,7 @@ class Aligner:
             there = self._equations(moved, seen, level, read, expected)
             if there[2] < cost:
                 fit, here, damping = moved, there, max(damping / 5, 1e-5)
-                if cost - there[2] < ENOUGH * cost:
+                if cost - there[2] < level.enough * cost:
                     break
             else:
                 damping *= 10
@@ -239,6 +244,11 @@ class Aligner:
                 hessian += jacobian.T @ (weighed.T @ rows).astype(float) @ jacobian
                 slope += jacobian.T @ (weighed.T @ difference[mine].ravel()).astype(float)
         return hessian, slope, cost + float(PRIOR * (away**2 / expected**2).sum()), cost
+
+
+def expected_m(cost: float) -> float:
+    """Returns the scale of the position error of a fit, as measured on held-out pairs."""
+    return 0.0003 + 0.05 * cost
 
 
 def _robust(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from wambench.attribution import Fatal
 from wambench.expert import ExpertWorld
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Plan, Policy, canvas
 from wambench.plans import checked
+from wambench.policies import alignment
 from wambench.policies.encoder import HAND
 from wambench.servo import Servo, pose_of, turned
 
@@ -39,6 +40,9 @@ class OracleWorld(ExpertWorld, Protocol):
 
     def proprioception(self) -> np.ndarray:
         """Returns the (8,) state vector."""
+
+    def stage(self) -> Any:
+        """Returns what shows postures (`envs.stage.Stage`)."""
 
 
 class Imagining(Policy, Protocol):
@@ -120,8 +124,22 @@ class Instrument:
         return canvas(observation, self.world.convention.cameras)
 
     def read(self, observation: Observation, frames: np.ndarray) -> Any:
-        """Returns the tracker's `Readings` of frames that follow what is seen now."""
-        return self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
+        """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was."""
+        learned = self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
+        state, aligner = self.world.snapshot(), alignment.Aligner(self.world.stage())
+        found: list[alignment.Fit] = []
+        for i, frame in enumerate(frames):
+            read = learned.positions[i], learned.rotations[i], float(learned.widths[i])
+            found.append(aligner.find(frame, *read, [fit.posture for fit in found[-1:]]))
+            if found[-1].cost > alignment.LIMIT:
+                continue  # as read
+            aligner.stage.set(found[-1].posture)
+            view, names = self.world.view, self.reader.things
+            learned.positions[i], learned.rotations[i], learned.widths[i] = view.eef(), view.eef_rot(), view.width()
+            learned.things[i] = [p if t else (np.nan,) * 3 for p, t in zip(*self.places()[:2], strict=True)][: len(names)]
+            learned.scale_m[i], learned.sure[i] = alignment.expected_m(found[-1].cost), True
+        self.world.restore(state)
+        return learned
 
     def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...]) -> int:
         """Sets the servo on the way that frames show, unless they cannot be read; returns how many could not."""
