@@ -1,20 +1,20 @@
 """Direct alignment: the posture of robot and things whose picture is most like a given one.
 
-A learned reading says about where the hand is. From there on pictures are compared: the simulator, which for the
-instrument may be asked anything, shows a posture; what differs from the given frame, and how every pixel moves with every
-joint, gives a better posture (Gauss-Newton), which is shown again. How unlike the last picture remains says how far it
-may be trusted.
+A learned reading says about where the hand is. From there on pictures are compared: the simulator, which the instrument
+may ask anything, shows a posture; what differs from the given frame, and how every pixel moves with every joint, gives
+a better posture, which is shown again. How unlike the last picture is says how far it may be trusted.
 
 Letters: D degrees of freedom, P pieces (what moves as one), V views, n pixels.
 
-Formulas: with I the picture shown, T the given one, both blurred, q the posture and x the point that a pixel shows,
+Formulas: with I the picture shown, T the given one, both blurred, q the posture, x the point that a pixel shows, gain a
+and offset b of each view, Gauss-Newton steps minimise the mean of r^2 / (r^2 + s^2) (Geman and McClure: what is strange
+does not pull), where
 
-    r = T - (1 + a) I - b,   dI/dq = -grad I . dpixel/dx . dx/dq,   minimised: mean of r^2 / (r^2 + s^2)
+    r = T - (1 + a) I - b,    dr/dq = grad I . dpixel/dx . dx/dq.
 
-(Geman and McClure, so that what is strange, such as a shadow, does not pull), with gain a and offset b for each view. The
-gradient is the mean of that of both pictures, which doubles the order of convergence (S. Benhimane and E. Malis,
-"Real-time image-based tracking of planes using efficient second-order minimization", IROS 2004). Edges belong to what
-is in front. From blurred to sharp pictures.
+The gradient is the mean of that of both pictures, which doubles the order of convergence (S. Benhimane and E. Malis,
+"Real-time image-based tracking of planes using efficient second-order minimization", IROS 2004). An edge moves with
+what is in front. Blurred pictures first, then sharp ones.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 
 PRIOR = 1e-5  # cost of moving by the expected spread: decides only what the pictures leave open
 GAIN, OFFSET = 0.1, 0.04  # expected size of a and b
+FINGERS_M = 0.01  # a degree of freedom of less spread is a finger's
 LONGEST = 0.5  # of the spread, in one step
 LIMIT = 0.1  # cost above which a fit is none
 GOOD, TRIES, TURNS = 0.03, 3, 2  # a rough fit worse than this: begin elsewhere, so often
@@ -71,6 +72,11 @@ class Level:
     stride: tuple[int, int] = (1, 2)
     steps: int = 6
     enough: float = 0.005
+
+    def share(self, carriers: np.ndarray, view: int) -> float:
+        """Returns a view's share of the weights."""
+        weights = [self.weights[int(carrier > 0)] for carrier in carriers]
+        return weights[view] / sum(weights)
 
 
 LEVELS = (
@@ -121,6 +127,22 @@ def _foremost(depth: np.ndarray, radius: int) -> np.ndarray:
     return index
 
 
+@dataclass
+class Equations:
+    """Least squares: half the second derivatives and half the slope; what is minimised, and the pictures' part of it."""
+
+    hessian: np.ndarray
+    slope: np.ndarray
+    total: float
+    cost: float = 0.0
+
+    def add(self, jacobian: np.ndarray, rows: np.ndarray, r: np.ndarray, weights: np.ndarray) -> None:
+        """Adds differences r (n,) that change by rows (n, 8) of a few numbers, and those by jacobian (8, D + 2V)."""
+        weighed = rows * weights[:, None]
+        self.hessian += jacobian.T @ (weighed.T @ rows).astype(float) @ jacobian
+        self.slope += jacobian.T @ (weighed.T @ r).astype(float)
+
+
 class Aligner:
     """Finds the postures that frames show, starting from one that is known.
 
@@ -130,6 +152,7 @@ class Aligner:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.start = stage, stage.posture()
+        self._fingers = stage.spread <= FINGERS_M  # what was read of them counts; one step may open them
 
     def find(
         self, frame: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float, others: Sequence[Any] = ()
@@ -171,79 +194,67 @@ class Aligner:
 
     def _cost(self, posture: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> float:
         shown = self._blur(self.stage.colours(posture), level)
-        weights = [level.weights[int(carrier > 0)] for carrier in self.stage.carriers]
         costs = [_robust(t - i, level.scale)[0].mean() for t, i in zip(seen, shown, strict=True)]
-        return float(np.average(costs, weights=weights))
+        return sum(level.share(self.stage.carriers, v) * float(cost) for v, cost in enumerate(costs))
+
+    def _expected(self, views: int) -> np.ndarray:
+        return np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], views)])
 
     def _descend(self, fit: Fit, read: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> Fit:
         """Returns a better fit (Levenberg and Marquardt)."""
-        count, damping = len(self.stage.spread), 1e-3
-        expected = np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], len(seen))])
-        here = self._equations(fit, seen, level, read, expected)
+        count, damping, expected = len(self.stage.spread), 1e-3, self._expected(len(seen))
+        here = self._equations(fit, seen, level, read)
         for _ in range(level.steps):
-            hessian, slope, cost, _ = here
-            step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -slope)
-            step *= min(1.0, LONGEST / max(1e-9, float(np.abs(step / expected)[self._far].max())))
+            step = np.linalg.solve(here.hessian + damping * np.diag(np.diag(here.hessian)), -here.slope)
+            far = np.where(self._fingers, 0.0, step[:count] / expected[:count])
+            step *= min(1.0, LONGEST / max(1e-9, float(np.abs(far).max())))
             moved = Fit(self.stage.move(fit.posture, step[:count]), fit.light + step[count:], np.inf)
-            there = self._equations(moved, seen, level, read, expected)
-            if there[2] < cost:
+            there = self._equations(moved, seen, level, read)
+            if there.total < here.total:
+                gained = here.total - there.total
                 fit, here, damping = moved, there, max(damping / 5, 1e-5)
-                if cost - there[2] < level.enough * cost:
+                if gained < level.enough * (here.total + gained):
                     break
+            elif damping > 0.1:
+                break
             else:
                 damping *= 10
-                if damping > 1.0:
-                    break
-        return Fit(fit.posture, fit.light, here[3])
+        return Fit(fit.posture, fit.light, here.cost)
 
-    @functools.cached_property
-    def _far(self) -> np.ndarray:
-        """Degrees of freedom whose steps are limited: not the fingers, which may open at once."""
-        return np.flatnonzero(self.stage.spread > 0.01)
-
-    def _equations(
-        self, fit: Fit, seen: Sequence[np.ndarray], level: Level, read: np.ndarray, expected: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, float, float]:
-        """Returns the normal equations at a fit (D + 2V), what is minimised, and its part that pictures cause."""
-        stage, views = self.stage, len(seen)
-        count = len(stage.spread)
+    def _equations(self, fit: Fit, seen: Sequence[np.ndarray], level: Level, read: np.ndarray) -> Equations:
+        """Returns the normal equations at a fit, for a step of (D + 2V,)."""
+        stage = self.stage
         sights, twists = stage.show(fit.posture), stage.twists()
-        hessian, slope, cost = np.diag(PRIOR / expected**2), np.zeros(count + 2 * views), 0.0
         away = np.concatenate([stage.apart(self.start, fit.posture), fit.light])
-        finger = np.flatnonzero(stage.spread <= 0.01)
-        away[finger] = stage.apart(read, fit.posture)[finger]
-        slope += PRIOR * away / expected**2
-        total = sum(level.weights[int(carrier > 0)] for carrier in stage.carriers)
+        away[: len(stage.spread)][self._fingers] = stage.apart(read, fit.posture)[self._fingers]
+        expected = self._expected(len(seen))
+        found = Equations(
+            np.diag(PRIOR / expected**2),
+            PRIOR * away / expected**2,
+            PRIOR * float((away / expected) @ (away / expected)),
+        )
         for v, (sight, target, carrier) in enumerate(zip(sights, seen, stage.carriers, strict=True)):
-            kind = int(carrier > 0)
-            weight = level.weights[kind] / total
-            shown = blurred(sight.rgb, level.blur[kind])
-            r = target - (1.0 + fit.light[2 * v]) * shown - fit.light[2 * v + 1]
-            r = r.astype(np.float32)
+            gain, offset = fit.light[2 * v : 2 * v + 2]
+            shown = blurred(sight.rgb, level.blur[int(carrier > 0)])
+            r = np.asarray(target - (1.0 + gain) * shown - offset, np.float32)
             each, push = _robust(r, level.scale)
-            cost += weight * float(each.mean())
-            radius, stride = round(level.blur[kind]) + 1, level.stride[kind]
-            index = _foremost(sight.depth, radius)
-            moving = stage.member[sight.piece.ravel()[index]] != stage.member[carrier]
+            found.cost += level.share(stage.carriers, v) * float(each.mean())
+            index = _foremost(sight.depth, round(level.blur[int(carrier > 0)]) + 1)
+            pieces = sight.piece.ravel()[index]
+            stride = level.stride[int(carrier > 0)]
             use = np.zeros(index.shape, bool)
             use[stride // 2 :: stride, stride // 2 :: stride] = True
-            use &= moving.any(axis=2)
-            if not use.any():
-                continue
-            pixels = _pixel_rows(sight, shown, target, index, use)
-            part = sight.piece.ravel()[index[use]]
-            weights = push[use] * (weight * stride * stride / each.size / 3.0)
-            difference = r[use]
-            for piece in np.unique(part):
-                mine = part == piece
-                rows = pixels[mine].reshape(-1, 8)
-                weighed = rows * np.repeat(weights[mine], 3)[:, None]
-                jacobian = np.zeros((8, count + 2 * views))
-                jacobian[:6, :count] = twists * (stage.member[piece] - stage.member[carrier])
-                jacobian[6, count + 2 * v] = jacobian[7, count + 2 * v + 1] = -1.0
-                hessian += jacobian.T @ (weighed.T @ rows).astype(float) @ jacobian
-                slope += jacobian.T @ (weighed.T @ difference[mine].ravel()).astype(float)
-        return hessian, slope, cost + float(PRIOR * (away**2 / expected**2).sum()), cost
+            use &= (stage.member[pieces] != stage.member[carrier]).any(axis=2)
+            rows = _pixel_rows(sight, shown, target, index, use)
+            weights = push[use] * (level.share(stage.carriers, v) * stride * stride / each.size / 3.0)
+            for piece in np.unique(pieces[use]):
+                mine = pieces[use] == piece
+                jacobian = np.zeros((8, len(away)))
+                jacobian[:6, : len(stage.spread)] = twists * (stage.member[piece] - stage.member[carrier])
+                jacobian[6:, len(stage.spread) + 2 * v : len(stage.spread) + 2 * v + 2] = -np.eye(2)
+                found.add(jacobian, rows[mine].reshape(-1, 8), r[use][mine].ravel(), np.repeat(weights[mine], 3))
+        found.total += found.cost
+        return found
 
 
 def expected_m(cost: float) -> float:

@@ -45,6 +45,25 @@ def test_oracle_video_shows_what_the_expert_then_does_and_leaves_no_trace(instru
     assert np.array_equal(instrument.canvas(world.observe()), frames[0])
 
 
+def test_the_instrument_reads_to_millimetres_and_leaves_no_trace(instrument: Instrument) -> None:
+    world = instrument.world
+    now = world.begin(spec(world)).observations[-1]  # type: ignore[arg-type]
+    for _ in range(12):
+        now = world.step_chunk(world.expert_action()[None]).observations[-1]
+    before, frames = world.snapshot(), instrument.oracle_video((8, 16))
+    noise = np.random.default_rng(0).integers(0, 256, frames[:1].shape, dtype=np.uint8)
+    readings = instrument.read(now, np.concatenate([frames, noise]))
+    assert world.snapshot() == before
+    for i in range(2):
+        for _ in range(8):
+            world.advance(world.expert_action())
+        assert np.linalg.norm(readings.positions[i] - world.view.eef()) < 0.003
+        assert abs(readings.widths[i] - world.view.width()) < 0.003
+        cube = instrument.reader.things.index("red_cube")
+        assert np.linalg.norm(readings.things[i, cube] - world.view.pos("red_cube")) < 0.005
+    assert readings.sure.tolist() == [True, True, False]
+
+
 def test_the_instrument_solves_what_the_expert_solves(instrument: Instrument) -> None:
     world = instrument.world
     layout = layout_of(rollout(world, Planted(world, "frozen"), spec(world)))  # type: ignore[arg-type]

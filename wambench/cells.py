@@ -136,7 +136,9 @@ class Instrument:
             aligner.stage.set(found[-1].posture)
             view, names = self.world.view, self.reader.things
             learned.positions[i], learned.rotations[i], learned.widths[i] = view.eef(), view.eef_rot(), view.width()
-            learned.things[i] = [p if t else (np.nan,) * 3 for p, t in zip(*self.places()[:2], strict=True)][: len(names)]
+            learned.things[i] = [p if t else (np.nan,) * 3 for p, t in zip(*self.places()[:2], strict=True)][
+                : len(names)
+            ]
             learned.scale_m[i], learned.sure[i] = alignment.expected_m(found[-1].cost), True
         self.world.restore(state)
         return learned
