@@ -126,20 +126,20 @@ class Instrument:
     def read(self, observation: Observation, frames: np.ndarray) -> Any:
         """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was."""
         learned = self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
-        state, aligner = self.world.snapshot(), alignment.Aligner(self.world.stage())
+        state, stage = self.world.snapshot(), self.world.stage()
+        aligner = alignment.Aligner(stage)
         found: list[alignment.Fit] = []
         for i, frame in enumerate(frames):
             read = learned.positions[i], learned.rotations[i], float(learned.widths[i])
             found.append(aligner.find(frame, *read, [fit.posture for fit in found[-1:]]))
+            learned.sure[i] = found[-1].cost < (alignment.STRANGE if learned.sure[i] else alignment.LIMIT)
             if found[-1].cost > alignment.LIMIT:
                 continue  # as read
-            aligner.stage.set(found[-1].posture)
-            view, names = self.world.view, self.reader.things
+            stage.set(found[-1].posture)
+            view, (points, present, _) = self.world.view, self.places()
             learned.positions[i], learned.rotations[i], learned.widths[i] = view.eef(), view.eef_rot(), view.width()
-            learned.things[i] = [p if t else (np.nan,) * 3 for p, t in zip(*self.places()[:2], strict=True)][
-                : len(names)
-            ]
-            learned.scale_m[i], learned.sure[i] = alignment.expected_m(found[-1].cost), True
+            learned.things[i] = np.where(present[:, None], points, np.nan)[: len(self.reader.things)]
+            learned.scale_m[i] = alignment.expected_m(found[-1].cost)
         self.world.restore(state)
         return learned
 
