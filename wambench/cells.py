@@ -21,7 +21,7 @@ from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome
 from wambench.plans import checked
 from wambench.policies import alignment
 from wambench.policies.encoder import HAND
-from wambench.servo import Servo, pose_of, turned
+from wambench.servo import Servo, bent, pose_of, turned
 
 FULL = 1.0 - 1e-9
 UNREADABLE = 0.5  # a cell in which the tracker abstains more often than this says nothing
@@ -148,21 +148,27 @@ class Instrument:
         from wambench.policies.paths import complete
 
         steps = self.paths.config.steps
-        readings = self.read(observation, frames[[offsets.index(step) for step in steps]])
-        here = pose_of(observation.state)
-        if not readings.sure[0]:
+        shown = [step for step in offsets if step <= steps[-1]]
+        readings = self.read(observation, frames[[offsets.index(step) for step in shown]])
+        here, ends = pose_of(observation.state), [shown.index(step) for step in steps]
+        unread = int((~readings.sure[ends]).sum())
+        if not readings.sure[ends[0]]:
             if servo.idle:  # nothing to go on with: stay
                 still = (np.tile(x, (steps[-1], *[1] * np.ndim(x))) for x in (here.position, here.rotation, servo.grip))
                 servo.begin(*still)
-            return int((~readings.sure).sum())
+            return unread
         last = servo.before or here
-        positions, widths, rotations = readings.positions, readings.widths, readings.rotations
-        if not readings.sure.all():  # what cannot be read is taken to stay where the first frame was
+        positions, widths, rotations = (x[ends] for x in (readings.positions, readings.widths, readings.rotations))
+        if unread:  # what cannot be read is taken to stay where the first frame was
             positions, widths, rotations = (x[[0] * len(x)] for x in (positions, widths, rotations))
         before, now = (np.append(pose.position, pose.width) for pose in (last, here))
         way, grips = complete(self.paths, before, now, servo.grip, positions, widths)
+        if readings.sure.all():  # frames between those that the paths know say more
+            between = readings.positions.copy()
+            between[ends] = way[np.array(steps) - 1]
+            way = bent(way, shown, between)
         servo.begin(way, turned(here.rotation, steps, list(rotations)), grips)
-        return int((~readings.sure).sum())
+        return unread
 
     def follow(self, servo: Servo, steps: int, beyond: bool = False) -> Outcome:
         """Lets the servo drive for some steps, `beyond` the episode's end or not; observations as of `step_chunk`."""

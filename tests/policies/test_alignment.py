@@ -1,4 +1,4 @@
-"""Direct alignment in a world that fits in a page: a plate that slides over a floor, seen from above and from itself."""
+"""Direct alignment in a world that fits in a page: a plate slides over a floor, seen from above and from itself."""
 
 from types import SimpleNamespace
 
