@@ -82,7 +82,7 @@ class Level:
 LEVELS = (
     Level((2.0, 5.0), 0.2, (1.0, 0.5), (2, 4), 5, 0.1),
     Level((1.0, 2.2), 0.12, steps=5, enough=0.08),
-    Level((0.5, 0.7), 0.08, steps=4, enough=0.05),
+    Level((0.5, 0.7), 0.08, steps=6, enough=0.01),
 )
 ROUGH = 2  # levels after which a fit is judged
 
