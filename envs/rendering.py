@@ -113,6 +113,28 @@ class Renderer:
             images[name] = _pixels(context, size)
         return images
 
+    def survey(self, data: mujoco.MjData, camera: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what is where in a view: (h, w) depth in m along the camera's axis, and ids of geoms, -1 for none."""
+        context, scene = self._ready(*size)
+        self._camera.fixedcamid = self._cameras[camera]
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateCamera(self.model, data, self._camera, scene)
+        mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, everything, scene)
+        flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
+        scene.flags[flags] = 1
+        rect = mujoco.MjrRect(0, 0, size[1], size[0])
+        mujoco.mjr_render(rect, scene, context)
+        scene.flags[flags] = 0
+        colours, buffer = np.empty((*size, 3), np.uint8), np.empty(size, np.float32)
+        mujoco.mjr_readPixels(colours, buffer, rect, context)
+        numbers = colours[::-1].astype(np.int64) @ np.array([1, 256, 65536])
+        geoms = np.full(scene.ngeom + 1, -1)
+        for shown in scene.geoms[: scene.ngeom]:
+            if shown.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+                geoms[shown.segid + 1] = shown.objid
+        near, far = (limit * self.model.stat.extent for limit in (self.model.vis.map.znear, self.model.vis.map.zfar))
+        return near / (1.0 - buffer[::-1].astype(float) * (1.0 - near / far)), geoms[numbers]
+
     def read(self, size: tuple[int, int]) -> np.ndarray:
         """Returns a copy of the picture drawn last, (h, w, 3) uint8 RGB, row 0 at the top; waits until it is drawn."""
         return _pixels(self._ready(*size)[0], size)

@@ -16,6 +16,7 @@ from wambench.envs.progress import Tracker
 from wambench.envs.rendering import Renderer
 from wambench.envs.robot import find_arm
 from wambench.envs.scene import CAMERAS, Scene
+from wambench.envs.stage import Stage
 from wambench.envs.task import Task
 from wambench.envs.view import SceneView
 from wambench.interface import EpisodeSpec, Observation, Outcome, Spec, WorldDiverged
@@ -186,6 +187,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """The privileged state; policies never see it."""
         self._loaded()
         return self._view
+
+    def stage(self) -> Stage:
+        """Returns what shows postures of the current episode; restore a snapshot after using it."""
+        return Stage(self.scene, self.renderer, self.convention.cameras, self.convention.image_size)
 
     def expert_action(self) -> np.ndarray:
         """Returns the (7,) action of the task's expert in the current state."""

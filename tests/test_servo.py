@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from wambench.servo import FREQUENCY, PERIOD_S, POS_SCALE_M, Servo, response, rotation_matrix, rotation_vector, turned
+from wambench.servo import (
+    FREQUENCY,
+    PERIOD_S,
+    POS_SCALE_M,
+    Servo,
+    bent,
+    response,
+    rotation_matrix,
+    rotation_vector,
+    turned,
+)
 
 
 def test_response_agrees_with_integration() -> None:
@@ -23,6 +33,14 @@ def test_rotations_turn_evenly() -> None:
     assert path.shape == (8, 3, 3)
     assert np.allclose(rotation_vector(path[1]), [0.0, 0.15, 0.2])
     assert np.allclose(path[3:], end)
+
+
+def test_a_bent_way_passes_through_what_was_seen() -> None:
+    way = np.linspace([0.0, 0.0, 1.0], [0.15, 0.0, 1.0], 16)
+    seen = way[[3, 7, 15]] + np.array([[0.0, 0.0, -0.02], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    new = bent(way, (4, 8, 16), seen)
+    assert np.allclose(new[[3, 7, 15]], seen)
+    assert np.allclose(new[:, 2] - way[:, 2], np.interp(np.arange(1, 17), [0, 4, 8], [0.0, -0.02, 0.0]))
 
 
 def test_servo_reaches_the_end_of_its_path_and_keeps_to_the_grip() -> None:

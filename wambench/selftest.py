@@ -146,7 +146,7 @@ def _set_up(payload: None) -> tuple[None, Any]:
     return None, work
 
 
-def planted(world: Any, job: Job, reader: Any, ways: Any, limits: Limits | None = None) -> Row:
+def planted(world: Any, job: Job, reader: Any, ways: Any, limits: Limits | None = None, precise: bool = True) -> Row:
     """Returns the row of an episode of a planted fault; of a success, without verdicts."""
     from wambench.cells import Instrument
     from wambench.rollout import rollout
@@ -161,7 +161,7 @@ def planted(world: Any, job: Job, reader: Any, ways: Any, limits: Limits | None 
     row = Row(*about, progress=episode.progress, steps=episode.steps, error=episode.error)
     if episode.error or episode.progress >= 1.0 - 1e-6:
         return row
-    return one_episode(Instrument(world, reader, ways), policy, episode, row, limits or Limits())
+    return one_episode(Instrument(world, reader, ways, precise), policy, episode, row, limits or Limits())
 
 
 def summary(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:

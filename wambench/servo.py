@@ -86,6 +86,19 @@ def turned(start: np.ndarray, steps: Sequence[int], rotations: Sequence[np.ndarr
     return np.stack(path)
 
 
+def bent(way: np.ndarray, steps: Sequence[int], positions: np.ndarray) -> np.ndarray:
+    """Returns (N, 3) a way that passes through (K, 3) positions at some steps, bent evenly between them.
+
+    Args:
+        way: (N, 3) positions at the steps from now.
+        steps: Control steps from now to each position, rising, at most N.
+        positions: (K, 3).
+    """
+    knots = [0, *steps]
+    off = np.concatenate([np.zeros((1, 3)), positions - way[np.array(steps) - 1]])
+    return way + np.stack([np.interp(np.arange(1, len(way) + 1), knots, column) for column in off.T], axis=1)
+
+
 class Servo:
     """Follows one path after another within an episode; remembers its last pose, its grip and what held it back."""
 

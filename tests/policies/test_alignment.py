@@ -1,0 +1,119 @@
+"""Direct alignment in a world that fits in a page: a plate slides over a floor, seen from above and from itself."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from wambench.policies import alignment
+
+SIZE, HEIGHT_M, PLATE_M, FOCAL = 48, 0.12, 0.08, 60.0
+EYE = np.array([0.0, 0.0, 0.6])  # of the camera at rest; the other one hangs beside the plate
+BESIDE = np.array([0.15, 0.0, 0.02])
+
+
+def colour(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    """Returns a smooth pattern (..., 3)."""
+    rng = np.random.default_rng(seed)
+    waves = [np.sin(x * rng.uniform(20, 60) + y * rng.uniform(-60, 60) + rng.uniform(0, 6)) for _ in range(9)]
+    return np.stack([0.5 + 0.16 * sum(waves[c::3]) for c in range(3)], axis=-1)
+
+
+class Plate:
+    """A hand with three slides; pieces: the floor and the plate."""
+
+    member = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    carriers = np.array([0, 1])
+    spread = np.full(3, 0.1)
+
+    def posture(self) -> np.ndarray:
+        return np.zeros(3)
+
+    def move(self, posture: np.ndarray, step: np.ndarray) -> np.ndarray:
+        return posture + step
+
+    def apart(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
+        return posture - start
+
+    def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray:
+        return position.copy()
+
+    def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]:
+        return []
+
+    def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
+        return posture
+
+    def twists(self) -> np.ndarray:
+        return np.eye(6, 3)
+
+    def show(self, posture: np.ndarray) -> list[SimpleNamespace]:
+        plate = posture + [0.0, 0.0, HEIGHT_M]
+        return [sight(eye, plate) for eye in (EYE, plate + BESIDE)]
+
+    def colours(self, posture: np.ndarray) -> list[np.ndarray]:
+        return [shown.rgb for shown in self.show(posture)]
+
+
+def sight(eye: np.ndarray, plate: np.ndarray) -> SimpleNamespace:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    x, y = (columns + 0.5 - SIZE / 2) / FOCAL, -(rows + 0.5 - SIZE / 2) / FOCAL
+    high = eye[2] - plate[2]
+    on = (np.abs(eye[0] + x * high - plate[0]) < PLATE_M) & (np.abs(eye[1] + y * high - plate[1]) < PLATE_M)
+    depth = np.where(on, high, eye[2])
+    across, along = eye[0] + x * depth, eye[1] + y * depth
+    rgb = np.where(on[..., None], colour(across - plate[0], along - plate[1], 1), colour(across, along, 2))
+    return SimpleNamespace(
+        rgb=rgb.astype(np.float32), depth=depth, piece=on.astype(int), position=eye, rotation=np.eye(3), focal=FOCAL
+    )
+
+
+def frame(posture: np.ndarray) -> np.ndarray:
+    return (np.concatenate(Plate().colours(posture), axis=1).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_misread_hand_is_put_where_it_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    there = rng.uniform(-0.03, 0.03, 3)
+    read = there + 0.02 * rng.standard_normal(3) / np.sqrt(3)
+    fit = alignment.Aligner(Plate()).find(frame(there), read, np.eye(3), 0.0)
+    assert np.abs(fit.posture - there).max() < 0.0005 < np.abs(read - there).max()
+    assert fit.cost < 0.001
+
+
+def test_a_darker_picture_is_no_other_posture() -> None:
+    there = np.array([0.02, -0.01, 0.01])
+    dark = (frame(there) * 0.9 + 8).astype(np.uint8)
+    fit = alignment.Aligner(Plate()).find(dark, there + 0.01, np.eye(3), 0.0)
+    assert np.abs(fit.posture - there).max() < 0.001
+    assert fit.light[::2] == pytest.approx([-0.1, -0.1], abs=0.03)
+
+
+def test_what_fits_nothing_is_expensive() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, 2 * SIZE, 3), dtype=np.uint8)
+    assert alignment.Aligner(Plate()).find(noise, np.zeros(3), np.eye(3), 0.0).cost > 2 * alignment.LIMIT
+
+
+def test_slope_is_that_of_the_cost() -> None:
+    """Weights are held while differentiating, as iteratively reweighted least squares do, so only about."""
+    aligner, level = alignment.Aligner(Plate()), alignment.Level((1.0, 1.0), 5.0, stride=(1, 1))
+    seen = [alignment.blurred(x, 1.0) for x in Plate().colours(np.array([0.004, -0.003, 0.002]))]
+    at = np.zeros(3)
+    fit = alignment.Fit(at, np.zeros(4), np.inf)
+    slope = aligner._equations(fit, seen, level, at).slope[:3]
+    ends = [
+        [aligner._equations(alignment.Fit(at + e, fit.light, 0.0), seen, level, at).cost for e in (step, -step)]
+        for step in 1e-3 * np.eye(3)
+    ]
+    numeric = np.array([(a - b) / 4e-3 for a, b in ends])  # half the slope
+    assert np.dot(slope, numeric) / np.linalg.norm(slope) / np.linalg.norm(numeric) > 0.98
+    assert np.linalg.norm(slope) == pytest.approx(np.linalg.norm(numeric), rel=0.3)
+
+
+def test_what_is_in_front_owns_the_edge() -> None:
+    depth = np.ones((7, 9))
+    depth[3, 4] = 0.5
+    index = alignment._foremost(depth, 2)
+    assert (index == 3 * 9 + 4).sum() == 25  # all within two pixels
+    assert index[0, 0] == 0
