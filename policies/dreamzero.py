@@ -23,10 +23,9 @@ from torch import Tensor
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
 from wambench.policies import encoder as encoding
-from wambench.policies import nano, rtc, sampling
+from wambench.policies import nano, rtc, sampling, smoothing
 from wambench.policies.dit import Frames
 from wambench.policies.encoder import state_features
-from wambench.policies.smoothing import smooth as smooth_chunk
 from wambench.policies.unipc import SamplerConfig
 
 if TYPE_CHECKING:
@@ -111,6 +110,7 @@ class DreamZero:
         evaluations: Of static caching: 5, 6, 7 or 8.
         video_final: Noise level at which the video's schedule ends while actions go to 0 (Flash's decoupled schedule).
         execute: Actions of each chunk to carry out before the next query.
+        guided_steps: Least denoising steps of a chunk that continues another (`act_guided`): two meet it only halfway.
         mode: "joint" denoises video and actions together, "video_first" the video and then the actions for it,
             "inverse" the same, but the actions are not told the instruction (inverse dynamics of the imagined video),
             "no_video" leaves the video at noise and returns no frames.
@@ -140,6 +140,7 @@ class DreamZero:
         evaluations: int = 8,
         video_final: float = 0.0,
         execute: int = 4,
+        guided_steps: int = 5,
         mode: str = "joint",
         history: str = "cache",
         schedule: str = "exact",
@@ -164,10 +165,14 @@ class DreamZero:
         reader, _ = encoding.load(encoder_path)
         if meta.get("encoder") != digest(encoder_path):
             raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
-        if not 1 <= execute <= model.config.chunk_steps or steps < 1:
+        self.chunk_steps = model.config.chunk_steps
+        if not 1 <= execute <= self.chunk_steps or min(steps, guided_steps) < 1:
             raise ValueError(
-                f"execute must be in 1..{model.config.chunk_steps} and steps at least 1, got {execute}, {steps}"
+                f"execute must be in 1..{self.chunk_steps}, steps and guided_steps at least 1, "
+                f"got {execute}, {steps}, {guided_steps}"
             )
+        if smooth:
+            smoothing.check(self.chunk_steps)
         self.spec = Spec()
         self.model, self.encoder = model.to(device), reader.to(device)
         if model.config.ablation == "separate" and mode in ("joint", "no_video"):
@@ -175,7 +180,7 @@ class DreamZero:
         config = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
         self.sampling = sampling.Sampling(config, guidance)
         self.execute, self.mode, self.history, self.schedule, self.device = execute, mode, history, schedule, device
-        self.candidates, self.lookahead, self.smooth = candidates, lookahead, smooth
+        self.candidates, self.lookahead, self.smooth, self.guided_steps = candidates, lookahead, smooth, guided_steps
         self.weights_hash = digest(path)[:16]
         self.corpus = str(meta.get("corpus", "unknown"))
         self.meta = meta
@@ -202,11 +207,11 @@ class DreamZero:
     def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
         """Returns the next chunk, its actions inpainted behind those that are being played (`interface.Guided`)."""
         mean, std = (part.cpu().numpy() for part in (self.model.action_mean, self.model.action_std))
-        guidance = rtc.guidance_of((previous - mean) / std, delay, self.model.config.chunk_steps)
-        old, weights = guidance.old.to(self.device), guidance.weights.to(self.device)
+        guidance = rtc.guidance_of((previous - mean) / std, delay, self.chunk_steps).to(self.device)
         began = time.perf_counter()
         session = self._ready(history)
-        how = replace(self.sampling, inpaint=replace(guidance, old=old, weights=weights))
+        solver = replace(self.sampling.solver, steps=max(self.guided_steps, self.sampling.solver.steps))
+        how = replace(self.sampling, solver=solver, inpaint=guidance)
         return self._plan(session, history, time.perf_counter() - began, how)
 
     def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
@@ -401,6 +406,6 @@ class DreamZero:
     def _commands(self, actions: Tensor) -> np.ndarray:
         """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""
         raw = (actions * self.model.action_std + self.model.action_mean).cpu().numpy()
-        raw = smooth_chunk(raw) if self.smooth else raw
+        raw = smoothing.smooth(raw) if self.smooth else raw
         raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
         return np.clip(raw, -1.0, 1.0)
