@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wambench.policies import data, encoder, fast, ki, nano, questions, train, vla
-from wambench.policies.train import VALIDATION, TrainConfig
+from wambench.policies import data, encoder, fast, ki, nano, questions, vla
+from wambench.policies.train_config import VALIDATION, TrainConfig, read_clips
 
 FIRST = 0.25  # share of the training in which nothing else is learned: the knowledge to be insulated
 FIT_CHUNKS = 4096  # chunks that the action tokenizer is fitted on
@@ -107,12 +107,12 @@ def side(config: TrainConfig, network: ki.Ki, demos: data.Clips, rank: int, wait
         config: Of the training; with `init`, tokens mean what they meant there.
         network: To be trained.
         demos: The demonstrations, which the action tokenizer is fitted on.
-        rank, wait: Of this process, see `train.read_clips`.
+        rank, wait: Of this process, see `read_clips`.
     """
     folders = tuple(folder for folder in config.data if data.read_manifest(folder).corpus == "video")
     if not folders:
         raise ValueError(f"{', '.join(config.data)}: ki learns words from captioned video first (--corpus video)")
-    _, clips = train.read_clips(replace(config, data=folders), rank, wait)
+    _, clips = read_clips(replace(config, data=folders), rank, wait)
     if config.init:
         before = ki.from_dict(encoder.read_weights(config.init, config.policy)[1]["config"])
         network.learn(before.fast, before.words)

@@ -100,6 +100,10 @@ class Peers:
     progress: Tensor
     barrier: Barrier
 
+    def wait(self) -> None:
+        """Waits for the others."""
+        self.barrier.wait(BARRIER_TIMEOUT_S)
+
 
 def compute_type(device: torch.device) -> torch.dtype:
     """Returns bfloat16 where it is fast (a GPU, or a CPU with bfloat16 instructions), else float32."""
@@ -261,9 +265,9 @@ def exchange(gradient: Tensor, rank: int, progress: float, peers: Peers | None) 
     peers.gradients[rank].copy_(gradient)
     if rank == 0:
         peers.progress[0] = progress
-    peers.barrier.wait(BARRIER_TIMEOUT_S)
+    peers.wait()
     mean, shared = peers.gradients.mean(dim=0).to(gradient.device), float(peers.progress[0])
-    peers.barrier.wait(BARRIER_TIMEOUT_S)
+    peers.wait()
     return mean, shared
 
 

@@ -16,9 +16,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wambench.policies import data, encoder, loop, nano, train, vla
+from wambench.policies import data, encoder, loop, nano, vla
 from wambench.policies.encoder import Encoder
-from wambench.policies.train import ENCODER_FILE, VALIDATION, TrainConfig, file_hash
+from wambench.policies.train_config import (
+    ENCODER_FILE,
+    VALIDATION,
+    TrainConfig,
+    describe,
+    file_hash,
+    read_clips,
+    seeded,
+)
 
 BESIDE = 4  # chunks of actions for each sample of a side corpus that is learned beside them
 
@@ -153,8 +161,8 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
     """Returns the training job of a kind of `vla.MODULES`."""
     module = vla.module_of(config.policy)
     network: vla.Network
-    reader, clips = train.read_clips(replace(config, data=with_actions(config)), rank, wait)
-    network = train.seeded(config.seed, module.build, config.config, inputs_of(config, reader))
+    reader, clips = read_clips(replace(config, data=with_actions(config)), rank, wait)
+    network = seeded(config.seed, module.build, config.config, inputs_of(config, reader))
     if config.init:
         encoder.load_into(network, encoder.read_weights(config.init, config.policy)[0], config.init)
     else:
@@ -170,7 +178,7 @@ def finish(job: VlaJob, config: TrainConfig, standing: loop.Standing, flops: flo
     folders = config.data if job.side else with_actions(config)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(network)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")
-    meta = train.describe(config, standing, "+".join(data.read_manifest(folder).corpus for folder in folders), flops)
+    meta = describe(config, standing, "+".join(data.read_manifest(folder).corpus for folder in folders), flops)
     meta |= scores | {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
     meta |= {"frames": len(job.train_rows)}
     vla.save(config.policy, network, config.out, meta)

@@ -16,8 +16,8 @@ from wambench.records import HEADER, Row, load, to_line
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def frame(*rows: Row) -> pd.DataFrame:
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+def frame(*rows: Row, weights: str = "") -> pd.DataFrame:
+    return pd.DataFrame([dataclasses.asdict(row) | {"weights": weights} for row in rows])
 
 
 def vary(**values: object) -> Row:
@@ -82,7 +82,36 @@ def test_errors_are_no_failures_and_do_not_vanish() -> None:
     assert (line["n"], line["n_error"], line["progress"], line["success_end"]) == (3, 3, 1.0, 1.0)
     nothing = leaderboard(frame(*bad)).iloc[0]
     assert (nothing["n"], nothing["n_error"]) == (0, 3) and math.isnan(nothing["progress"])
-    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 9
+    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,"
+
+
+def test_training_seeds_are_no_episodes() -> None:
+    """Three trainings on the same two scenes are two scenes, and what the trainings differ by is beside them."""
+    progress = {"a": (0.0, 0.4), "b": (0.5, 0.9), "c": (1.0, 0.8)}
+    tables = [
+        frame(*(vary(episode=i, progress=p, success_end=p == 1.0) for i, p in enumerate(values)), weights=weights)
+        for weights, values in progress.items()
+    ]
+    line = leaderboard(pd.concat(tables)).iloc[0]
+    assert (line["n"], line["seeds"]) == (2, 3)
+    assert line["progress"] == pytest.approx(0.6) and line["success_end"] == pytest.approx(1 / 6)
+    assert (line["progress_low"], line["progress_high"]) == pytest.approx((0.5, 0.7))  # means of the two scenes
+    assert (line["seed_lowest"], line["seed_highest"]) == pytest.approx((0.2, 0.9))
+
+
+def test_an_error_of_one_seed_leaves_the_scene_out_of_all() -> None:
+    wrong = vary(episode=1, status="policy_error", progress=0.0)
+    tables = [
+        frame(vary(episode=0, progress=1.0), last, weights=w) for w, last in (("a", wrong), ("b", vary(episode=1)))
+    ]
+    line = leaderboard(pd.concat(tables)).iloc[0]
+    assert (line["n"], line["n_error"], line["progress"]) == (1, 1, 1.0)
+
+
+def test_seeds_with_other_episodes_are_refused() -> None:
+    tables = [frame(vary(episode=0), weights="a"), frame(vary(episode=1), weights="b")]
+    with pytest.raises(ValueError, match="2 training seeds have not all played episode 0"):
+        leaderboard(pd.concat(tables))
 
 
 def test_single_factors_and_novelties_are_groups_of_their_own() -> None:

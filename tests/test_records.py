@@ -108,7 +108,7 @@ def test_load_is_typed_and_does_not_depend_on_the_order_of_the_runs(tmp_path: Pa
     two = _run(tmp_path / "two", dataclasses.replace(ROW, policy="expert", progress=math.nan))
     frame = load([one, two])
     assert frame.equals(load([two / "episodes.csv", one, two]))
-    assert list(frame.columns) == list(records.NAMES)
+    assert list(frame.columns) == [*records.NAMES, "weights"]
     assert {column.name: str(frame[column.name].dtype) for column in records.COLUMNS} == {
         column.name: column.dtype for column in records.COLUMNS
     }

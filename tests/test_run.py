@@ -104,6 +104,15 @@ def test_default_folder_is_the_same_for_the_same_run_only() -> None:
     assert all(len(other.folder.parts) == 2 for other in others)
 
 
+def test_a_name_stands_for_the_arguments_and_makes_another_run() -> None:
+    plain = RunConfig("noop", "seen")
+    named = RunConfig("dreamzero", "seen", name="wam-1.6e14", policy_args={"weights": "a.safetensors"})
+    assert named.label == "wam-1.6e14" and named.recorded()["name"] == "wam-1.6e14"
+    assert "name" not in plain.recorded() and named.folder.name.startswith("wam-1.6e14-seen")
+    with pytest.raises(ValueError, match="letters, digits"):
+        RunConfig("noop", "seen", name="a,b")
+
+
 def test_every_policy_meets_the_same_episodes(config: Maker) -> None:
     assert plan(config("noop")) == plan(config("random"))
     assert [job.spec for job in plan(config())] != [job.spec for job in plan(config(seed=1))]

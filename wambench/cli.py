@@ -78,6 +78,8 @@ def _add_run(commands: Any) -> None:
     it.add_argument("--tasks", type=_names, default=(), metavar="A,B", help="default: all of the split")
     it.add_argument("--factor", type=_names, default=(), metavar="F", help="vary this alone (default: all at once)")
     it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
+    called = "how the rows call the policy (default: P with its arguments); weights that differ are training seeds"
+    it.add_argument("--name", default="", metavar="NAME", help=called)
     told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
     it.add_argument("--instruction-of", default="", metavar="T", help=told)
     it.add_argument("--visual", default="fast", metavar="V", help="fast (default) or full")
@@ -285,6 +287,7 @@ def _run(arguments: argparse.Namespace) -> None:
         time_limit_s=arguments.time_limit,
         workers=arguments.workers,
         out=arguments.out,
+        name=arguments.name,
         **{name: getattr(arguments, name) for name in ("execution", "latency", "replan", "smooth", "clock")},
     )
     print(f"{config.label} on {config.split}, recorded in {config.folder}", flush=True)
@@ -397,7 +400,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from wambench import curves
-    from wambench.policies.train import TrainConfig, train
+    from wambench.policies.train import train
+    from wambench.policies.train_config import TrainConfig
 
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
     layout = ("device", "seed", "workers", "video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")

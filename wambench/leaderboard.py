@@ -24,6 +24,7 @@ COLUMNS = (
     *("progress", "progress_low", "progress_high"),
     *("success_end", "success_end_low", "success_end_high"),
     *("success_ever", "success_ever_low", "success_ever_high"),
+    *("seeds", "seed_lowest", "seed_highest"),
 )
 
 
@@ -80,19 +81,48 @@ def leaderboard(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Returns one row per policy, split and group, sorted, with the columns `COLUMNS`.
 
     Groups: "all" (the split as it is), each kind of novelty in it, and each single factor, whose episodes are counted
-    nowhere else.
+    nowhere else. Runs of one policy with other weights are its training seeds: an episode then counts once, with the
+    mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
+    `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one.
 
     Args:
         rows: Episodes as `records.load` returns them.
+
+    Raises:
+        ValueError: The seeds of a policy have played different episodes.
     """
     import pandas
 
     lines = []
     for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
         for name, group in groups(run):
-            fine = group[group["status"] == "ok"]
-            lines.append((policy, split, name, len(fine), len(group) - len(fine), *_rates(fine)))
+            counted, n_error = episodes(group)
+            single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
+            seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
+            lines.append((policy, split, name, len(counted), n_error, *_rates(counted), *seeds))
     return pandas.DataFrame(lines, columns=list(COLUMNS))
+
+
+def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
+    """Returns the episodes of a policy without errors, each once with its mean over training seeds, and the others.
+
+    The others are counted: episodes in which any seed had an error.
+    """
+    if group["weights"].nunique() <= 1:
+        fine = group[group["status"] == "ok"]
+        return fine, len(group) - len(fine)
+    seeds = group["weights"].nunique()
+    table = group.assign(fine=group["status"] == "ok").groupby(["task", "factor", "episode"], sort=True)
+    sizes = table.size()
+    if not (sizes == seeds).all():
+        task, factor, episode = sizes.index[sizes != seeds][0]
+        raise ValueError(
+            f"{group['policy'].iloc[0]} on {group['split'].iloc[0]}: its {seeds} training seeds have not all played "
+            f"episode {episode} of {task} ({factor}): give them the same episodes, or another --name"
+        )
+    means = table[["progress", "success_end", "success_ever"]].mean()
+    right = table["fine"].all().to_numpy(dtype=bool)
+    return means[right].reset_index(), int(np.count_nonzero(~right))
 
 
 def groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
@@ -114,8 +144,11 @@ def progress(rows: pandas.DataFrame) -> Estimate:
 
 def _rates(fine: pandas.DataFrame) -> Iterator[float]:
     yield from progress(fine)
-    yield from wilson(int(fine["success_end"].sum()), len(fine))
-    yield from wilson(int(fine["success_ever"].sum()), len(fine))
+    for name in ("success_end", "success_ever"):
+        if fine[name].dtype == bool:
+            yield from wilson(int(fine[name].sum()), len(fine))
+        else:  # shares of training seeds are no trials
+            yield from progress(fine.assign(progress=fine[name]))
 
 
 def to_csv(table: pandas.DataFrame) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wambench.interface import Episode, canvas
-from wambench.leaderboard import groups, progress
+from wambench.leaderboard import episodes, groups, progress
 from wambench.records import load, load_episode
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def progress_figure(rows: pandas.DataFrame) -> Figure:
     bars: dict[tuple[str, str], pandas.DataFrame] = {}
     for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
         for name, group in groups(run):
-            bars[str(policy), str(split) if name == "all" else f"{split}\n{name}"] = group[group["status"] == "ok"]
+            bars[str(policy), str(split) if name == "all" else f"{split}\n{name}"] = episodes(group)[0]
     policies = sorted({policy for policy, _ in bars})
     places = sorted({place for _, place in bars})
     figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(places) * (len(policies) + 1)), 4.0), layout="constrained")

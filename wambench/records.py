@@ -222,24 +222,34 @@ def read_rows(path: Path, torn: bool = False) -> list[Row]:
 def load(runs: Iterable[Path]) -> pandas.DataFrame:
     """Returns the rows of several runs (folders, or paths of episodes.csv) as one typed DataFrame.
 
-    The order is that of the rows' values, whatever the order of the runs. The same episode of the same policy in two
-    runs raises ValueError: they cannot be told apart.
+    Beside the `COLUMNS` it has `weights`, the hash of the policy's weights in `run.json` ("" if there is none). The
+    order is that of the rows' values, whatever the order of the runs. The same episode of the same policy and weights
+    in two runs raises ValueError: they cannot be told apart.
     """
     import pandas
 
-    rows: list[Row] = []
+    rows: list[tuple[Row, str]] = []
     origin: dict[tuple[Any, ...], Path] = {}
     for path in dict.fromkeys(_rows_file(run).resolve() for run in runs):
+        weights = _weights(path.parent)
         for row in read_rows(path):
-            identity = (row.policy, row.split, *row.key, row.seed)
+            identity = (row.policy, row.split, *row.key, row.seed, weights)
             if identity in origin:
                 what = f"episode {row.episode} of {row.task} ({row.factor}) by {row.policy}, {row.split}"
                 raise ValueError(f"{origin[identity]} and {path} both hold {what}: leave one out")
             origin[identity] = path
-            rows.append(row)
-    rows.sort(key=lambda row: (row.policy, row.split, row.key, row.seed))
-    frame = pandas.DataFrame([dataclasses.astuple(row) for row in rows], columns=list(NAMES))
-    return frame.astype({column.name: column.dtype for column in COLUMNS})
+            rows.append((row, weights))
+    rows.sort(key=lambda pair: (pair[0].policy, pair[0].split, pair[0].key, pair[0].seed, pair[1]))
+    values = [(*dataclasses.astuple(row), weights) for row, weights in rows]
+    types = {column.name: column.dtype for column in COLUMNS} | {"weights": "object"}
+    return pandas.DataFrame(values, columns=list(types)).astype(types)
+
+
+def _weights(run: Path) -> str:
+    try:
+        return str(json.loads((run / RUN).read_text()).get("weights_hash") or "")
+    except (OSError, ValueError, AttributeError):  # rows alone can be read, too
+        return ""
 
 
 def _rows_file(run: Path) -> Path:

@@ -29,6 +29,7 @@ FIXED = ("split_hash", "weights_hash")  # rows made with others do not belong in
 RANDOM = "random"  # as an instruction: of some other task
 UNRECORDED = ("workers", "out")  # without influence on the rows
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
+TOLD = ("instruction_of", "name")  # likewise
 CLOCKS = ("virtual", "wall")
 
 
@@ -52,6 +53,8 @@ class RunConfig:
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
         out: Folder; None for one in `results/`, named after the configuration.
+        name: How the policy is called in the rows; "" for its name with its arguments. Runs of one name whose weights
+            differ are training seeds of one method (`leaderboard`).
         execution: A name of `execution.EXECUTORS`.
         latency: Of every answer: seconds, "measured", or a TRACE.csv (see `latency.parse`).
         replan: Control steps from query to query, at most a plan's length; None for what executor or plan say.
@@ -75,6 +78,7 @@ class RunConfig:
     time_limit_s: float = 600.0
     workers: int = 1
     out: Path | None = None
+    name: str = ""
     execution: str = "sync"
     latency: str = "0"
     replan: int | None = None
@@ -104,6 +108,8 @@ class RunConfig:
             raise ValueError(f"seed must not be negative, not {self.seed}")
         if self.visual not in VISUALS:
             raise unknown("visual profile", self.visual, VISUALS)
+        if self.name and not re.fullmatch(r"[\w.+-]+", self.name):
+            raise ValueError(f"name must be letters, digits and . + - _, not {self.name!r}")
         self._check_time()
         object.__setattr__(self, "tasks", names)  # written out, so that the default and its value are one run
         object.__setattr__(self, "factors", factors)
@@ -125,8 +131,8 @@ class RunConfig:
     @property
     def label(self) -> str:
         """How the policy is called in the rows: its name and arguments, what it was told, how it was played."""
-        name = self.policy.rsplit("/", 1)[-1]
-        given = dict(sorted(self.policy_args.items())) | self._told()
+        name = self.name or self.policy.rsplit("/", 1)[-1]
+        given = ({} if self.name else dict(sorted(self.policy_args.items()))) | self._told()
         arguments = ",".join(f"{key}={value}" for key, value in given.items())
         played = ",".join(f"{key}={value}" for key, value in self.timed().items())
         return (f"{name}({arguments})" if arguments else name) + (f"@{played}" if played else "")
@@ -145,7 +151,7 @@ class RunConfig:
         words = [self.label, self.split]
         if self.factors != (tasks.default_factor(self.split),):
             words += self.factors
-        kept = {name: getattr(self, name) for name in (*TIMED, "instruction_of")}
+        kept = {name: getattr(self, name) for name in (*TIMED, *TOLD)}
         plain = RunConfig(self.policy, self.split, factors=self.factors, policy_args=self.policy_args, **kept)
         if self.recorded() != plain.recorded():
             words.append(hashlib.sha256(json.dumps(self.recorded(), sort_keys=True).encode()).hexdigest()[:6])
@@ -153,9 +159,10 @@ class RunConfig:
 
     def recorded(self) -> dict[str, Any]:
         """Returns what decides the rows, as JSON values."""
-        left_out = (*UNRECORDED, *TIMED, "instruction_of")
+        left_out = (*UNRECORDED, *TIMED, *TOLD)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
-        values |= self.timed() | self._told()  # only where they say something: older runs do not know of them
+        optional = {name: getattr(self, name) for name in TOLD}  # only where they say something: older runs know
+        values |= self.timed() | {name: value for name, value in optional.items() if value}  # nothing of them
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def _told(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wambench.interface import Observation
-from wambench.policies import train
+from wambench.policies import train, train_config
 
 POINTS = ("red_cube", "blue_cube", "hand")
 COLOURS = np.array([[220, 40, 40], [40, 60, 220]], np.uint8)
@@ -131,14 +131,14 @@ def encoder_file(demos: Path, renders: Path, tmp_path_factory: pytest.TempPathFa
     """Returns a tiny encoder trained for a few seconds."""
     out = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
     folders = (str(demos), str(renders))
-    return train.train(train.TrainConfig("encoder", "tiny", folders, str(out), steps=60, lr=3e-3, ema=0.9))
+    return train.train(train_config.TrainConfig("encoder", "tiny", folders, str(out), steps=60, lr=3e-3, ema=0.9))
 
 
 @pytest.fixture(scope="session")
 def dreamzero_file(demos: Path, video: Path, encoder_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a tiny world action model trained for a few seconds."""
     out = tmp_path_factory.mktemp("weights") / "dreamzero.safetensors"
-    config = train.TrainConfig(
+    config = train_config.TrainConfig(
         "dreamzero", "tiny", (str(demos), str(video)), str(out), encoder=str(encoder_file), steps=150, lr=3e-3
     )
     return train.train(config)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.policies.conftest import POINTS, observe
 from wambench.policies import captions, data, fast, ki, nano, questions, train, training_flops, vla, vla_train
-from wambench.policies.train import TrainConfig
+from wambench.policies.train_config import TrainConfig
 
 
 @pytest.fixture(scope="module")

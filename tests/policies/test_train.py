@@ -11,7 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from wambench.policies import data, encoder, loop, nano, train
+from wambench.policies import data, encoder, loop, nano, nano_train, train
+from wambench.policies.train_config import TrainConfig, file_hash
 
 
 def test_encoder_learns(encoder_file: Path) -> None:
@@ -28,7 +29,7 @@ def test_encoder_learns(encoder_file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clips(encoder_file: Path, demos: Path, video: Path, dreamzero_file: Path) -> data.Clips:
-    return data.load_clips([demos, video], train.file_hash(encoder_file))
+    return data.load_clips([demos, video], file_hash(encoder_file))
 
 
 def test_latents_are_standardised(clips: data.Clips) -> None:
@@ -62,13 +63,13 @@ def test_dreamzero_learns(dreamzero_file: Path) -> None:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["action"]) < 0.8 * float(rows[0]["action"])
     judged = [row for row in rows if row["val_action_mse"]]
-    assert all(np.isfinite(float(row[name])) for row in judged for name in train.NanoJob.metrics)
+    assert all(np.isfinite(float(row[name])) for row in judged for name in nano_train.NanoJob.metrics)
     assert int(rows[-1]["samples"]) == 150 * 32
 
 
 def test_training_can_start_from_a_file(tmp_path: Path, demos: Path, renders: Path, encoder_file: Path) -> None:
     out = tmp_path / "more.safetensors"
-    config = train.TrainConfig(
+    config = TrainConfig(
         "encoder", "tiny", (str(demos), str(renders)), str(out), steps=1, lr=1e-9, init=str(encoder_file), batch=4
     )
     train.train(config)
@@ -84,7 +85,7 @@ class _Killed(Exception):
 def test_resumed_run_equals_an_undisturbed_one(
     tmp_path: Path, demos: Path, encoder_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = train.TrainConfig(
+    config = TrainConfig(
         "dreamzero",
         "tiny",
         (str(demos),),
@@ -93,8 +94,8 @@ def test_resumed_run_equals_an_undisturbed_one(
         steps=24,
         batch=4,
     )
-    plain = train.TrainConfig.loop
-    monkeypatch.setattr(train.TrainConfig, "loop", lambda self: replace(plain(self), checkpoint_s=0.0, log_every=5))
+    plain = TrainConfig.loop
+    monkeypatch.setattr(TrainConfig, "loop", lambda self: replace(plain(self), checkpoint_s=0.0, log_every=5))
     train.train(config)
     step, other = loop.Weights.step, replace(config, out=str(tmp_path / "b.safetensors"))
 
@@ -116,9 +117,7 @@ def test_resumed_run_equals_an_undisturbed_one(
 
 def test_foreign_and_damaged_checkpoints_are_refused(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
     out = tmp_path / "a.safetensors"
-    config = train.TrainConfig(
-        "dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=2, batch=2
-    )
+    config = TrainConfig("dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=2, batch=2)
     Path(f"{out}.checkpoint").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="damaged checkpoint"):
         train.train(config)
@@ -132,7 +131,7 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path: Path, demos: Path
 
 def test_two_workers_train(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
     out = tmp_path / "two.safetensors"
-    config = train.TrainConfig(
+    config = TrainConfig(
         "dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=6, batch=4, workers=2
     )
     train.train(config)
@@ -142,13 +141,13 @@ def test_two_workers_train(tmp_path: Path, demos: Path, encoder_file: Path) -> N
 def test_bad_requests_are_named(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
     out = str(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="did you mean 'dreamzero'"):
-        train.TrainConfig("dreamzro", "tiny", (str(demos),), out, steps=1)
+        TrainConfig("dreamzro", "tiny", (str(demos),), out, steps=1)
     with pytest.raises(ValueError, match="no config 'huge'"):
-        train.TrainConfig("dreamzero", "huge", (str(demos),), out, steps=1)
+        TrainConfig("dreamzero", "huge", (str(demos),), out, steps=1)
     with pytest.raises(ValueError, match="either minutes or steps"):
-        train.TrainConfig("dreamzero", "tiny", (str(demos),), out)
+        TrainConfig("dreamzero", "tiny", (str(demos),), out)
     with pytest.raises(ValueError, match=r"no manifest\.json"):
-        train.train(train.TrainConfig("encoder", "tiny", (str(tmp_path),), out, steps=1))
+        train.train(TrainConfig("encoder", "tiny", (str(tmp_path),), out, steps=1))
 
 
 def test_damaged_data_is_named(tmp_path: Path, demos: Path, encoder_file: Path) -> None:
@@ -157,9 +156,7 @@ def test_damaged_data_is_named(tmp_path: Path, demos: Path, encoder_file: Path) 
     shutil.copy(demos / "manifest.json", folder)
     first = data.files_of(demos)[0]
     (folder / first.name).write_bytes(first.read_bytes()[:5000])
-    config = train.TrainConfig(
-        "dreamzero", "tiny", (str(folder),), str(tmp_path / "x"), encoder=str(encoder_file), steps=1
-    )
+    config = TrainConfig("dreamzero", "tiny", (str(folder),), str(tmp_path / "x"), encoder=str(encoder_file), steps=1)
     with pytest.raises(ValueError, match=f"{first.name}: damaged"):
         train.train(config)
     (folder / "manifest.json").write_text(json.dumps({"points": ["sphere"], "corpus": "demos"}))

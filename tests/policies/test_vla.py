@@ -13,12 +13,13 @@ from wambench.interface import Observation
 from wambench.plans import checked
 from wambench.policies import data, nano, train, training_flops, vla, vla_train
 from wambench.policies.encoder import read_weights
+from wambench.policies.train_config import TrainConfig, file_hash
 
 
-def config(kind: str, folders: tuple[Path, ...], encoder_file: Path, out: Path, **budget: float) -> train.TrainConfig:
+def config(kind: str, folders: tuple[Path, ...], encoder_file: Path, out: Path, **budget: float) -> TrainConfig:
     """Returns the config of a short training."""
     names = tuple(map(str, folders))
-    return train.TrainConfig(kind, "tiny", names, str(out), encoder=str(encoder_file), lr=3e-3, batch=16, **budget)  # type: ignore[arg-type]
+    return TrainConfig(kind, "tiny", names, str(out), encoder=str(encoder_file), lr=3e-3, batch=16, **budget)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def test_bad_requests_are_named(pi0_file: Path, encoder_file: Path, tmp_path: Pa
 
 def test_what_is_observed_is_what_dreamzero_sees(demos: Path, encoder_file: Path, pi0_file: Path) -> None:
     """The state vector of DreamZero nano is the state, whether it is known, and the baselines' scene vector."""
-    clips = data.load_clips([demos], train.file_hash(encoder_file))
+    clips = data.load_clips([demos], file_hash(encoder_file))
     at = torch.tensor([[3], [30]])
     known = torch.ones(2, 1, 1)
     points = clips.points[at]
