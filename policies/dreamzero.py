@@ -110,7 +110,6 @@ class DreamZero:
         evaluations: Of static caching: 5, 6, 7 or 8.
         video_final: Noise level at which the video's schedule ends while actions go to 0 (Flash's decoupled schedule).
         execute: Actions of each chunk to carry out before the next query.
-        guided_steps: Least denoising steps of a chunk that continues another (`act_guided`): two meet it only halfway.
         mode: "joint" denoises video and actions together, "video_first" the video and then the actions for it,
             "inverse" the same, but the actions are not told the instruction (inverse dynamics of the imagined video),
             "no_video" leaves the video at noise and returns no frames.
@@ -140,7 +139,6 @@ class DreamZero:
         evaluations: int = 8,
         video_final: float = 0.0,
         execute: int = 4,
-        guided_steps: int = 5,
         mode: str = "joint",
         history: str = "cache",
         schedule: str = "exact",
@@ -166,11 +164,8 @@ class DreamZero:
         if meta.get("encoder") != digest(encoder_path):
             raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
         self.chunk_steps = model.config.chunk_steps
-        if not 1 <= execute <= self.chunk_steps or min(steps, guided_steps) < 1:
-            raise ValueError(
-                f"execute must be in 1..{self.chunk_steps}, steps and guided_steps at least 1, "
-                f"got {execute}, {steps}, {guided_steps}"
-            )
+        if not 1 <= execute <= self.chunk_steps or steps < 1:
+            raise ValueError(f"execute must be in 1..{self.chunk_steps} and steps at least 1, got {execute}, {steps}")
         if smooth:
             smoothing.check(self.chunk_steps)
         self.spec = Spec()
@@ -180,7 +175,7 @@ class DreamZero:
         config = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
         self.sampling = sampling.Sampling(config, guidance)
         self.execute, self.mode, self.history, self.schedule, self.device = execute, mode, history, schedule, device
-        self.candidates, self.lookahead, self.smooth, self.guided_steps = candidates, lookahead, smooth, guided_steps
+        self.candidates, self.lookahead, self.smooth = candidates, lookahead, smooth
         self.weights_hash = digest(path)[:16]
         self.corpus = str(meta.get("corpus", "unknown"))
         self.meta = meta
@@ -205,13 +200,18 @@ class DreamZero:
         return self.act_batch([self._current()], [history])[0]
 
     def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
-        """Returns the next chunk, its actions inpainted behind those that are being played (`interface.Guided`)."""
-        mean, std = (part.cpu().numpy() for part in (self.model.action_mean, self.model.action_std))
-        guidance = rtc.guidance_of((previous - mean) / std, delay, self.chunk_steps).to(self.device)
+        """Returns the next chunk, which goes on from the actions that are being played (`interface.Guided`).
+
+        By inpainting; a model that was trained with prefixes is given them instead, as many as it knows.
+        """
         began = time.perf_counter()
+        raw = torch.as_tensor(previous, dtype=torch.float32, device=self.device)
+        played, trained = (raw - self.model.action_mean) / self.model.action_std, int(self.meta.get("prefix", 0))
+        if trained:
+            how = replace(self.sampling, prefix=played[: min(delay, trained)])
+        else:
+            how = replace(self.sampling, inpaint=rtc.guidance_of(played, delay, self.chunk_steps))
         session = self._ready(history)
-        solver = replace(self.sampling.solver, steps=max(self.guided_steps, self.sampling.solver.steps))
-        how = replace(self.sampling, solver=solver, inpaint=guidance)
         return self._plan(session, history, time.perf_counter() - began, how)
 
     def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
