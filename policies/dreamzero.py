@@ -23,10 +23,9 @@ from torch import Tensor
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
 from wambench.policies import encoder as encoding
-from wambench.policies import nano, rtc, sampling
+from wambench.policies import nano, rtc, sampling, smoothing
 from wambench.policies.dit import Frames
 from wambench.policies.encoder import state_features
-from wambench.policies.smoothing import smooth as smooth_chunk
 from wambench.policies.unipc import SamplerConfig
 
 if TYPE_CHECKING:
@@ -164,10 +163,11 @@ class DreamZero:
         reader, _ = encoding.load(encoder_path)
         if meta.get("encoder") != digest(encoder_path):
             raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
-        if not 1 <= execute <= model.config.chunk_steps or steps < 1:
-            raise ValueError(
-                f"execute must be in 1..{model.config.chunk_steps} and steps at least 1, got {execute}, {steps}"
-            )
+        self.chunk_steps = model.config.chunk_steps
+        if not 1 <= execute <= self.chunk_steps or steps < 1:
+            raise ValueError(f"execute must be in 1..{self.chunk_steps} and steps at least 1, got {execute}, {steps}")
+        if smooth:
+            smoothing.check(self.chunk_steps)
         self.spec = Spec()
         self.model, self.encoder = model.to(device), reader.to(device)
         if model.config.ablation == "separate" and mode in ("joint", "no_video"):
@@ -200,13 +200,18 @@ class DreamZero:
         return self.act_batch([self._current()], [history])[0]
 
     def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
-        """Returns the next chunk, its actions inpainted behind those that are being played (`interface.Guided`)."""
-        mean, std = (part.cpu().numpy() for part in (self.model.action_mean, self.model.action_std))
-        guidance = rtc.guidance_of((previous - mean) / std, delay, self.model.config.chunk_steps)
-        old, weights = guidance.old.to(self.device), guidance.weights.to(self.device)
+        """Returns the next chunk, which goes on from the actions that are being played (`interface.Guided`).
+
+        By inpainting; a model that was trained with prefixes is given them instead, as many as it knows.
+        """
         began = time.perf_counter()
+        raw = torch.as_tensor(previous, dtype=torch.float32, device=self.device)
+        played, trained = (raw - self.model.action_mean) / self.model.action_std, int(self.meta.get("prefix", 0))
+        if trained:
+            how = replace(self.sampling, prefix=played[: min(delay, trained)])
+        else:
+            how = replace(self.sampling, inpaint=rtc.guidance_of(played, delay, self.chunk_steps))
         session = self._ready(history)
-        how = replace(self.sampling, inpaint=replace(guidance, old=old, weights=weights))
         return self._plan(session, history, time.perf_counter() - began, how)
 
     def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
@@ -401,6 +406,6 @@ class DreamZero:
     def _commands(self, actions: Tensor) -> np.ndarray:
         """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""
         raw = (actions * self.model.action_std + self.model.action_mean).cpu().numpy()
-        raw = smooth_chunk(raw) if self.smooth else raw
+        raw = smoothing.smooth(raw) if self.smooth else raw
         raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
         return np.clip(raw, -1.0, 1.0)

@@ -167,11 +167,12 @@ def pixels(canvas: Tensor) -> Tensor:
     return ((canvas.float() / 255.0 - 0.5) / 0.5).movedim(-1, -4)
 
 
-def normalise(x: np.ndarray, q01: np.ndarray, q99: np.ndarray) -> np.ndarray:
-    """Returns 2 (x - q01) / (q99 - q01) - 1 clamped to [-1, 1]; where q01 = q99, x itself clamped."""
+def normalise(x: np.ndarray, q01: np.ndarray, q99: np.ndarray, clamp: bool = True) -> np.ndarray:
+    """Returns 2 (x - q01) / (q99 - q01) - 1, where q01 = q99 x itself; clamped to [-1, 1] if not told otherwise."""
     flat = q01 == q99
     scaled = 2.0 * (x - q01) / np.where(flat, 1.0, q99 - q01) - 1.0
-    return np.clip(np.where(flat, x, scaled), -1.0, 1.0)
+    scaled = np.where(flat, x, scaled)
+    return np.clip(scaled, -1.0, 1.0) if clamp else scaled
 
 
 def unnormalise(x: np.ndarray, q01: np.ndarray, q99: np.ndarray) -> np.ndarray:

@@ -20,14 +20,14 @@ class Noop:
 
     def __init__(self, chunk: int = 16) -> None:
         self.spec = Spec()
-        self.chunk = chunk
+        self.chunk_steps = chunk
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode; there is nothing to forget."""
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns `chunk` actions of zero displacement."""
-        actions = np.zeros((self.chunk, self.spec.action_dim))
+        actions = np.zeros((self.chunk_steps, self.spec.action_dim))
         actions[:, -1] = OPEN
         return Plan(actions)
 
@@ -41,7 +41,7 @@ class Random:
 
     def __init__(self, chunk: int = 16) -> None:
         self.spec = Spec()
-        self.chunk = chunk
+        self.chunk_steps = chunk
         self.reset("", 0)
 
     def reset(self, instruction: str, seed: int) -> None:
@@ -52,7 +52,7 @@ class Random:
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the straight line from the last drawn action to the next one; the gripper is open or closed."""
         start, self._knot = self._knot, self._draw()
-        weight = (np.arange(self.chunk) / self.chunk)[:, None]
+        weight = (np.arange(self.chunk_steps) / self.chunk_steps)[:, None]
         actions = (1 - weight) * start + weight * self._knot
         actions[:, -1] = np.sign(start[-1])
         return Plan(actions)

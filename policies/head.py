@@ -21,6 +21,7 @@ from wambench.interface import unknown
 from wambench.policies import unipc
 from wambench.policies.cache import Context, KVCache
 from wambench.policies.dit import DiT, Frames, Prediction, to_velocity
+from wambench.policies.rtc import Guidance, correction
 from wambench.policies.unipc import SamplerConfig
 
 RAW_PER_LATENT = 4
@@ -317,6 +318,18 @@ class PolicyHead:
         assert first is not None
         return v, to_velocity(action, first[:b].float(), sigma[1], None, kind)
 
+    def _inpainted(
+        self, packing: _Packing, x: Tensor, action: Tensor, t: tuple[int, int], sigma: tuple[float, float],
+        state: Tensor | None, inpaint: Guidance,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Returns what `_velocity` does, that of the action corrected towards `inpaint` by a backward pass."""
+        with torch.enable_grad():
+            action = action.detach().requires_grad_(True)
+            v, v_action = self._velocity(packing, x, action, t, sigma, state)
+            assert v_action is not None
+            guided = v_action.detach() - correction(action, action - sigma[1] * v_action, sigma[1], inpaint)
+        return v.detach(), guided
+
     @torch.no_grad()
     def generate(
         self,
@@ -325,6 +338,7 @@ class PolicyHead:
         clamp: Frames | None = None,
         move_action: bool = True,
         watch: Callable[[unipc.Step], None] | None = None,
+        inpaint: Guidance | None = None,
     ) -> Generated:
         """Returns the next chunk without counting it as executed; cache and counters stay as they are.
 
@@ -334,6 +348,7 @@ class PolicyHead:
             clamp: Clean frames whose actions are wanted (timestep 0, the video is not denoised): `extract`.
             move_action: False leaves the actions at pure noise: `imagine`.
             watch: Called after every step.
+            inpaint: Actions that the chunk should agree with (real-time chunking).
         """
         if not self.branches:
             raise ValueError("nothing was observed yet: call prepare first")
@@ -353,6 +368,8 @@ class PolicyHead:
             at = i if move_video else 0
             t = (0 if clamp is not None else levels[0].timesteps[at], levels[1].timesteps[i if move_action else 0])
             sigma = (0.0 if clamp is not None else levels[0].sigmas[at], levels[1].sigmas[i])
+            if inpaint is not None:
+                return self._inpainted(packing, video, action, t, sigma, state, inpaint)
             v, v_action = self._velocity(packing, video, None if state is None else action, t, sigma, state)
             return v, torch.zeros_like(action) if v_action is None else v_action
 

@@ -290,6 +290,7 @@ class Disturbance:
         doubt_m: See `doubt`.
         state_m: Noise on the position of the hand.
         hide_point: Probability that a key point is hidden from the state token.
+        prefix: Most actions at the start of a chunk that are given as they were carried out (`give_prefix`).
     """
 
     levels: str = "mixed"
@@ -302,6 +303,7 @@ class Disturbance:
     doubt_m: float = 0.012
     state_m: float = 0.002
     hide_point: float = 0.08
+    prefix: int = 0
 
 
 def borrow_style(latents: Tensor, lender: Tensor, share: Tensor) -> Tensor:
@@ -361,6 +363,18 @@ def draw_levels(batch: Batch, how: Disturbance, generator: torch.Generator) -> t
     return video, action, hidden, inverse
 
 
+def give_prefix(batch: Batch, most: int, generator: torch.Generator) -> Tensor:
+    """Returns (B, M, H) bool, which actions of each chunk are given: the first d, d uniform in 0 .. `most`.
+
+    Training-time real-time chunking (arXiv 2512.05964): a chunk learns to go on from actions that will have been
+    carried out. They are given with the noise of the demonstration (`Batch.executed`), and what follows is what the
+    expert does then: a prefix is something that happened, to be made up for, not a hint at what the expert will do.
+    """
+    b, m, h, _ = batch.actions.shape
+    count = torch.randint(most + 1, (b, m, 1), generator=generator).to(batch.actions.device)
+    return (torch.arange(h, device=count.device) < count) & (batch.has_actions > 0)[..., None]
+
+
 def loss(model: Nano, batch: Batch, how: Disturbance, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Returns (video, key point, action) mean squared errors of the clean predictions at random noise levels."""
     batch = disturb(batch, how, model.config.points, generator)
@@ -383,6 +397,11 @@ def loss(model: Nano, batch: Batch, how: Disturbance, generator: torch.Generator
         target.vectors + level[..., None] * (noise[1] - target.vectors),  # type: ignore[operator]
     )
     action = actions + sigma_a[..., None, None] * (noise[2] - actions)
+    free = torch.ones_like(actions[..., 0])
+    if how.prefix:
+        given = give_prefix(batch, how.prefix, generator)
+        action = torch.where(given[..., None], batch.executed, action)
+        free, sigma_a = (~given).float(), (sigma_a[..., None] * ~given).flatten(1)
     levels = level * 1000.0, sigma_a * 1000.0
     video, acted = _predict(model, clean, noisy, target, levels, action.flatten(1, 2), batch, words)
     base = chunk_bases(dit, clean)
@@ -390,7 +409,8 @@ def loss(model: Nano, batch: Batch, how: Disturbance, generator: torch.Generator
     assert video.vectors is not None and base.vectors is not None and target.vectors is not None
     picture = (video.latents.float() + base.latents - target.latents).square().mean(dim=(1, 3, 4))
     vector = (video.vectors.float() + base.vectors - target.vectors).square().mean(dim=2)
-    error = (acted.float().view(b, m, h, a) - actions).square().mean(dim=(2, 3))
+    error = (acted.float().view(b, m, h, a) - actions).square().mean(dim=3)
+    error = (error * free).sum(dim=2) / free.sum(dim=2)
     has = batch.has_actions * batch.counts
     total, moved = counts.sum().clamp_min(1.0), has.sum().clamp_min(1.0)
     shown = 0.0 if model.config.ablation == "no_video_loss" else 1.0

@@ -36,7 +36,7 @@ class NanoJob:
         self.model: nn.Module = model
         self.config, self.batch, self.clips = config, config.batch, clips
         self.words = nano.encode_words(clips.sentences, model.config.points)
-        self.how = nano.Disturbance(levels=config.levels)
+        self.how = nano.Disturbance(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
         parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
         self.train_rows = [rows for rows in parts if len(rows)]
@@ -163,7 +163,7 @@ def finish(job: NanoJob, config: TrainConfig, standing: loop.Standing, flops: fl
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
     meta = describe(config, standing, corpora, flops) | scores
     meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
-    meta |= {"frames": sum(len(rows) for rows in job.train_rows)}
+    meta |= {"frames": sum(len(rows) for rows in job.train_rows), "prefix": config.prefix}
     encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 
 

@@ -29,7 +29,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from wambench.interface import Observation, Plan, Spec, unknown
-from wambench.policies import checkpoint, droid, wan
+from wambench.policies import checkpoint, droid, rtc, smoothing, wan
 from wambench.policies.checkpoint import IMAGE, MODEL, SHOWN, TEXT, VAE, Checkpoint, Quantiles, shape_of
 from wambench.policies.dit import DiT, DiTConfig, Frames
 from wambench.policies.head import (
@@ -43,7 +43,6 @@ from wambench.policies.head import (
     Prompt,
 )
 from wambench.policies.history import History
-from wambench.policies.smoothing import smooth as smooth_chunk
 from wambench.policies.unipc import SamplerConfig
 
 EMBODIMENT = "oxe_droid"
@@ -95,6 +94,11 @@ class Statistics:
         """Returns the (width,) float32 state as the model reads it."""
         scaled = droid.normalise(np.asarray(state, np.float64), self.state.q01, self.state.q99)
         return torch.from_numpy(droid.pad(scaled, width)).float()
+
+    def actions_to_model(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Returns (n, 8) model's numbers, not clamped, of absolute actions for the state now (see `to_robot`)."""
+        relative = droid.to_relative(np.asarray(actions, np.float64)[None], np.asarray(state, np.float64)[None])[0]
+        return droid.normalise(relative, self.action.q01, self.action.q99, clamp=False)
 
     def to_robot(self, action: Tensor, state: np.ndarray) -> np.ndarray:
         """Returns (H, 8) float32 absolute joints and gripper of the model's (H, A) actions, for the state then."""
@@ -397,6 +401,9 @@ class OfficialDreamZero:
             raise ValueError(f"{actions} actions a chunk do not fit {frames} frames of {self.spec.frame_stride} steps")
         if min(config.action_dim, config.state_dim) < self.spec.action_dim:
             raise ValueError(f"the model has {config.action_dim} action numbers, a DROID robot {self.spec.action_dim}")
+        self.chunk_steps = actions
+        if self.smooth:
+            smoothing.check(actions)
         self.execute = actions if execute is None else execute
         if not 1 <= self.execute <= actions:
             raise ValueError(f"execute must be in 1..{actions}, got {execute}")
@@ -429,6 +436,14 @@ class OfficialDreamZero:
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the next chunk of actions and the frames it imagines."""
         return self._answer(self._current(), history)
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """Returns the next chunk, its actions inpainted behind those that are being played (`interface.Guided`).
+
+        Old actions are told as the model says its own, relative to the state now. A pass backward goes through the
+        transformer at every evaluated step, and needs its activations in memory.
+        """
+        return self._answer(self._current(), history, (previous, delay))
 
     def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
         """Returns the plans of several episodes, one after the other; each is what `act` would answer."""
@@ -473,14 +488,18 @@ class OfficialDreamZero:
         return time.perf_counter()
 
     @torch.no_grad()
-    def _answer(self, session: Session, history: Sequence[Observation]) -> Plan:
+    def _answer(
+        self, session: Session, history: Sequence[Observation], previous: tuple[np.ndarray, int] | None = None
+    ) -> Plan:
         began = self._clock()
         self._observe(session, history)
+        inpaint = None if previous is None else self._guidance(session, *previous)
         encoded = self._clock()
-        generated = self._generate(session)
         if self.mode == "video_first":
             imagined = self._generate(session, move_action=False).video
-            generated = self._generate(session, clamp=imagined)
+            generated = self._generate(session, clamp=imagined, inpaint=inpaint)
+        else:
+            generated = self._generate(session, inpaint=inpaint)
         actions, sampled = self._commands(session, generated), self._clock()
         frames = None if self.mode == "no_video" else self._decode(session, generated.video)
         timings = {"encode_s": encoded - began, "sample_s": sampled - encoded, "decode_s": self._clock() - sampled}
@@ -520,16 +539,27 @@ class OfficialDreamZero:
         video = torch.randn(1, channels, c.frames_per_chunk, rows, columns, generator=generator)
         return ChunkNoise(Frames(video), torch.randn(1, c.actions_per_chunk, c.action_dim, generator=generator))
 
-    def _generate(self, session: Session, clamp: Frames | None = None, move_action: bool = True) -> Generated:
+    def _generate(
+        self,
+        session: Session,
+        clamp: Frames | None = None,
+        move_action: bool = True,
+        inpaint: rtc.Guidance | None = None,
+    ) -> Generated:
         assert session.state is not None
         state = self.statistics.to_model(session.state, self.config.state_dim)
         state = state.repeat(1, self.config.states_per_chunk, 1)
-        return session.head.generate(state, self._noise(session), clamp, move_action)
+        return session.head.generate(state, self._noise(session), clamp, move_action, inpaint=inpaint)
+
+    def _guidance(self, session: Session, previous: np.ndarray, delay: int) -> rtc.Guidance:
+        assert session.state is not None
+        played = self.statistics.actions_to_model(previous, session.state)
+        return rtc.guidance_of(played, delay, self.chunk_steps).to(self.device)
 
     def _commands(self, session: Session, generated: Generated) -> np.ndarray:
         assert session.state is not None and generated.action is not None
         actions = self.statistics.to_robot(generated.action[0], session.state)
-        return smooth_chunk(actions) if self.smooth else actions
+        return smoothing.smooth(actions) if self.smooth else actions
 
     def _decode(self, session: Session, video: Frames) -> np.ndarray:
         """Returns (4 K, 180, 960, 3) uint8 frames; they are decoded behind the newest real frame, which is left out."""

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from wambench.interface import unknown
@@ -71,7 +72,8 @@ class Guidance:
     """What a new chunk should agree with.
 
     Attributes:
-        old: (..., H, A) what will be carried out from now on, in units of the network, zeros where nothing is known.
+        old: (..., H, D) what will be carried out from now on, in units of the network, zeros where nothing is known; a
+            network of more than D numbers an action (A) is left alone in the others.
         weights: (H,) how much each of these actions counts.
         beta: Largest guidance weight.
     """
@@ -82,7 +84,13 @@ class Guidance:
 
     def error(self, clean: Tensor) -> Tensor:
         """Returns (..., H, A) the weighted distance from a predicted clean chunk to the old one."""
-        return (self.old - clean) * self.weights[:, None]
+        known = self.old.shape[-1]
+        off = (self.old - clean[..., :known]) * self.weights[:, None]
+        return functional.pad(off, (0, clean.shape[-1] - known))
+
+    def to(self, device: torch.device | str) -> Guidance:
+        """Returns the same on another device."""
+        return replace(self, old=self.old.to(device), weights=self.weights.to(device))
 
 
 def guidance_of(previous: np.ndarray | Tensor, delay: int, horizon: int, beta: float = BETA) -> Guidance:

@@ -100,6 +100,7 @@ class Sampling:
         video: Denoise the video; False leaves it at pure noise (or at what it is clamped to).
         action: Denoise the actions; False leaves them at pure noise.
         inpaint: Actions that the chunk should agree with (real-time chunking).
+        prefix: (d, A) clean actions that it begins with: for a model trained with such prefixes.
     """
 
     solver: SamplerConfig = FEW_STEPS
@@ -107,15 +108,26 @@ class Sampling:
     video: bool = True
     action: bool = True
     inpaint: Guidance | None = None
+    prefix: Tensor | None = None
 
 
 def _evaluate(
-    model: Nano, memory: Memory, video: Frames, action: Tensor, levels: tuple[float, float], state: Tensor
+    model: Nano,
+    memory: Memory,
+    video: Frames,
+    action: Tensor,
+    levels: tuple[float, float],
+    state: Tensor,
+    held: int = 0,
 ) -> tuple[Frames, Tensor]:
-    """Returns the predicted clean video and actions at noise levels (sigma_video, sigma_action)."""
+    """Returns the predicted clean video and actions at noise levels (sigma_video, sigma_action).
+
+    The first `held` actions are clean.
+    """
     batch, device = len(action), action.device
     time_v = torch.full((batch, video.count), 1000.0 * levels[0], device=device)
-    time_a = torch.full((batch, 1), 1000.0 * levels[1], device=device)
+    time_a = torch.full((batch, action.shape[1] if held else 1), 1000.0 * levels[1], device=device)
+    time_a[:, :held] = 0.0
     if model.config.ablation == "bidirectional":
         context = memory.video.context
         out = model.dit(memory.base, video, time_v, context, action, time_a, state)
@@ -161,6 +173,7 @@ def sample(
         raise ValueError("guidance needs the memory with the instruction hidden")
     start = Frames(noise.video.transpose(1, 2), noise.vectors) if clamp is None else clamp
     moves, acts = how.video and clamp is None, how.action and given is None
+    held = 0 if how.prefix is None or not acts else len(how.prefix)
     levels_v, levels_a = levels_of(how.solver)
 
     def velocity(i: int, video: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,17 +183,20 @@ def sample(
         frames, inpaint = _unpack(video, start), how.inpaint if acts else None
         with torch.set_grad_enabled(inpaint is not None):
             action = action.detach().requires_grad_(inpaint is not None)
-            clean, acted = _evaluate(model, memory, frames, action, levels, state)
+            clean, acted = _evaluate(model, memory, frames, action, levels, state, held)
         wanted = _pack(clean).detach()
         if moves and how.guidance != 1.0 and unguided is not None:
-            other = _pack(_evaluate(model, unguided[0], frames, action, levels, unguided[1])[0])
+            other = _pack(_evaluate(model, unguided[0], frames, action, levels, unguided[1], held)[0])
             wanted = other + how.guidance * (wanted - other)
         velocity_a = ((action - acted) / sigma_a).detach()
+        velocity_a[:, :held] = 0.0
         if inpaint is not None:
             velocity_a = velocity_a - correction(action, acted, sigma_a, inpaint)
         return (video - wanted) / sigma_v, velocity_a
 
-    first = noise.action if given is None else given
+    first = noise.action.clone() if given is None else given
+    if held and how.prefix is not None:
+        first[:, :held] = how.prefix
     video, action = denoise(velocity, _pack(start), first, how.solver, moves, acts)
     return (_unpack(video, start) if moves else start), action
 

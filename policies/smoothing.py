@@ -20,6 +20,12 @@ from wambench.interface import Observation, Plan, Policy
 WINDOW, ORDER, RATE = 21, 3, 2
 
 
+def check(length: int, window: int = WINDOW) -> None:
+    """Raises ValueError for chunks of fewer actions than the filter has a window for."""
+    if RATE * (length - 1) + 1 < window:
+        raise ValueError(f"smoothing needs chunks of at least {(window + 1) // RATE} actions, got {length}")
+
+
 def smooth(actions: np.ndarray, window: int = WINDOW, order: int = ORDER, gripper: int = -1) -> np.ndarray:
     """Returns (H, A) smoothed actions.
 
@@ -30,10 +36,9 @@ def smooth(actions: np.ndarray, window: int = WINDOW, order: int = ORDER, grippe
 
     A chunk that is too short raises ValueError.
     """
+    check(len(actions), window)
     steps = np.arange(len(actions), dtype=np.float64)
     dense = np.linspace(0.0, steps[-1], RATE * (len(steps) - 1) + 1)
-    if len(dense) < window:
-        raise ValueError(f"smoothing needs chunks of at least {(window + 1) // RATE} actions, got {len(actions)}")
     filtered = savgol_filter(CubicSpline(steps, actions, axis=0)(dense), window, order, axis=0)[::RATE]
     filtered[:, gripper] = actions[:, gripper]
     return filtered.astype(actions.dtype)
@@ -43,10 +48,13 @@ class Smoothed:
     """A policy whose chunks are smoothed; everything else is the policy's own.
 
     Args:
-        policy: Its plans must be long enough for the filter (`smooth`).
+        policy: Its plans must be long enough for the filter. One that says how long they are (`chunk_steps`) is checked
+            at once and raises ValueError, another one at its first answer.
     """
 
     def __init__(self, policy: Policy) -> None:
+        if hasattr(policy, "chunk_steps"):
+            check(policy.chunk_steps)
         self._policy, self.spec = policy, policy.spec
 
     def reset(self, instruction: str, seed: int) -> None:

@@ -50,6 +50,7 @@ class TrainConfig:
         levels: Law of the noise levels of dreamzero, see `nano.Disturbance`.
         ablation: A name of `nano.ABLATIONS`.
         frames_per_chunk, actions_per_chunk: Layout of dreamzero's chunks.
+        prefix: Most actions of dreamzero's chunks that are given (training-time real-time chunking).
     """
 
     policy: str
@@ -72,6 +73,7 @@ class TrainConfig:
     ablation: str = "none"
     frames_per_chunk: int = 2
     actions_per_chunk: int = 16
+    prefix: int = 0
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -87,6 +89,8 @@ class TrainConfig:
             raise ValueError(f"{self.policy} is small: it is trained by one worker")
         if self.workers < 1 or self.batch < 1 or not self.data:
             raise ValueError("workers and batch must be at least 1, and data must name a folder")
+        if not 0 <= self.prefix < self.actions_per_chunk or (self.prefix and self.policy != "dreamzero"):
+            raise ValueError(f"prefix is for dreamzero, in 0..{self.actions_per_chunk - 1}, not {self.prefix}")
         if self.flops is None:
             self.loop()
         elif self.policy == "encoder" or self.flops <= 0 or self.minutes is not None or self.steps is not None:
@@ -101,6 +105,8 @@ class TrainConfig:
         values = asdict(self)
         for name in ("data", "out", "encoder", "init", "minutes", "steps", "flops", "device"):
             values.pop(name)
+        if not self.prefix:
+            values.pop("prefix")  # checkpoints from before there was one
         return json.dumps(values, sort_keys=True)
 
     def command(self) -> str:

@@ -27,11 +27,10 @@ from torch import Tensor, nn
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
 from wambench.policies import encoder as encoding
-from wambench.policies import nano, rtc, text
+from wambench.policies import nano, rtc, smoothing, text
 from wambench.policies.dreamzero import ENCODER, digest, packaged
 from wambench.policies.encoder import STATE_FEATURES, state_features
 from wambench.policies.normalise import Normaliser
-from wambench.policies.smoothing import smooth as smooth_chunk
 
 # kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
 MODULES: Mapping[str, str] = MappingProxyType(
@@ -266,6 +265,9 @@ class Actor:
         self.spec = Spec()
         self.network, self.encoder = network.to(device), reader.to(device)
         self.execute, self.smooth, self.device, self.meta = execute, smooth, device, meta
+        self.chunk_steps = network.inputs.horizon
+        if smooth:
+            smoothing.check(self.chunk_steps)
         self.weights_hash = digest(path)[:16]
         self.corpus = str(meta.get("corpus", "unknown"))
         self._session: Session | None = None
@@ -317,7 +319,7 @@ class Actor:
         noise = torch.randn(1, inputs.horizon, inputs.action_dim, generator=generator).to(self.device)
         seen = observe(scene, session.words, self.network.points_mean, inputs.patch)
         raw = self.network.sample(seen, noise, self.steps, guidance)[0].cpu().numpy()
-        raw = smooth_chunk(raw) if self.smooth else raw
+        raw = smoothing.smooth(raw) if self.smooth else raw
         raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
         timings = {"encode_s": encode_s, "sample_s": time.perf_counter() - began}
         return Plan(np.clip(raw, -1.0, 1.0), self.execute, timings=timings)

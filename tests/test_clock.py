@@ -271,6 +271,17 @@ def test_an_executor_that_a_policy_cannot_support_stops_the_run(config: Maker) -
     assert not it.folder.exists()
 
 
+def test_chunks_too_short_to_be_smoothed_stop_the_run(config: Maker) -> None:
+    for policy, arguments, length in (("noop", {"chunk": 10}, 10), ("expert", {}, 4)):
+        it = config(policy=policy, policy_args=arguments, smooth=True)
+        with pytest.raises(WorkerFailed, match=f"smoothing needs chunks of at least 11 actions, got {length}"):
+            run(it, line_world)
+        assert not it.folder.exists()
+    assert all(
+        row.status == "ok" for row in run(config(policy="noop", policy_args={"chunk": 11}, smooth=True), line_world)
+    )
+
+
 def test_a_run_on_the_wall_clock(config: Maker) -> None:
     it = config(execution="async", clock="wall", latency="measured", episodes=1, tasks=("LiftCube",))
     (row,) = run(it, line_world)

@@ -91,6 +91,10 @@ def test_the_picture(played: tuple[SweepConfig, pandas.DataFrame, list[str]], tm
     axes = sweep_plot.figure(table).axes
     assert [np.asarray(line.get_ydata()).tolist() for line in axes[1].lines[:3:2]] == [[1.0, 1.0, 0.5], [1.0, 1.0, 0.0]]
     assert all(line.get_marker() == "*" for line in axes[0].lines[1:4:2])  # own latency, on every line
+    second = table.assign(policy="second")
+    several = sweep_plot.figure(pandas.concat([table, second[second["execution"] == "sync"]])).axes
+    assert [len(panel.collections) for panel in several] == [2, 2, 1]  # second is left out of async
+    assert [panel.get_title()[:5] for panel in several] == ["sync,", "sync,", "async"]
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(ValueError, match="no sweep at"):

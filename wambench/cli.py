@@ -198,6 +198,7 @@ def _add_train(commands: Any) -> None:
     )
     it.add_argument("--frames-per-chunk", type=int, default=2, metavar="K", help="imagined frames of a chunk (2)")
     it.add_argument("--actions-per-chunk", type=int, default=16, metavar="H", help="actions of a chunk (16)")
+    it.add_argument("--prefix", type=int, default=0, metavar="D", help="most given actions: training-time rtc (0)")
     _add_common(it)
 
 
@@ -404,8 +405,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from wambench.policies.train_config import TrainConfig
 
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
-    layout = ("device", "seed", "workers", "video_share", "levels", "ablation", "frames_per_chunk", "actions_per_chunk")
-    values = {name: getattr(arguments, name) for name in (*names, *layout)}
+    own = ("device", "seed", "workers", "video_share", "levels", "ablation", "prefix")
+    values = {name: getattr(arguments, name) for name in (*names, *own, "frames_per_chunk", "actions_per_chunk")}
     apart = ("encoder", "tracker", "paths")
     values["config"] = arguments.config or ("v1" if arguments.policy in apart else "nano")
     if arguments.evaluate and arguments.policy in apart:

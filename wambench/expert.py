@@ -33,6 +33,7 @@ class Expert:
     def __init__(self, world: ExpertWorld) -> None:
         self.world = world
         self.spec = world.convention
+        self.chunk_steps = self.spec.frame_stride
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode; the expert keeps no memory."""

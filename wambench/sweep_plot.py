@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 TABLE = "sweep.csv"
 STYLES = {"sync": ("-", "o"), "async": ("--", "s"), "ensemble": ("-.", "^"), "rtc": (":", "D")}
+SAYS = {
+    "sync": "sync: the world waits for each answer",
+    "async": "async: the last chunk plays on meanwhile",
+    "ensemble": "ensemble: average of all chunks so far",
+    "rtc": "rtc: each chunk continues the last",
+}
 PANELS = (
-    ("progress", "equal steps: the world waits for sync"),
-    ("progress_wall", "equal wall-clock time: waiting takes its part"),
+    ("progress", "equal steps: waiting is free"),
+    ("progress_wall", "equal wall-clock time: waiting costs time"),
 )
 NEEDED = ("policy", "execution", "latency_s", "n", "own_latency_s", *(name for name, _ in PANELS))
 
@@ -61,17 +67,21 @@ def load(sweeps: Sequence[Path]) -> pandas.DataFrame:
 
 
 def figure(table: pandas.DataFrame) -> Figure:
-    """Returns the figure: a colour a policy, a line style an executor, 95 % intervals, own latencies as marks."""
+    """Returns the figure: a colour a policy, a line style an executor, 95 % intervals, own latencies as marks.
+
+    One policy has all its executors in a panel; several are compared executor by executor (`panels_of`).
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    drawn = Figure(figsize=(10.0, 4.6), layout="constrained")
-    panels = drawn.subplots(1, 2, sharey=True)
+    parts = panels_of(table)
+    drawn = Figure(figsize=(max(10.0, 4.0 * len(parts)), 4.8), layout="constrained")
+    panels = drawn.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     policies = list(dict.fromkeys(table["policy"]))
     executors = list(dict.fromkeys(table["execution"]))
-    for axes, (column, title) in zip(panels, PANELS, strict=True):
+    for axes, (title, column, part) in zip(panels, parts, strict=True):
         for i, policy in enumerate(policies):
-            _policy(axes, table[table["policy"] == policy], column, COLOURS[i % len(COLOURS)])
+            _policy(axes, part[part["policy"] == policy], column, COLOURS[i % len(COLOURS)])
         axes.set_title(title, fontsize=10)
         axes.set(xlabel="latency of an answer, s", ylim=(0, 1.05))
         axes.spines[["top", "right"]].set_visible(False)
@@ -84,9 +94,23 @@ def figure(table: pandas.DataFrame) -> Figure:
         line, marker = style(name)
         handles += panels[0].plot([], [], line, color="black", marker=marker, markersize=4)
     handles.append(Line2D([], [], color="black", linestyle="none", marker="*", markersize=11))
-    labels = [*policies, *executors, "the policy's own latency, as measured"]
-    drawn.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
+    labels = [*policies, *(SAYS[name] for name in executors), "what its answers really took (median)"]
+    drawn.legend(
+        handles, labels, loc="outside upper center", ncols=3 if len(parts) < 3 else 4, frameon=False, fontsize=9
+    )
     return drawn
+
+
+def panels_of(table: pandas.DataFrame) -> list[tuple[str, str, pandas.DataFrame]]:
+    """Returns title, column and rows of each panel: one for each executor, two for one that waits."""
+    if table["policy"].nunique() == 1:
+        return [(title, column, table) for column, title in PANELS]
+    parts = []
+    for name in dict.fromkeys(table["execution"]):
+        part = table[table["execution"] == name]
+        waits = name == "sync"
+        parts += [(f"{name}{f', {title}' if waits else ''}", column, part) for column, title in PANELS[: 1 + waits]]
+    return parts
 
 
 def style(executor: str) -> tuple[str, str]:
@@ -97,11 +121,13 @@ def style(executor: str) -> tuple[str, str]:
 
 
 def _policy(axes: Axes, table: pandas.DataFrame, column: str, colour: str) -> None:
-    """Draws the lines of one policy, and a star on each where its own latency lies, if that is within the sweep."""
-    own_s = float(table["own_latency_s"].iloc[0])
+    """Draws the lines of one policy, and a star on each where its own latency lies, if that is within the sweep.
+
+    Other policies may be left out of an executor: then there is nothing to draw.
+    """
     for name, line in table.groupby("execution", sort=False):
         line = line.sort_values("latency_s")
-        x, y = line["latency_s"].to_numpy(), line[column].to_numpy()
+        x, y, own_s = line["latency_s"].to_numpy(), line[column].to_numpy(), float(line["own_latency_s"].iloc[0])
         dash, marker = style(str(name))
         axes.plot(x, y, dash, color=colour, marker=marker, markersize=4, lw=1.6)
         axes.fill_between(x, line[f"{column}_low"], line[f"{column}_high"], color=colour, alpha=0.10, lw=0)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from tests.parity.dit import config_from, load
 from tests.policies.test_checkpoint import GOLDEN, MODEL, tiny_tensors, write_tiny_checkpoint
-from wambench.interface import Observation, Plan, Policy, Spec, mismatches
-from wambench.policies import droid, wan
+from wambench.interface import Guided, Observation, Plan, Policy, Spec, mismatches
+from wambench.policies import droid, rtc, wan
 from wambench.policies.checkpoint import VAE, Checkpoint
 from wambench.policies.dit import CONFIGS, DiT, Frames
-from wambench.policies.head import ChunkNoise, Encoders, FirstFrame, PolicyHead, Prompt
+from wambench.policies.head import ChunkNoise, Encoders, FirstFrame, PolicyHead, Prompt, _Packing
 from wambench.policies.official import (
     DROID,
     OfficialDreamZero,
@@ -214,6 +214,75 @@ def test_clamping_the_own_latents_repeats_itself(policy: OfficialDreamZero) -> N
     assert torch.equal(clamped[0].video.latents, own.latents)
     assert clamped[0].action is not None and clamped[1].action is not None
     assert torch.equal(clamped[0].action, clamped[1].action)
+
+
+# ------------------------------------------------------------------------------------------------- real-time chunking
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"mode": "video_first"}, {"mode": "no_video"}, {"batched": False}, {"guidance": 1.0}]
+)
+def test_a_chunk_continues_the_one_being_played(folder: Path, options: dict[str, Any]) -> None:
+    policy = OfficialDreamZero(str(folder), **(FAST | {"steps": 5} | options))
+    assert isinstance(policy, Guided) and policy.chunk_steps == 24
+    first, free = play(policy, 2)
+    old = first.actions[8:].astype(np.float64) + 0.3 * (HIGH - LOW)  # somewhere else than it would go
+    answers = []
+    for previous, delay in ((old, 8), (old[:0], 0)):
+        policy.reset("Press the button", 7)
+        policy.act(seen(0))
+        answers.append(policy.act_guided(seen(1), previous, delay))
+    guided, nothing_known = answers
+    assert guided.frames is None if options.get("mode") == "no_video" else guided.frames is not None
+    gaps = [np.abs((plan.actions[:8] - old[:8]) / (HIGH - LOW)).mean() for plan in (guided, free)]
+    assert gaps[0] < 0.3 * gaps[1]
+    moved = np.abs((guided.actions - free.actions) / (HIGH - LOW)).mean(axis=1)
+    assert moved[16:].mean() < 0.5 * moved[:8].mean()  # nothing was known of the last eight
+    np.testing.assert_allclose(nothing_known.actions, free.actions, atol=1e-4)
+    if options.get("mode") != "video_first":
+        return
+    assert guided.frames is not None and free.frames is not None
+    np.testing.assert_array_equal(guided.frames, free.frames)  # the video was there before
+
+
+def test_old_actions_are_told_relative_to_the_state_now(policy: OfficialDreamZero) -> None:
+    """Absolute actions come back from the model's numbers for the state they were put into, and for no other."""
+    actions = np.random.default_rng(0).uniform(-3.0, 3.0, (5, 8))  # far outside of the quantiles: nothing is clamped
+    now, before = observe(24).state, observe(0).state
+    told = torch.from_numpy(policy.statistics.actions_to_model(actions, now))
+    np.testing.assert_allclose(policy.statistics.to_robot(told, now), actions, atol=1e-6)
+    back = policy.statistics.to_robot(told, before)
+    np.testing.assert_allclose(back - actions, np.append(before[:7] - now[:7], 0.0)[None].repeat(5, 0), atol=1e-6)
+
+
+def test_the_correction_is_the_gradient_through_the_model(policy: OfficialDreamZero) -> None:
+    """The corrected velocity of the loop against finite differences of the weighted error, number by number."""
+    policy.reset("Press the button", 7)
+    session = policy._observe(policy._current(), seen(0))
+    head, noise = session.head, policy._noise(session)
+    packing = _Packing.of(noise.video, head.last, 2)
+    assert session.state is not None and noise.action is not None
+    state = policy.statistics.to_model(session.state, policy.config.state_dim)[None, None]
+    old = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
+    inpaint = rtc.Guidance(old, rtc.prefix_weights(4, 16, 24))
+    at = packing, packing.pack(noise.video)
+    levels = (500, 500), (0.5, 0.5), state
+
+    def energy(x: Tensor) -> float:
+        clean = x - 0.5 * head._velocity(*at, x, *levels)[1]  # type: ignore[operator]
+        return float(0.5 * ((old - clean).square() * inpaint.weights[:, None]).double().sum())
+
+    _, corrected = head._inpainted(*at, noise.action, *levels, inpaint)
+    with torch.no_grad():
+        plain = head._velocity(*at, noise.action, *levels)[1]
+        got, expected = [], []
+        for index in list(np.ndindex(*noise.action.shape))[::7]:
+            moved = torch.zeros_like(noise.action)
+            moved[index] = 1e-2
+            slope = (energy(noise.action + moved) - energy(noise.action - moved)) / 2e-2
+            got.append(float((corrected - plain)[index]))  # type: ignore[operator]
+            expected.append(rtc.guidance_weight(0.5) * slope)
+    np.testing.assert_allclose(got, expected, atol=5e-3 * np.abs(expected).max())
 
 
 # ------------------------------------------------------------------------------------------------- frames

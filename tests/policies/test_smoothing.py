@@ -54,3 +54,18 @@ def test_a_smoothed_policy_is_the_policy_with_smooth_chunks() -> None:
     guided = Smoothed(Continuing())
     assert isinstance(guided, Guided) and guided.act_guided([], rough, 2).execute == 2
     np.testing.assert_array_equal(guided.act_guided([], rough, 2).actions, np.clip(smooth(rough[::-1]), -1, 1))
+
+
+def test_chunks_that_are_known_to_be_too_short_are_refused_at_once() -> None:
+    class Short:
+        spec, chunk_steps = Spec(), 10
+
+        def reset(self, instruction: str, seed: int) -> None: ...
+
+        def act(self, history: Any) -> Plan:
+            return Plan(np.zeros((self.chunk_steps, 7)))
+
+    with pytest.raises(ValueError, match="at least 11 actions, got 10"):
+        Smoothed(Short())
+    Short.chunk_steps = 11
+    assert Smoothed(Short()).act([]).actions.shape == (11, 7)
