@@ -30,6 +30,7 @@ from wambench.policies.dit_layers import Block, attend
 from wambench.policies.head import ChunkNoise, Encoders, FirstFrame, Generated, HeadConfig, PolicyHead, _Branch
 from wambench.policies.layout import Layout
 from wambench.policies.lowbit import Float4Linear, Float8Linear
+from wambench.policies.rtc import Guidance
 
 T = TypeVar("T")
 MakeLinear = Callable[[Tensor, Tensor | None], nn.Module]
@@ -295,11 +296,12 @@ class RecordedHead(PolicyHead):
         clamp: Frames | None = None,
         move_action: bool = True,
         watch: Callable[[unipc.Step], None] | None = None,
+        inpaint: Guidance | None = None,
     ) -> Generated:
         """See `PolicyHead.generate`."""
-        dynamic = self.config.sampler.caching == "dynamic"
-        if state is None or noise.action is None or clamp or watch or dynamic or not move_action or self.last is None:
-            return super().generate(state, noise, clamp, move_action, watch)
+        usual = self.config.sampler.caching != "dynamic" and move_action and not (clamp or watch or inpaint)
+        if state is None or noise.action is None or self.last is None or not usual:
+            return super().generate(state, noise, clamp, move_action, watch, inpaint)
         self.last = self._keep_frames("last", self.last)
         now, begin = self._keep("state", state), self._keep_frames("noise", noise.video)
         given = ChunkNoise(begin, self._keep("noise of actions", noise.action))

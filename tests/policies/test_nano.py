@@ -12,7 +12,7 @@ from wambench.policies.unipc import SamplerConfig
 POINTS = ("red_cube", "blue_cube", "hand")
 CONFIG = nano.config_for("tiny", POINTS, (8, 6, 12))
 LATENT = (8, 6, 12)
-CALM = nano.Disturbance("mixed", *[0.0] * 9)
+CALM = nano.Disturbance("mixed", 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def model_of(seed: int = 0) -> nano.Nano:

@@ -259,17 +259,18 @@ def test_the_correction_is_the_gradient_through_the_model(policy: OfficialDreamZ
     """The corrected velocity of the loop against finite differences of the weighted error, number by number."""
     policy.reset("Press the button", 7)
     session = policy._observe(policy._current(), seen(0))
-    head, noise = session.head, policy._noise(session)
+    head: Any = session.head
+    noise = policy._noise(session)
     packing = _Packing.of(noise.video, head.last, 2)
     assert session.state is not None and noise.action is not None
     state = policy.statistics.to_model(session.state, policy.config.state_dim)[None, None]
     old = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
     inpaint = rtc.Guidance(old, rtc.prefix_weights(4, 16, 24))
-    at = packing, packing.pack(noise.video)
-    levels = (500, 500), (0.5, 0.5), state
+    at: Any = (packing, packing.pack(noise.video))
+    levels: Any = ((500, 500), (0.5, 0.5), state)
 
     def energy(x: Tensor) -> float:
-        clean = x - 0.5 * head._velocity(*at, x, *levels)[1]  # type: ignore[operator]
+        clean = x - 0.5 * head._velocity(*at, x, *levels)[1]
         return float(0.5 * ((old - clean).square() * inpaint.weights[:, None]).double().sum())
 
     _, corrected = head._inpainted(*at, noise.action, *levels, inpaint)
@@ -280,7 +281,7 @@ def test_the_correction_is_the_gradient_through_the_model(policy: OfficialDreamZ
             moved = torch.zeros_like(noise.action)
             moved[index] = 1e-2
             slope = (energy(noise.action + moved) - energy(noise.action - moved)) / 2e-2
-            got.append(float((corrected - plain)[index]))  # type: ignore[operator]
+            got.append(float((corrected - plain)[index]))
             expected.append(rtc.guidance_weight(0.5) * slope)
     np.testing.assert_allclose(got, expected, atol=5e-3 * np.abs(expected).max())
 
