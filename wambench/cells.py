@@ -147,12 +147,11 @@ class Instrument:
         others: list[np.ndarray] = []
         for i, (frame, step) in enumerate(zip(frames, ahead, strict=True)):
             read = learned.positions[i], learned.rotations[i], float(learned.widths[i])
-            if before:
-                others = [known[-1].posture, aligner.further(known[-1].posture, step / before)]
             known = self.known.setdefault(observation.step + step, [])
             fit = aligner.find(frame, *read, others, known[-HINTS:], sharp=execute is None or before < execute)
             known.append(fit)
             before, learned.sure[i] = step, fit.sure
+            others = [fit.posture, *(aligner.further(fit.posture, later / step) for later in ahead[i + 1 : i + 2])]
             if not fit.sure:
                 continue  # as read
             stage.set(fit.posture)
