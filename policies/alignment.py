@@ -31,9 +31,9 @@ GAIN, OFFSET = 0.1, 0.04  # expected size of a and b
 FINGERS_M = 0.01  # a degree of freedom of less spread is a finger's
 LONGEST = 0.5  # of the spread, in one step
 STRANGE = 0.3  # cost above which nothing that is here is in the frame
-LIMIT, POOR = 0.03, 5.0  # unlike so much, and so many times as much as what rests is, a moving thing is not found
+LIMIT, POOR = 0.03, 5.0  # unlike so much, and so many times as much as what rests is, the robot is not found
 CLOSE, SEEN = 0.03, 0.06  # a start whose cost is less begins with this level; so good a fit is a hint to other frames
-GOOD, TRIES, TURNS = 0.8, 3, 3  # a doubt above it: begin elsewhere, so often
+GOOD, TRIES, TURNS = 0.5, 3, 3  # a doubt above it: begin elsewhere, so often
 TURNED_RAD = np.radians([-90, -60, -30, 30, 60, 90])  # about the vertical
 
 
@@ -102,8 +102,8 @@ class Fit:
         light: (2V,) gains and offsets of the views.
         cost: Mean of r^2 / (r^2 + s^2) over the sharp pictures, and
         rough: over blurred ones.
-        doubt: The same over the pixels of cameras at rest that show what may move, as a share of what would do for a
-            frame whose rest is as unlike as this one's.
+        doubt: The same over the pixels of cameras at rest that show the robot, as a share of what would do for a frame
+            whose rest is as unlike as this one's.
     """
 
     posture: np.ndarray
@@ -256,7 +256,7 @@ class Aligner:
         level, stage = LEVELS[ROUGH - 1], self.stage
         differences, doubts = self._compare(fit, seen, level), []
         for sight, d, carrier in zip(stage.survey(fit.posture), differences, stage.carriers, strict=True):
-            moves = (stage.member[sight.piece] != stage.member[carrier]).any(axis=2)
+            moves = (stage.member[sight.piece] * ~stage.things).any(axis=2)
             if carrier == 0 and moves.any():
                 rest = float(d.cost[~moves].mean()) if not moves.all() else 0.0
                 doubts.append(float(d.cost[moves].mean()) / (LIMIT + POOR * rest))
@@ -359,7 +359,7 @@ class Aligner:
 
 def expected_m(doubt: float) -> float:
     """Returns the scale of the position error of a fit (mean of one coordinate, m), see docs/instrument.md."""
-    return 0.0001 + 0.004 * doubt**2
+    return 0.0001 + 0.006 * doubt**2
 
 
 def _robust(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
