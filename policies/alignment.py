@@ -193,7 +193,6 @@ class Aligner:
         width: float,
         others: Sequence[Any] = (),
         hints: Sequence[Fit] = (),
-        sharp: bool = True,
     ) -> Fit:
         """Returns the best fit to a frame.
 
@@ -204,7 +203,6 @@ class Aligner:
             width: in m.
             others: More postures to start from.
             hints: Fits to pictures that are likely much the same; one that does for this one too is only refined.
-            sharp: Whether to go on to sharp pictures; without, millimetres are left.
         """
         views = np.split(frame.astype(np.float32) / 255.0, len(self.stage.carriers), axis=1)
         seen = [self._blur(views, level) for level in LEVELS]
@@ -216,8 +214,6 @@ class Aligner:
         if best is None:
             starts = [self.start, *others, *(hint.posture for hint in hints), read]
             best = self._search(seen, [*starts, *self.stage.carried(self.start, read)], read)
-        if not sharp:
-            return replace(best, cost=self._cost(best, seen[-1], LEVELS[-1]))
         return self._judged(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
 
     def _search(self, seen: Sequence[Any], starts: Sequence[Any], read: np.ndarray) -> Fit:

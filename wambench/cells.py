@@ -128,29 +128,26 @@ class Instrument:
         """Returns the frame of an observation."""
         return canvas(observation, self.world.convention.cameras)
 
-    def read(
-        self, observation: Observation, frames: np.ndarray, ahead: Sequence[int], execute: int | None = None
-    ) -> Any:
+    def read(self, observation: Observation, frames: np.ndarray, ahead: Sequence[int]) -> Any:
         """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was.
 
         Args:
             observation: Now.
             frames: (T, h, w, 3).
             ahead: (T,) env steps from now to each.
-            execute: If it is read again after so many steps, frames that come later are read to millimetres only.
         """
         learned = self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
         if not self.precise:
             return learned
         state, stage = self.world.snapshot(), self.world.stage()
-        aligner, before = alignment.Aligner(stage), 0
+        aligner = alignment.Aligner(stage)
         others: list[np.ndarray] = []
         for i, (frame, step) in enumerate(zip(frames, ahead, strict=True)):
             read = learned.positions[i], learned.rotations[i], float(learned.widths[i])
             known = self.known.setdefault(observation.step + step, [])
-            fit = aligner.find(frame, *read, others, known[-HINTS:], sharp=execute is None or before < execute)
+            fit = aligner.find(frame, *read, others, known[-HINTS:])
             known.append(fit)
-            before, learned.sure[i] = step, fit.sure
+            learned.sure[i] = fit.sure
             others = [fit.posture, *(aligner.further(fit.posture, later / step) for later in ahead[i + 1 : i + 2])]
             if not fit.sure:
                 continue  # as read
@@ -162,15 +159,13 @@ class Instrument:
         self.world.restore(state)
         return learned
 
-    def aim(
-        self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...], execute: int
-    ) -> int:
+    def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...]) -> int:
         """Sets the servo on the way that frames show, unless they cannot be read; returns how many could not."""
         from wambench.policies.paths import complete
 
         steps = self.paths.config.steps
         shown = [step for step in offsets if step <= steps[-1]]
-        readings = self.read(observation, frames[[offsets.index(step) for step in shown]], shown, execute)
+        readings = self.read(observation, frames[[offsets.index(step) for step in shown]], shown)
         here, ends = pose_of(observation.state), [shown.index(step) for step in steps]
         unread = int((~readings.sure[ends]).sum())
         if not readings.sure[ends[0]]:
@@ -225,7 +220,7 @@ class Instrument:
             if frames is None:
                 raise ValueError(f"the policy imagined nothing at step {history[-1].step}, though it did in the run")
             if actions == "oracle":
-                played.unread += self.aim(servo, history[-1], frames, layout.offsets, layout.execute)
+                played.unread += self.aim(servo, history[-1], frames, layout.offsets)
                 played.read += len(self.paths.config.steps)
                 outcome = self.follow(servo, layout.execute)
                 continue
@@ -272,7 +267,7 @@ class Instrument:
             world.restore(chunk.state)
             servo = Servo()
             servo.grip = self._grip()
-            if self.aim(servo, now, shown, layout.offsets, length) == len(self.paths.config.steps):
+            if self.aim(servo, now, shown, layout.offsets) == len(self.paths.config.steps):
                 return None
             self.follow(servo, length, beyond=True)
             return self.to_go(budget)
