@@ -85,7 +85,7 @@ class Instrument:
         world: A world of the episode's task.
         reader: `policies.tracker.Reader`.
         paths: `policies.paths.Paths`.
-        precise: Whether what the reader says is refined by alignment: far more exact, ten times slower.
+        precise: Whether what the reader says is refined by alignment: far more exact, several times slower.
 
     Attributes:
         film: The oracle's videos of the chunks that D1 read last: (chunk, env steps, frames).
