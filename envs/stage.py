@@ -24,9 +24,8 @@ TURN_RAD, FINGER_M, SLIDE_M = 0.5, 0.001, 0.1  # fingers: around what was read
 
 @dataclass(frozen=True)
 class Sight:
-    """What a camera sees: rgb (h, w, 3) in [0, 1], depth (h, w) in m, piece (h, w); where it is; its focal length."""
+    """What is where in a view: depth (h, w) in m, piece (h, w); where the camera is; its focal length in pixels."""
 
-    rgb: np.ndarray
     depth: np.ndarray
     piece: np.ndarray
     position: np.ndarray
@@ -47,6 +46,7 @@ class Stage:
         member: (P, D) whether a piece moves with a degree of freedom.
         carriers: (V,) the piece that each camera hangs on.
         spread: (D,) how far each degree of freedom may be expected to move.
+        things: (D,) whether it is one of a thing.
     """
 
     def __init__(self, scene: Scene, renderer: Renderer, cameras: tuple[str, ...], size: tuple[int, int]) -> None:
@@ -76,6 +76,7 @@ class Stage:
         self.member = np.zeros((len(pieces), len(self._dofs)))
         for piece, dofs in enumerate(pieces):
             self.member[piece, list(dofs)] = 1.0
+        self.things = np.array([joint in (*self._free, *self._jointed) for joint, _ in self._joints])
         self.spread = np.array([self._expected(joint, i) for joint, i in self._joints])
 
     def _expected(self, joint: int, i: int) -> float:
@@ -152,21 +153,30 @@ class Stage:
         rested[robot] = posture[robot]
         return rested
 
+    def turned(self, posture: np.ndarray, angle: float) -> np.ndarray:
+        """Returns a posture whose hand is turned about the vertical, where it is."""
+        self.set(posture)
+        position, rotation = self._hand()
+        c, s = np.cos(angle), np.sin(angle)
+        around = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        kinematics.reach(self._model, self._data, self._site, self._scene.arm_joints, position, around @ rotation)
+        return self.posture()
+
     def _hand(self) -> tuple[np.ndarray, np.ndarray]:
         return self._data.site_xpos[self._site].copy(), self._data.site_xmat[self._site].reshape(3, 3).copy()
 
     def twists(self) -> np.ndarray:
         """Returns (6, D): velocity at the origin of the world, and angular velocity, per degree of freedom."""
-        model, data, found = self._model, self._data, np.zeros((6, len(self._joints)))
-        for n, (joint, i) in enumerate(self._joints):
-            axis = data.xaxis[joint]
-            if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:  # moves along the world's axes, turns about its own
-                axis = np.eye(3)[i] if i < 3 else data.xmat[model.jnt_bodyid[joint]].reshape(3, 3)[:, i - 3]
-            if self._slides(joint, i):
-                found[:3, n] = axis
-            else:
-                found[:3, n], found[3:, n] = np.cross(data.xanchor[joint], axis), axis
-        return found
+        joints, number = np.array(self._joints).T
+        axes, free = self._data.xaxis[joints], np.isin(joints, self._free)
+        # a free joint moves along the world's axes and turns about the body's own
+        frames = self._data.xmat[self._model.jnt_bodyid[joints]].reshape(-1, 3, 3).transpose(0, 2, 1)
+        axes = np.where(free[:, None], np.where((number < 3)[:, None], np.eye(3)[number % 3], 0.0), axes)
+        turns = free & (number >= 3)
+        axes[turns] = frames[turns, number[turns] - 3]
+        slides = np.array([self._slides(*pair) for pair in self._joints])[:, None]
+        moved = np.where(slides, axes, np.cross(self._data.xanchor[joints], axes))
+        return np.concatenate([moved, np.where(slides, 0.0, axes)], axis=1).T
 
     def colours(self, posture: np.ndarray) -> list[np.ndarray]:
         """Returns (h, w, 3) in [0, 1] of each view of a posture."""
@@ -174,12 +184,13 @@ class Stage:
         images = self._renderer.render(self._data, self._names, self._size)
         return [images[name].astype(np.float32) / 255.0 for name in self._names]
 
-    def show(self, posture: np.ndarray) -> list[Sight]:
-        """Returns what each camera sees of a posture."""
-        colours, sights = self.colours(posture), []
-        for rgb, name, camera in zip(colours, self._names, self._cameras, strict=True):
+    def survey(self, posture: np.ndarray) -> list[Sight]:
+        """Returns what is where in each view of a posture."""
+        self.set(posture)
+        sights = []
+        for name, camera in zip(self._names, self._cameras, strict=True):
             depth, geom = self._renderer.survey(self._data, name, self._size)
             focal = self._size[0] / 2 / np.tan(np.radians(self._model.cam_fovy[camera]) / 2)
             place = self._data.cam_xpos[camera].copy(), self._data.cam_xmat[camera].reshape(3, 3).copy()
-            sights.append(Sight(rgb, depth, self._piece[geom], *place, float(focal)))
+            sights.append(Sight(depth, self._piece[geom], *place, float(focal)))
         return sights

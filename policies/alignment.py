@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,9 +30,11 @@ PRIOR = 1e-5  # cost of moving by the expected spread: decides only what the pic
 GAIN, OFFSET = 0.1, 0.04  # expected size of a and b
 FINGERS_M = 0.01  # a degree of freedom of less spread is a finger's
 LONGEST = 0.5  # of the spread, in one step
-LIMIT, STRANGE = 0.2, 0.3  # cost above which a fit says less than what was read; nothing that is here is in the frame
-SAME = 0.01  # two fits whose costs differ by a smaller share are one, found twice
-GOOD, TRIES, TURNS = 0.03, 3, 2  # a rough fit worse than this: begin elsewhere, so often
+STRANGE = 0.3  # cost above which nothing that is here is in the frame
+LIMIT, POOR = 0.03, 5.0  # unlike so much, and so many times as much as what rests is, the robot is not found
+CLOSE, SEEN = 0.03, 0.06  # a start whose cost is less begins with this level; so good a fit is a hint to other frames
+GOOD, TRIES, TURNS = 0.5, 3, 3  # a doubt above it: begin elsewhere, so often
+TURNED_RAD = np.radians([-90, -60, -30, 30, 60, 90])  # about the vertical
 
 
 class Stage(Protocol):
@@ -41,6 +43,7 @@ class Stage(Protocol):
     member: np.ndarray
     carriers: np.ndarray
     spread: np.ndarray
+    things: np.ndarray
 
     def posture(self) -> np.ndarray: ...
     def move(self, posture: np.ndarray, step: np.ndarray) -> np.ndarray: ...
@@ -48,9 +51,10 @@ class Stage(Protocol):
     def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray: ...
     def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]: ...
     def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
+    def turned(self, posture: np.ndarray, angle: float) -> np.ndarray: ...
     def twists(self) -> np.ndarray: ...
     def colours(self, posture: np.ndarray) -> list[np.ndarray]: ...
-    def show(self, posture: np.ndarray) -> list[Any]: ...
+    def survey(self, posture: np.ndarray) -> list[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,16 @@ class Level:
         stride: Every so many pixels are looked at for the direction to go.
         steps: At most.
         enough: A step that lowers the cost by a smaller share is the last one.
+        still: Cost of a thing's moving by the expected spread.
     """
 
     blur: tuple[float, float]
     scale: float
-    weights: tuple[float, float] = (1.0, 1.0)
+    weights: tuple[float, float] = (1.0, 0.25)
     stride: tuple[int, int] = (1, 2)
     steps: int = 6
     enough: float = 0.005
+    still: float = PRIOR
 
     def share(self, carriers: np.ndarray, view: int) -> float:
         """Returns a view's share of the weights."""
@@ -80,20 +86,46 @@ class Level:
 
 
 LEVELS = (
-    Level((2.0, 5.0), 0.2, (1.0, 0.5), (2, 4), 5, 0.1),
-    Level((1.0, 2.2), 0.12, steps=5, enough=0.08),
-    Level((0.5, 0.7), 0.08, steps=6, enough=0.01),
+    Level((2.0, 5.0), 0.2, (1.0, 0.25), (2, 4), 5, 0.1, still=1e-2),
+    Level((1.0, 2.2), 0.12, stride=(2, 3), steps=5, enough=0.08, still=3e-3),
+    Level((0.5, 0.7), 0.08, steps=5, enough=0.02),
 )
 ROUGH = 2  # levels after which a fit is judged
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A posture, the gains and offsets of the views (2V,), and the mean of r^2 / (r^2 + s^2)."""
+    """What was found in a frame.
+
+    Attributes:
+        posture: Of robot and things.
+        light: (2V,) gains and offsets of the views.
+        cost: Mean of r^2 / (r^2 + s^2) over the sharp pictures, and
+        rough: over blurred ones.
+        doubt: The same over the pixels of cameras at rest that show the robot, as a share of what would do for a frame
+            whose rest is as unlike as this one's.
+    """
 
     posture: np.ndarray
     light: np.ndarray
     cost: float
+    rough: float = np.inf
+    doubt: float = np.inf
+
+    @property
+    def sure(self) -> bool:
+        """Whether it may be believed."""
+        return self.cost < STRANGE and self.doubt < 1.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of a view: what is shown, blurred, (h, w, 3); what is left, (h, w, 3); its cost and its weight, (h, w)."""
+
+    shown: np.ndarray
+    r: np.ndarray
+    cost: np.ndarray
+    push: np.ndarray
 
 
 @functools.cache
@@ -129,12 +161,10 @@ def _foremost(depth: np.ndarray, radius: int) -> np.ndarray:
 
 @dataclass
 class Equations:
-    """Least squares: half of second derivatives and slope; what is minimised, and the pictures' part of it."""
+    """Least squares: half of second derivatives and slope of what is minimised."""
 
     hessian: np.ndarray
     slope: np.ndarray
-    total: float
-    cost: float = 0.0
 
     def add(self, jacobian: np.ndarray, rows: np.ndarray, r: np.ndarray, weights: np.ndarray) -> None:
         """Adds differences r (n,) that change by rows (n, 8) of a few numbers, and those by jacobian (8, D + 2V)."""
@@ -152,10 +182,17 @@ class Aligner:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.start = stage, stage.posture()
+        self._shown: dict[bytes, list[np.ndarray]] = {}
         self._fingers = stage.spread <= FINGERS_M  # what was read of them counts; one step may open them
 
     def find(
-        self, frame: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float, others: Sequence[Any] = ()
+        self,
+        frame: np.ndarray,
+        position: np.ndarray,
+        rotation: np.ndarray,
+        width: float,
+        others: Sequence[Any] = (),
+        hints: Sequence[Fit] = (),
     ) -> Fit:
         """Returns the best fit to a frame.
 
@@ -165,38 +202,91 @@ class Aligner:
             rotation, and the opening
             width: in m.
             others: More postures to start from.
+            hints: Fits to pictures that are likely much the same; one that does for this one too is only refined.
         """
         views = np.split(frame.astype(np.float32) / 255.0, len(self.stage.carriers), axis=1)
-        read = self.stage.reach(self.start, position, rotation, width)
-        starts = [self.start, *others, read, *self.stage.carried(self.start, read)]
         seen = [self._blur(views, level) for level in LEVELS]
-        best = Fit(read, np.zeros(2 * len(views)), np.inf)
-        for _ in range(TURNS):
-            costs = [self._cost(posture, seen[0], LEVELS[0]) for posture in starts]
-            for place in np.argsort(costs)[:TRIES]:
-                fit = Fit(starts[place], np.zeros(2 * len(views)), np.inf)
-                for level, target in zip(LEVELS[:ROUGH], seen, strict=False):
-                    fit = self._descend(fit, read, target, level)
-                again = abs(fit.cost - best.cost) < SAME * fit.cost
-                best = min(best, fit, key=lambda fit: fit.cost)
-                if best.cost < GOOD or again:
-                    break
-            else:  # perhaps the hand was found, and a thing was not
-                alone = self.stage.alone(self.start, best.posture)
-                starts = [alone, *self.stage.carried(self.start, alone)]
-                continue
-            break
-        for level, target in zip(LEVELS[ROUGH:], seen[ROUGH:], strict=True):
-            best = self._descend(best, read, target, level)
+        read = self.stage.reach(self.start, position, rotation, width)
+        dark = np.zeros(2 * len(views))
+        # what is no degree of freedom is as it was
+        hints = [replace(hint, posture=self.further(hint.posture, 1.0), light=dark) for hint in hints]
+        best = next((x for x in hints if self._cost(x, seen[-1], LEVELS[-1]) < x.cost + CLOSE < SEEN + CLOSE), None)
+        if best is None:
+            starts = [self.start, *others, *(hint.posture for hint in hints), read]
+            best = self._search(seen, [*starts, *self.stage.carried(self.start, read)], read)
+        return self._judged(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
+
+    def _search(self, seen: Sequence[Any], starts: Sequence[Any], read: np.ndarray) -> Fit:
+        """Returns the best fit to blurred pictures, from several postures."""
+        dark = np.zeros(2 * len(seen[0]))
+        best = Fit(read, dark, np.inf)
+        for turn in range(TURNS):
+            if turn:
+                starts = self._elsewhere(turn, best.posture, read)
+            fits = [Fit(posture, dark, np.inf) for posture in starts]
+            for fit in sorted(fits, key=lambda fit: self._cost(fit, seen[0], LEVELS[0]))[:TRIES]:
+                best = min(best, self._roughly(fit, read, seen), key=lambda fit: fit.rough)
+                if best.doubt < GOOD:
+                    return best
+            if best.doubt < 1.0:
+                break
         return best
+
+    def further(self, posture: np.ndarray, times: float) -> np.ndarray:
+        """Returns where so many times the way to a posture leads."""
+        return self.stage.move(self.start, times * self.stage.apart(self.start, posture))
+
+    def _roughly(self, fit: Fit, read: np.ndarray, seen: Sequence[Any]) -> Fit:
+        """Returns the fit to blurred pictures, sharper ones first where the start is close enough."""
+        for number in range(ROUGH, 0, -1):
+            if self._cost(fit, seen[number], LEVELS[number]) < CLOSE:
+                break
+        else:
+            number = 0
+        for level, target in zip(LEVELS[number:ROUGH], seen[number:ROUGH], strict=True):
+            fit = self._descend(fit, read, target, level)
+        return self._judged(fit, seen[ROUGH - 1])
+
+    def _judged(self, fit: Fit, seen: Sequence[np.ndarray]) -> Fit:
+        """Returns a fit with what blurred pictures, in which a blurred frame is not much worse, say of it."""
+        level, stage = LEVELS[ROUGH - 1], self.stage
+        differences, doubts = self._compare(fit, seen, level), []
+        for sight, d, carrier in zip(stage.survey(fit.posture), differences, stage.carriers, strict=True):
+            moves = (stage.member[sight.piece] * ~stage.things).any(axis=2)
+            if carrier == 0 and moves.any():
+                rest = float(d.cost[~moves].mean()) if not moves.all() else 0.0
+                doubts.append(float(d.cost[moves].mean()) / (LIMIT + POOR * rest))
+        return replace(fit, rough=self._mean(differences, level), doubt=max(doubts, default=0.0))
+
+    def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray) -> list[Any]:
+        """Returns where to begin else: perhaps the hand was found, and a thing was not; or it turned about."""
+        if turn == 1:
+            alone = self.stage.alone(self.start, found)
+            return [alone, *self.stage.carried(self.start, alone)]
+        return [self.stage.turned(read, angle) for angle in TURNED_RAD]
 
     def _blur(self, views: Sequence[np.ndarray], level: Level) -> list[np.ndarray]:
         return [blurred(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
 
-    def _cost(self, posture: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> float:
-        shown = self._blur(self.stage.colours(posture), level)
-        costs = [_robust(t - i, level.scale)[0].mean() for t, i in zip(seen, shown, strict=True)]
-        return sum(level.share(self.stage.carriers, v) * float(cost) for v, cost in enumerate(costs))
+    def _colours(self, posture: np.ndarray) -> list[np.ndarray]:
+        key = posture.tobytes()
+        if key not in self._shown:
+            self._shown[key] = self.stage.colours(posture)
+        return self._shown[key]
+
+    def _compare(self, fit: Fit, seen: Sequence[np.ndarray], level: Level) -> list[Difference]:
+        shown, light = self._blur(self._colours(fit.posture), level), fit.light.reshape(-1, 2).astype(np.float32)
+        found = []
+        for target, image, (gain, offset) in zip(seen, shown, light, strict=True):
+            r = target - (1.0 + gain) * image - offset
+            found.append(Difference(image, r, *_robust(r, level.scale)))
+        return found
+
+    def _cost(self, fit: Fit, seen: Sequence[np.ndarray], level: Level) -> float:
+        return self._mean(self._compare(fit, seen, level), level)
+
+    def _mean(self, differences: Sequence[Difference], level: Level) -> float:
+        return sum(level.share(self.stage.carriers, v) * float(d.cost.mean()) for v, d in enumerate(differences))
 
     def _expected(self, views: int) -> np.ndarray:
         return np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], views)])
@@ -204,63 +294,68 @@ class Aligner:
     def _descend(self, fit: Fit, read: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> Fit:
         """Returns a better fit (Levenberg and Marquardt)."""
         count, damping, expected = len(self.stage.spread), 1e-3, self._expected(len(seen))
-        here = self._equations(fit, seen, level, read)
+        differences = self._compare(fit, seen, level)
+        cost = self._mean(differences, level)
+        total, equations = cost + self._prior(fit, read, level)[2], None
         for _ in range(level.steps):
-            step = np.linalg.solve(here.hessian + damping * np.diag(np.diag(here.hessian)), -here.slope)
+            if equations is None:
+                equations = self._equations(fit, differences, seen, level, read)
+            step = np.linalg.solve(equations.hessian + damping * np.diag(np.diag(equations.hessian)), -equations.slope)
             far = np.where(self._fingers, 0.0, step[:count] / expected[:count])
             step *= min(1.0, LONGEST / max(1e-9, float(np.abs(far).max())))
             moved = Fit(self.stage.move(fit.posture, step[:count]), fit.light + step[count:], np.inf)
-            there = self._equations(moved, seen, level, read)
-            if there.total < here.total:
-                gained = here.total - there.total
-                fit, here, damping = moved, there, max(damping / 5, 1e-5)
-                if gained < level.enough * (here.total + gained):
+            there = self._compare(moved, seen, level)
+            mean = self._mean(there, level)
+            after = mean + self._prior(moved, read, level)[2]
+            if after < total:
+                gained, fit, differences, cost, total, equations = total - after, moved, there, mean, after, None
+                damping = max(damping / 5, 1e-5)
+                if gained < level.enough * (total + gained):
                     break
             elif damping > 0.1:
                 break
             else:
                 damping *= 10
-        return Fit(fit.posture, fit.light, here.cost)
+        return replace(fit, cost=cost)
 
-    def _equations(self, fit: Fit, seen: Sequence[np.ndarray], level: Level, read: np.ndarray) -> Equations:
-        """Returns the normal equations at a fit, for a step of (D + 2V,)."""
-        stage = self.stage
-        sights, twists = stage.show(fit.posture), stage.twists()
+    def _prior(self, fit: Fit, read: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray, float]:
+        """Returns curvature and slope (D + 2V,) and the cost of being far from what is expected."""
+        stage, expected = self.stage, self._expected(len(fit.light) // 2)
         away = np.concatenate([stage.apart(self.start, fit.posture), fit.light])
         away[: len(stage.spread)][self._fingers] = stage.apart(read, fit.posture)[self._fingers]
-        expected = self._expected(len(seen))
-        found = Equations(
-            np.diag(PRIOR / expected**2),
-            PRIOR * away / expected**2,
-            PRIOR * float((away / expected) @ (away / expected)),
-        )
-        for v, (sight, target, carrier) in enumerate(zip(sights, seen, stage.carriers, strict=True)):
-            gain, offset = fit.light[2 * v : 2 * v + 2]
-            shown = blurred(sight.rgb, level.blur[int(carrier > 0)])
-            r = np.asarray(target - (1.0 + gain) * shown - offset, np.float32)
-            each, push = _robust(r, level.scale)
-            found.cost += level.share(stage.carriers, v) * float(each.mean())
+        stiff = np.full(len(away), PRIOR) / expected**2
+        stiff[: len(stage.spread)][stage.things] *= level.still / PRIOR
+        return stiff, stiff * away, float(stiff @ (away * away))
+
+    def _equations(
+        self, fit: Fit, differences: Sequence[Difference], seen: Sequence[Any], level: Level, read: np.ndarray
+    ) -> Equations:
+        """Returns the normal equations at a fit, for a step of (D + 2V,)."""
+        stage, count = self.stage, len(self.stage.spread)
+        sights, twists = stage.survey(fit.posture), stage.twists()
+        stiff, slope, _ = self._prior(fit, read, level)
+        found = Equations(np.diag(stiff), slope)
+        for v, (sight, d, target, carrier) in enumerate(zip(sights, differences, seen, stage.carriers, strict=True)):
             index = _foremost(sight.depth, round(level.blur[int(carrier > 0)]) + 1)
             pieces = sight.piece.ravel()[index]
             stride = level.stride[int(carrier > 0)]
             use = np.zeros(index.shape, bool)
             use[stride // 2 :: stride, stride // 2 :: stride] = True
             use &= (stage.member[pieces] != stage.member[carrier]).any(axis=2)
-            rows = _pixel_rows(sight, shown, target, index, use)
-            weights = push[use] * (level.share(stage.carriers, v) * stride * stride / each.size / 3.0)
+            rows = _pixel_rows(sight, d.shown, target, index, use)
+            weights = d.push[use] * (level.share(stage.carriers, v) * stride * stride / index.size / 3.0)
             for piece in np.unique(pieces[use]):
                 mine = pieces[use] == piece
-                jacobian = np.zeros((8, len(away)))
-                jacobian[:6, : len(stage.spread)] = twists * (stage.member[piece] - stage.member[carrier])
-                jacobian[6:, len(stage.spread) + 2 * v : len(stage.spread) + 2 * v + 2] = -np.eye(2)
-                found.add(jacobian, rows[mine].reshape(-1, 8), r[use][mine].ravel(), np.repeat(weights[mine], 3))
-        found.total += found.cost
+                jacobian = np.zeros((8, len(found.slope)))
+                jacobian[:6, :count] = twists * (stage.member[piece] - stage.member[carrier])
+                jacobian[6:, count + 2 * v : count + 2 * v + 2] = -np.eye(2)
+                found.add(jacobian, rows[mine].reshape(-1, 8), d.r[use][mine].ravel(), np.repeat(weights[mine], 3))
         return found
 
 
-def expected_m(cost: float) -> float:
+def expected_m(doubt: float) -> float:
     """Returns the scale of the position error of a fit (mean of one coordinate, m), see docs/instrument.md."""
-    return 0.0002 + 0.02 * cost
+    return 0.0001 + 0.006 * doubt**2
 
 
 def _robust(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -281,6 +376,7 @@ def _pixel_rows(sight: Any, shown: np.ndarray, target: np.ndarray, index: np.nda
     local = np.stack([right, up, right * x[:, None] + up * y[:, None]], axis=2)
     rows = np.empty((len(z), 3, 8), np.float32)
     rows[..., :3] = world = local @ sight.rotation.T
-    rows[..., 3:6] = np.cross(points[:, None], world)
+    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # points x world
+        rows[..., 3 + axis] = points[:, i, None] * world[..., j] - points[:, j, None] * world[..., i]
     rows[..., 6], rows[..., 7] = shown[use], 1.0
     return rows

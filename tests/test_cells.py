@@ -54,7 +54,7 @@ def test_the_instrument_reads_to_millimetres_and_leaves_no_trace(instrument: Ins
         now = world.step_chunk(world.expert_action()[None]).observations[-1]
     before, frames = world.snapshot(), instrument.oracle_video((8, 16))
     noise = np.random.default_rng(0).integers(0, 256, frames[:1].shape, dtype=np.uint8)
-    readings = instrument.read(now, np.concatenate([frames, noise]))
+    readings = instrument.read(now, np.concatenate([frames, noise]), (8, 16, 24))
     assert world.snapshot() == before
     for i in range(2):
         for _ in range(8):

@@ -269,8 +269,9 @@ def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int 
         oracle = instrument.oracle_video(layout.offsets)
         steps = [chunk.step + ahead for ahead in layout.offsets]
         instrument.film.append((number, steps, oracle))
-        now, imagined = seen[chunk.step], _track(instrument, seen[chunk.step], chunk.plan.frames, steps)
-        expert = _track(instrument, now, oracle, steps)
+        now = seen[chunk.step]
+        expert = _track(instrument, now, oracle, steps)  # first: what it shows is where the others are looked for
+        imagined = _track(instrument, now, chunk.plan.frames, steps)
         pair = []
         for delay in dict.fromkeys((0, late)):
             came = [i for i, step in enumerate(steps) if step + delay in seen]
@@ -291,7 +292,7 @@ def _track(instrument: Instrument, now: Any, frames: np.ndarray, steps: Sequence
     things = points[None, present]
     if not len(frames):
         return Track(np.array([now.step]), hand, width, things, np.ones(1, bool))
-    read = instrument.read(now, frames)
+    read = instrument.read(now, frames, [step - now.step for step in steps])
     return Track(
         steps=np.array([now.step, *steps]),
         hand=np.concatenate([hand, read.positions]),

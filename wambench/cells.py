@@ -25,6 +25,7 @@ from wambench.servo import Servo, bent, pose_of, turned
 
 FULL = 1.0 - 1e-9
 UNREADABLE = 0.5  # a cell in which the tracker abstains more often than this says nothing
+HINTS = 2  # postures found in other frames of the same env step that are tried first
 SLACK = 0.25  # of a chunk: a way that costs the expert no more time than this, over the oracle's way, is not fatal
 
 
@@ -84,10 +85,11 @@ class Instrument:
         world: A world of the episode's task.
         reader: `policies.tracker.Reader`.
         paths: `policies.paths.Paths`.
-        precise: Whether what the reader says is refined by alignment: far more exact, ten times slower.
+        precise: Whether what the reader says is refined by alignment: far more exact, several times slower.
 
     Attributes:
         film: The oracle's videos of the chunks that D1 read last: (chunk, env steps, frames).
+        known: What was found in frames of each env step: what another rollout shows then is often much alike.
     """
 
     world: OracleWorld
@@ -95,6 +97,7 @@ class Instrument:
     paths: Any
     precise: bool = True
     film: list[tuple[int, list[int], np.ndarray]] = field(default_factory=list)
+    known: dict[int, list[alignment.Fit]] = field(default_factory=dict)
 
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns where the reader's key points are now (all of `reader.points`, the hand's last).
@@ -125,25 +128,34 @@ class Instrument:
         """Returns the frame of an observation."""
         return canvas(observation, self.world.convention.cameras)
 
-    def read(self, observation: Observation, frames: np.ndarray) -> Any:
-        """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was."""
+    def read(self, observation: Observation, frames: np.ndarray, ahead: Sequence[int]) -> Any:
+        """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was.
+
+        Args:
+            observation: Now.
+            frames: (T, h, w, 3).
+            ahead: (T,) env steps from now to each.
+        """
         learned = self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
         if not self.precise:
             return learned
         state, stage = self.world.snapshot(), self.world.stage()
         aligner = alignment.Aligner(stage)
-        found: list[alignment.Fit] = []
-        for i, frame in enumerate(frames):
+        others: list[np.ndarray] = []
+        for i, (frame, step) in enumerate(zip(frames, ahead, strict=True)):
             read = learned.positions[i], learned.rotations[i], float(learned.widths[i])
-            found.append(aligner.find(frame, *read, [fit.posture for fit in found[-1:]]))
-            learned.sure[i] = found[-1].cost < (alignment.STRANGE if learned.sure[i] else alignment.LIMIT)
-            if found[-1].cost > alignment.LIMIT:
+            known = self.known.setdefault(observation.step + step, [])
+            fit = aligner.find(frame, *read, others, known[-HINTS:])
+            known.append(fit)
+            learned.sure[i] = fit.sure
+            others = [fit.posture, *(aligner.further(fit.posture, later / step) for later in ahead[i + 1 : i + 2])]
+            if not fit.sure:
                 continue  # as read
-            stage.set(found[-1].posture)
+            stage.set(fit.posture)
             view, (points, present, _) = self.world.view, self.places()
             learned.positions[i], learned.rotations[i], learned.widths[i] = view.eef(), view.eef_rot(), view.width()
             learned.things[i] = np.where(present[:, None], points, np.nan)[: len(self.reader.things)]
-            learned.scale_m[i] = alignment.expected_m(found[-1].cost)
+            learned.scale_m[i] = alignment.expected_m(fit.doubt)
         self.world.restore(state)
         return learned
 
@@ -153,7 +165,7 @@ class Instrument:
 
         steps = self.paths.config.steps
         shown = [step for step in offsets if step <= steps[-1]]
-        readings = self.read(observation, frames[[offsets.index(step) for step in shown]])
+        readings = self.read(observation, frames[[offsets.index(step) for step in shown]], shown)
         here, ends = pose_of(observation.state), [shown.index(step) for step in steps]
         unread = int((~readings.sure[ends]).sum())
         if not readings.sure[ends[0]]:

@@ -21,7 +21,7 @@ def world() -> Iterator[TabletopEnv]:
 
 def test_pixels_are_lifted_to_where_they_are(world: TabletopEnv) -> None:
     stage = world.stage()
-    for sight in stage.show(stage.posture()):
+    for sight in stage.survey(stage.posture()):
         rows, columns = np.mgrid[:96, :96]
         x, y = (columns + 0.5 - 48) / sight.focal, -(rows + 0.5 - 48) / sight.focal
         local = np.stack([x, y, -np.ones_like(x)], axis=2) * sight.depth[..., None]

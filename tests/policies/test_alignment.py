@@ -25,6 +25,7 @@ class Plate:
     member = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     carriers = np.array([0, 1])
     spread = np.full(3, 0.1)
+    things = np.zeros(3, bool)
 
     def posture(self) -> np.ndarray:
         return np.zeros(3)
@@ -44,15 +45,18 @@ class Plate:
     def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
         return posture
 
+    def turned(self, posture: np.ndarray, angle: float) -> np.ndarray:
+        return posture
+
     def twists(self) -> np.ndarray:
         return np.eye(6, 3)
 
-    def show(self, posture: np.ndarray) -> list[SimpleNamespace]:
+    def survey(self, posture: np.ndarray) -> list[SimpleNamespace]:
         plate = posture + [0.0, 0.0, HEIGHT_M]
         return [sight(eye, plate) for eye in (EYE, plate + BESIDE)]
 
     def colours(self, posture: np.ndarray) -> list[np.ndarray]:
-        return [shown.rgb for shown in self.show(posture)]
+        return [shown.rgb for shown in self.survey(posture)]
 
 
 def sight(eye: np.ndarray, plate: np.ndarray) -> SimpleNamespace:
@@ -79,7 +83,7 @@ def test_a_misread_hand_is_put_where_it_is(seed: int) -> None:
     read = there + 0.02 * rng.standard_normal(3) / np.sqrt(3)
     fit = alignment.Aligner(Plate()).find(frame(there), read, np.eye(3), 0.0)
     assert np.abs(fit.posture - there).max() < 0.0005 < np.abs(read - there).max()
-    assert fit.cost < 0.001
+    assert fit.cost < 0.001 and fit.sure
 
 
 def test_a_darker_picture_is_no_other_posture() -> None:
@@ -90,9 +94,33 @@ def test_a_darker_picture_is_no_other_posture() -> None:
     assert fit.light[::2] == pytest.approx([-0.1, -0.1], abs=0.03)
 
 
-def test_what_fits_nothing_is_expensive() -> None:
+def test_what_fits_nothing_is_not_believed() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, 2 * SIZE, 3), dtype=np.uint8)
-    assert alignment.Aligner(Plate()).find(noise, np.zeros(3), np.eye(3), 0.0).cost > 2 * alignment.LIMIT
+    fit = alignment.Aligner(Plate()).find(noise, np.zeros(3), np.eye(3), 0.0)
+    assert fit.cost > alignment.STRANGE and not fit.sure
+
+
+def test_a_wrong_posture_in_a_clear_picture_is_doubted_and_a_blurred_picture_is_not() -> None:
+    aligner, there = alignment.Aligner(Plate()), np.array([0.02, -0.01, 0.01])
+    views = [x.astype(np.float32) / 255.0 for x in np.split(frame(there), 2, axis=1)]
+    dull = [alignment.blurred(view, 1.5) for view in views]
+
+    def judged(posture: np.ndarray, seen: list[np.ndarray]) -> alignment.Fit:
+        fit = alignment.Fit(posture, np.zeros(4), 0.0)
+        return aligner._judged(fit, aligner._blur(seen, alignment.LEVELS[alignment.ROUGH - 1]))
+
+    assert judged(there, views).doubt < 0.01 and judged(there, dull).sure
+    assert not judged(there + [0.02, 0.0, 0.0], views).sure
+
+
+def test_a_hint_that_fits_is_only_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    aligner, there = alignment.Aligner(Plate()), np.array([0.02, -0.01, 0.01])
+    hint = alignment.Fit(there + 0.0005, np.zeros(4), 0.0)
+    monkeypatch.setattr(aligner, "_search", lambda *_: pytest.fail("searched"))
+    fit = aligner.find(frame(there), there + 0.02, np.eye(3), 0.0, hints=[hint])
+    assert np.abs(fit.posture - there).max() < 0.0005
+    with pytest.raises(pytest.fail.Exception):
+        aligner.find(frame(there), there + 0.02, np.eye(3), 0.0, hints=[alignment.Fit(-there, np.zeros(4), 0.0)])
 
 
 def test_slope_is_that_of_the_cost() -> None:
@@ -101,9 +129,9 @@ def test_slope_is_that_of_the_cost() -> None:
     seen = [alignment.blurred(x, 1.0) for x in Plate().colours(np.array([0.004, -0.003, 0.002]))]
     at = np.zeros(3)
     fit = alignment.Fit(at, np.zeros(4), np.inf)
-    slope = aligner._equations(fit, seen, level, at).slope[:3]
+    slope = aligner._equations(fit, aligner._compare(fit, seen, level), seen, level, at).slope[:3]
     ends = [
-        [aligner._equations(alignment.Fit(at + e, fit.light, 0.0), seen, level, at).cost for e in (step, -step)]
+        [aligner._cost(alignment.Fit(at + e, fit.light, 0.0), seen, level) for e in (step, -step)]
         for step in 1e-3 * np.eye(3)
     ]
     numeric = np.array([(a - b) / 4e-3 for a, b in ends])  # half the slope
