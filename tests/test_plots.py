@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.stubs import SMALL, LineWorld, Steady, line_world
@@ -40,6 +41,14 @@ def test_progress_figure_shows_means_intervals_and_n(runs: list[Path]) -> None:
     assert [bar.get_window_extent().height > 1 for bar in axes.patches] == [False, True]
     assert [text.get_text() for text in axes.texts] == ["n=8", "n=8"]
     assert len(axes.collections) >= 2  # error bars
+
+
+def test_training_seeds_share_one_bar(runs: list[Path]) -> None:
+    rows = load(runs[:1])
+    both = pd.concat([rows.assign(weights="a", progress=0.2), rows.assign(weights="b", progress=0.6)])
+    axes = plots.progress_figure(both).axes[0]
+    assert [text.get_text() for text in axes.texts] == [f"n={len(rows)}"]  # scenes, not rows
+    assert axes.patches[0].get_path().get_extents(axes.patches[0].get_patch_transform()).height == pytest.approx(0.4)
 
 
 def test_runs_without_imagination_have_no_filmstrip(runs: list[Path], tmp_path: Path) -> None:
