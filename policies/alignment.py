@@ -20,7 +20,7 @@ what is in front. Blurred pictures first, then sharp ones.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -32,7 +32,9 @@ FINGERS_M = 0.01  # a degree of freedom of less spread is a finger's
 LONGEST = 0.5  # of the spread, in one step
 STRANGE = 0.3  # cost above which nothing that is here is in the frame
 LIMIT, POOR = 0.03, 5.0  # unlike so much, and so many times as much as what rests is, the robot is not found
+CARRIED = 0.1  # nor where what a camera in its hand sees is so unlike
 CLOSE, SEEN = 0.03, 0.06  # a start whose cost is less begins with this level; so good a fit is a hint to other frames
+FITS = 5e-4  # cost of what need not be refined
 GOOD, TRIES, TURNS = 0.5, 3, 3  # a doubt above it: begin elsewhere, so often
 TURNED_RAD = np.radians([-90, -60, -30, 30, 60, 90])  # about the vertical
 
@@ -102,8 +104,8 @@ class Fit:
         light: (2V,) gains and offsets of the views.
         cost: Mean of r^2 / (r^2 + s^2) over the sharp pictures, and
         rough: over blurred ones.
-        doubt: The same over the pixels of cameras at rest that show the robot, as a share of what would do for a frame
-            whose rest is as unlike as this one's.
+        doubt: The larger of two: the same over the pixels of a camera at rest that show the robot, as a share of what
+            would do for a frame whose rest is as unlike as this one's; over a view that it carries, of `CARRIED`.
     """
 
     posture: np.ndarray
@@ -193,6 +195,7 @@ class Aligner:
         width: float,
         others: Sequence[Any] = (),
         hints: Sequence[Fit] = (),
+        again: Callable[[np.ndarray], list[np.ndarray]] | None = None,
     ) -> Fit:
         """Returns the best fit to a frame.
 
@@ -203,6 +206,7 @@ class Aligner:
             width: in m.
             others: More postures to start from.
             hints: Fits to pictures that are likely much the same; one that does for this one too is only refined.
+            again: Returns more postures to start from, given the best one so far, if that will not do.
         """
         views = np.split(frame.astype(np.float32) / 255.0, len(self.stage.carriers), axis=1)
         seen = [self._blur(views, level) for level in LEVELS]
@@ -213,16 +217,16 @@ class Aligner:
         best = next((x for x in hints if self._cost(x, seen[-1], LEVELS[-1]) < x.cost + CLOSE < SEEN + CLOSE), None)
         if best is None:
             starts = [self.start, *others, *(hint.posture for hint in hints), read]
-            best = self._search(seen, [*starts, *self.stage.carried(self.start, read)], read)
+            best = self._search(seen, [*starts, *self.stage.carried(self.start, read)], read, again)
         return self._judged(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
 
-    def _search(self, seen: Sequence[Any], starts: Sequence[Any], read: np.ndarray) -> Fit:
+    def _search(self, seen: Sequence[Any], starts: Sequence[Any], read: np.ndarray, again: Any) -> Fit:
         """Returns the best fit to blurred pictures, from several postures."""
         dark = np.zeros(2 * len(seen[0]))
         best = Fit(read, dark, np.inf)
         for turn in range(TURNS):
             if turn:
-                starts = self._elsewhere(turn, best.posture, read)
+                starts = self._elsewhere(turn, best.posture, read, again)
             fits = [Fit(posture, dark, np.inf) for posture in starts]
             for fit in sorted(fits, key=lambda fit: self._cost(fit, seen[0], LEVELS[0]))[:TRIES]:
                 best = min(best, self._roughly(fit, read, seen), key=lambda fit: fit.rough)
@@ -253,16 +257,18 @@ class Aligner:
         differences, doubts = self._compare(fit, seen, level), []
         for sight, d, carrier in zip(stage.survey(fit.posture), differences, stage.carriers, strict=True):
             moves = (stage.member[sight.piece] * ~stage.things).any(axis=2)
-            if carrier == 0 and moves.any():
+            if carrier > 0:
+                doubts.append(float(d.cost.mean()) / CARRIED)
+            elif moves.any():
                 rest = float(d.cost[~moves].mean()) if not moves.all() else 0.0
                 doubts.append(float(d.cost[moves].mean()) / (LIMIT + POOR * rest))
         return replace(fit, rough=self._mean(differences, level), doubt=max(doubts, default=0.0))
 
-    def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray) -> list[Any]:
+    def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray, again: Any) -> list[Any]:
         """Returns where to begin else: perhaps the hand was found, and a thing was not; or it turned about."""
         if turn == 1:
             alone = self.stage.alone(self.start, found)
-            return [alone, *self.stage.carried(self.start, alone)]
+            return [alone, *self.stage.carried(self.start, alone), *(again(found) if again else [])]
         return [self.stage.turned(read, angle) for angle in TURNED_RAD]
 
     def _blur(self, views: Sequence[np.ndarray], level: Level) -> list[np.ndarray]:
@@ -298,6 +304,8 @@ class Aligner:
         cost = self._mean(differences, level)
         total, equations = cost + self._prior(fit, read, level)[2], None
         for _ in range(level.steps):
+            if cost < FITS:
+                break
             if equations is None:
                 equations = self._equations(fit, differences, seen, level, read)
             step = np.linalg.solve(equations.hessian + damping * np.diag(np.diag(equations.hessian)), -equations.slope)

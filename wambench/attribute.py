@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 import time
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from wambench import attribution, origin, policies, records
 from wambench.agreement import ratio
 from wambench.attribution import TABLE, Cells, Row
-from wambench.interface import Episode
+from wambench.interface import Episode, Observation
 from wambench.player import Player, tabletop
 from wambench.readout import Limits, Query, Track, d1
 from wambench.records import RUN
@@ -33,7 +34,7 @@ from wambench.run import RunConfig, plan
 from wambench.workers import Lost, Pool
 
 if TYPE_CHECKING:
-    from wambench.cells import Instrument, Layout
+    from wambench.cells import Instrument, Layout, Place
 
 LIMIT_S = 1800.0  # of one episode
 D1_EVERY = 16  # control steps between the queries that D1 reads
@@ -256,9 +257,12 @@ def _read(instrument: Instrument, episode: Episode, layout: Layout, limits: Limi
 
 
 def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int = 0) -> list[tuple[Query, Query]]:
-    """Returns what D1 compares at the queries of an episode, and the same with realised frames `late` steps later."""
+    """Returns what D1 compares at the queries of an episode, and the same with realised places `late` steps later.
+
+    Only what was imagined is read out of frames; what came and what an expert does, the simulator knows.
+    """
     world, found, next_step = instrument.world, [], 0
-    world.begin(episode.spec, render=False)  # type: ignore[call-arg]
+    came = _came(instrument, episode)
     seen = {observation.step: observation for observation in episode.observations}
     instrument.film.clear()
     for number, chunk in enumerate(episode.chunks):
@@ -266,38 +270,57 @@ def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int 
             continue
         next_step = chunk.step + D1_EVERY
         world.restore(chunk.state)
-        oracle = instrument.oracle_video(layout.offsets)
+        here, oracle = instrument.place(), instrument.oracle(layout.offsets)
         steps = [chunk.step + ahead for ahead in layout.offsets]
-        instrument.film.append((number, steps, oracle))
-        now = seen[chunk.step]
-        expert = _track(instrument, now, oracle, steps)  # first: what it shows is where the others are looked for
-        imagined = _track(instrument, now, chunk.plan.frames, steps)
+        instrument.film.append((number, steps, oracle.frames))
+        expert, imagined = (
+            _track(chunk.step, here, steps, oracle.places),
+            _imagined(instrument, here, seen[chunk.step], chunk.plan.frames, steps, oracle.postures),
+        )
         pair = []
         for delay in dict.fromkeys((0, late)):
-            came = [i for i, step in enumerate(steps) if step + delay in seen]
-            came = came if came == list(range(len(came))) else []
-            frames = [instrument.canvas(seen[steps[i] + delay]) for i in came]
-            shown = np.stack(frames) if frames else np.zeros((0, *chunk.plan.frames.shape[1:]), np.uint8)
-            realised = _track(instrument, now, shown, steps[: len(frames)])
+            known = list(itertools.takewhile(lambda step: step + delay in came, steps))  # noqa: B023
+            realised = _track(chunk.step, here, known, [came[step + delay] for step in known])
             pair.append(Query(imagined, realised, expert))
         found.append((pair[0], pair[-1]))
     return found
 
 
-def _track(instrument: Instrument, now: Any, frames: np.ndarray, steps: Sequence[int]) -> Track:
-    """Returns what the tracker reads, behind what is known now."""
-    points, present, _ = instrument.places()
-    points, present = (x[: len(instrument.reader.things)] for x in (points, present))
-    hand, width = now.state[None, :3], np.abs(now.state[None, 6] - now.state[None, 7])
-    things = points[None, present]
-    if not len(frames):
-        return Track(np.array([now.step]), hand, width, things, np.ones(1, bool))
-    read = instrument.read(now, frames, [step - now.step for step in steps])
+def _came(instrument: Instrument, episode: Episode) -> dict[int, Place]:
+    """Returns where everything was at each env step, by playing what was carried out again, chunk by chunk."""
+    found, world = {}, instrument.world
+    world.begin(episode.spec, render=False)  # type: ignore[call-arg]
+    for chunk in episode.chunks:
+        world.restore(chunk.state)
+        for step, action in enumerate(chunk.executed, start=chunk.step + 1):
+            world.advance(action)
+            found[step] = instrument.place()
+    return found
+
+
+def _track(now: int, here: Place, steps: Sequence[int], places: Sequence[Place]) -> Track:
+    """Returns the track through places that are known."""
+    every = [here, *places]
+    return Track(
+        steps=np.array([now, *steps]),
+        hand=np.stack([place.hand for place in every]),
+        width=np.array([place.width for place in every]),
+        things=np.stack([place.things for place in every]),
+        sure=np.ones(len(every), bool),
+    )
+
+
+def _imagined(
+    instrument: Instrument, here: Place, now: Observation, frames: np.ndarray, steps: Sequence[int], guesses: Any
+) -> Track:
+    """Returns what is read out of imagined frames, behind what is known now."""
+    present = instrument.places()[1][: len(instrument.reader.things)]
+    read = instrument.read(now, frames, [step - now.step for step in steps], guesses)
     return Track(
         steps=np.array([now.step, *steps]),
-        hand=np.concatenate([hand, read.positions]),
-        width=np.concatenate([width, read.widths]),
-        things=np.concatenate([things, read.things[:, present]]),
+        hand=np.concatenate([here.hand[None], read.positions]),
+        width=np.concatenate([[here.width], read.widths]),
+        things=np.concatenate([here.things[None], read.things[:, present]]),
         sure=np.concatenate([[True], read.sure]),
     )
 

@@ -21,7 +21,7 @@ from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome
 from wambench.plans import checked
 from wambench.policies import alignment
 from wambench.policies.encoder import HAND
-from wambench.servo import Servo, bent, pose_of, turned
+from wambench.servo import Pose, Servo, bent, pose_of, turned
 
 FULL = 1.0 - 1e-9
 UNREADABLE = 0.5  # a cell in which the tracker abstains more often than this says nothing
@@ -59,6 +59,24 @@ class Layout:
 
     offsets: tuple[int, ...]
     execute: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are: position of the hand (3,) in m, distance of the fingers in m, (N, 3) positions of things."""
+
+    hand: np.ndarray
+    width: float
+    things: np.ndarray
+
+
+@dataclass(frozen=True)
+class Future:
+    """What an expert does: (T, h, w, 3) frames, and the place and the posture that each shows."""
+
+    frames: np.ndarray
+    places: list[Place]
+    postures: list[np.ndarray]
 
 
 @dataclass
@@ -114,55 +132,106 @@ class Instrument:
             pixels[present, v] = world.view.project(camera, points[present])
         return points, present, pixels
 
-    def oracle_video(self, offsets: Sequence[int]) -> np.ndarray:
-        """Returns (T, h, w, 3) frames of the expert's future; the world is left as it was."""
-        state, frames = self.world.snapshot(), []
+    def place(self) -> Place:
+        """Returns where hand, fingers and the things that the reader knows are now."""
+        view, (points, present, _) = self.world.view, self.places()
+        count = len(self.reader.things)
+        return Place(view.eef(), float(view.width()), points[:count][present[:count]])
+
+    def oracle(self, offsets: Sequence[int]) -> Future:
+        """Returns the expert's future; the world is left as it was."""
+        state, frames, places, postures = self.world.snapshot(), [], [], []
         for step in range(1, offsets[-1] + 1):
             self.world.advance(self.world.expert_action())
             if step in offsets:
                 frames.append(self.canvas(self.world.observe()))
+                places.append(self.place())
+                postures.append(self.world.stage().posture())
         self.world.restore(state)
-        return np.stack(frames)
+        return Future(np.stack(frames), places, postures)
+
+    def oracle_video(self, offsets: Sequence[int]) -> np.ndarray:
+        """Returns (T, h, w, 3) frames of the expert's future; the world is left as it was."""
+        return self.oracle(offsets).frames
 
     def canvas(self, observation: Observation) -> np.ndarray:
         """Returns the frame of an observation."""
         return canvas(observation, self.world.convention.cameras)
 
-    def read(self, observation: Observation, frames: np.ndarray, ahead: Sequence[int]) -> Any:
+    def read(
+        self, observation: Observation, frames: np.ndarray, ahead: Sequence[int], guesses: Sequence[np.ndarray] = ()
+    ) -> Any:
         """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was.
 
         Args:
             observation: Now.
             frames: (T, h, w, 3).
             ahead: (T,) env steps from now to each.
+            guesses: Postures that the frames may show, for each one.
         """
         learned = self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
         if not self.precise:
             return learned
         state, stage = self.world.snapshot(), self.world.stage()
-        aligner = alignment.Aligner(stage)
-        others: list[np.ndarray] = []
+        aligner, others = alignment.Aligner(stage), list[np.ndarray]()
+        driven = self._driven(state, observation, learned, ahead)
         for i, (frame, step) in enumerate(zip(frames, ahead, strict=True)):
-            read = learned.positions[i], learned.rotations[i], float(learned.widths[i])
+            read = learned.positions[i].copy(), learned.rotations[i].copy(), float(learned.widths[i])
             known = self.known.setdefault(observation.step + step, [])
-            fit = aligner.find(frame, *read, others, known[-HINTS:])
+
+            def again(posture: np.ndarray, i: int = i) -> list[np.ndarray]:
+                self._take(stage, posture, learned, i)
+                return self._driven(state, observation, learned, ahead)[i : i + 1]
+
+            starts = [*guesses[i : i + 1], *driven[i : i + 1], *others]
+            fit = aligner.find(frame, *read, starts, known[-HINTS:], again)
             known.append(fit)
             learned.sure[i] = fit.sure
             others = [fit.posture, *(aligner.further(fit.posture, later / step) for later in ahead[i + 1 : i + 2])]
-            if not fit.sure:
-                continue  # as read
-            stage.set(fit.posture)
-            view, (points, present, _) = self.world.view, self.places()
-            learned.positions[i], learned.rotations[i], learned.widths[i] = view.eef(), view.eef_rot(), view.width()
-            learned.things[i] = np.where(present[:, None], points, np.nan)[: len(self.reader.things)]
-            learned.scale_m[i] = alignment.expected_m(fit.doubt)
+            if fit.sure:
+                self._take(stage, fit.posture, learned, i)
+                learned.scale_m[i] = alignment.expected_m(fit.doubt)
+            else:  # as read
+                learned.positions[i], learned.rotations[i], learned.widths[i] = read
         self.world.restore(state)
         return learned
 
-    def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...]) -> int:
-        """Sets the servo on the way that frames show, unless they cannot be read; returns how many could not."""
+    def _take(self, stage: Any, posture: np.ndarray, readings: Any, i: int) -> None:
+        """Writes a posture down as the i-th reading."""
+        stage.set(posture)
+        view, (points, present, _) = self.world.view, self.places()
+        readings.positions[i], readings.rotations[i], readings.widths[i] = view.eef(), view.eef_rot(), view.width()
+        readings.things[i] = np.where(present[:, None], points, np.nan)[: len(self.reader.things)]
+
+    def _driven(self, state: bytes, observation: Observation, readings: Any, ahead: Sequence[int]) -> list[np.ndarray]:
+        """Returns the posture at each reading of a world in which the servo drives there.
+
+        Only its dynamics say how an arm of seven joints is bent by then, and what the hand takes along or pushes.
+        """
+        steps, servo, found = self.paths.config.steps, Servo(), list[np.ndarray]()
+        if not set(steps) <= set(ahead):
+            return found
+        self.world.restore(state)
+        servo.grip = self._grip()
+        ends = [list(ahead).index(step) for step in steps]
+        here = pose_of(observation.state)
+        self._lead(servo, here, here, *(x[ends] for x in (readings.positions, readings.rotations, readings.widths)))
+        for step in range(1, ahead[-1] + 1):
+            self.world.advance(servo.act(self.world.proprioception()))
+            if step in ahead:
+                found.append(self.world.stage().posture())
+        return found
+
+    def _lead(self, servo: Servo, last: Pose, here: Pose, positions: Any, rotations: Any, widths: Any) -> None:
+        """Sets the servo on the way through the poses at the steps that the paths know."""
         from wambench.policies.paths import complete
 
+        before, now = (np.append(pose.position, pose.width) for pose in (last, here))
+        way, grips = complete(self.paths, before, now, servo.grip, positions, widths)
+        servo.begin(way, turned(here.rotation, self.paths.config.steps, list(rotations)), grips)
+
+    def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...]) -> int:
+        """Sets the servo on the way that frames show, unless they cannot be read; returns how many could not."""
         steps = self.paths.config.steps
         shown = [step for step in offsets if step <= steps[-1]]
         readings = self.read(observation, frames[[offsets.index(step) for step in shown]], shown)
@@ -173,17 +242,14 @@ class Instrument:
                 still = (np.tile(x, (steps[-1], *[1] * np.ndim(x))) for x in (here.position, here.rotation, servo.grip))
                 servo.begin(*still)
             return unread
-        last = servo.before or here
-        positions, widths, rotations = (x[ends] for x in (readings.positions, readings.widths, readings.rotations))
+        poses = [x[ends] for x in (readings.positions, readings.rotations, readings.widths)]
         if unread:  # what cannot be read is taken to stay where the first frame was
-            positions, widths, rotations = (x[[0] * len(x)] for x in (positions, widths, rotations))
-        before, now = (np.append(pose.position, pose.width) for pose in (last, here))
-        way, grips = complete(self.paths, before, now, servo.grip, positions, widths)
+            poses = [x[[0] * len(x)] for x in poses]
+        self._lead(servo, servo.before or here, here, *poses)
         if readings.sure.all():  # frames between those that the paths know say more
             between = readings.positions.copy()
-            between[ends] = way[np.array(steps) - 1]
-            way = bent(way, shown, between)
-        servo.begin(way, turned(here.rotation, steps, list(rotations)), grips)
+            between[ends] = servo.way[np.array(steps) - 1]
+            servo.way = bent(servo.way, shown, between)
         return unread
 
     def follow(self, servo: Servo, steps: int, beyond: bool = False) -> Outcome:

@@ -1,16 +1,16 @@
 """D1, the cheap read-out definition: what was imagined against what came and what an expert would have done.
 
-At each query the tracker reads three futures of the same state out of frames: the imagined one, the realised one, and
-the expert's (rendered in a branch of the simulator). With G where the expert's future ends and d a distance between
-places, a future x has advanced by d(now, G) - d(x, G), so that of the expert's advance
+At each query three futures of the same state are compared: the imagined one, which the tracker reads out of frames,
+the realised one, and the expert's in a branch of the simulator, which knows all of these two. With G where the expert's
+future ends and d a distance between places, a future x has advanced by d(now, G) - d(x, G), so that of the expert's
+advance
 
     lost to video  = 1 - imagined / expert's,    lost to action = (imagined - realised) / expert's,
 
 each summed over the queries, add up to what was lost in all. Many futures are valid: what counts is not whether one
-looks like the expert's, but whether it comes closer to where the expert's arrives. All three futures go through the
-same tracker, whose bias cancels. A picture that stands still where the expert moves advances by nothing: a frozen
-video with a frozen robot is blamed on the video, although the two agree. A right plan rightly carried out that fails
-by contact (a slip) counts as action here; D2 and D3 tell the two apart.
+looks like the expert's, but whether it comes closer to where the expert's arrives. A picture that stands still where
+the expert moves advances by nothing: a frozen video with a frozen robot is blamed on the video, although the two agree.
+A right plan rightly carried out that fails by contact (a slip) counts as action here; D2 and D3 tell the two apart.
 """
 
 from __future__ import annotations

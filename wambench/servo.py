@@ -100,7 +100,13 @@ def bent(way: np.ndarray, steps: Sequence[int], positions: np.ndarray) -> np.nda
 
 
 class Servo:
-    """Follows one path after another within an episode; remembers its last pose, its grip and what held it back."""
+    """Follows one path after another within an episode; remembers its last pose, its grip and what held it back.
+
+    Attributes:
+        before: Pose one step ago.
+        grip: What the fingers were told last, +1 closes.
+        way: (N, 3) positions at the steps of the path; absent before the first one.
+    """
 
     def __init__(self) -> None:
         self.before: Pose | None = None
@@ -110,11 +116,11 @@ class Servo:
     @property
     def idle(self) -> bool:
         """Whether it has not been given a path yet."""
-        return not hasattr(self, "_positions")
+        return not hasattr(self, "way")
 
     def begin(self, positions: np.ndarray, rotations: np.ndarray, grips: np.ndarray) -> None:
         """Takes a new path: (N, 3) positions, (N, 3, 3) rotations and (N,) grips (+1 closes) at the steps from now."""
-        self._positions, self._rotations, self._grips, self._now = positions, rotations, grips, 0
+        self.way, self._rotations, self._grips, self._now = positions, rotations, grips, 0
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Returns the (7,) action for one control step, given the (8,) state."""
@@ -122,13 +128,13 @@ class Servo:
         if self._wanted.size:
             self._push = 0.9 * (self._push + PUSH * (self._wanted - here.position))
             self._push *= min(1.0, PUSH_M / max(1e-9, float(np.linalg.norm(self._push))))
-        last, aim = self.before or here, min(self._now + AHEAD, len(self._positions)) - 1
+        last, aim = self.before or here, min(self._now + AHEAD, len(self.way)) - 1
         speed = (here.position - last.position) / PERIOD_S
         turning = rotation_vector(here.rotation @ last.rotation.T) / PERIOD_S
-        move = self._positions[aim] + self._push - here.position - BY_SPEED * speed
+        move = self.way[aim] + self._push - here.position - BY_SPEED * speed
         turn = rotation_vector(self._rotations[aim] @ here.rotation.T) - BY_SPEED * turning
         move, turn = move / BY_GOAL / POS_SCALE_M, turn / BY_GOAL / ROT_SCALE_RAD
-        place = min(self._now, len(self._positions) - 1)
-        self._wanted, self.grip, self.before = self._positions[place], float(self._grips[place]), here
+        place = min(self._now, len(self.way) - 1)
+        self._wanted, self.grip, self.before = self.way[place], float(self._grips[place]), here
         self._now += 1
         return np.concatenate([move / max(1.0, float(np.abs(move).max())), np.clip(turn, -0.5, 0.5), [self.grip]])

@@ -145,3 +145,24 @@ def test_what_is_in_front_owns_the_edge() -> None:
     index = alignment._foremost(depth, 2)
     assert (index == 3 * 9 + 4).sum() == 25  # all within two pixels
     assert index[0, 0] == 0
+
+
+def test_what_the_hand_sees_is_doubted_too() -> None:
+    aligner, there = alignment.Aligner(Plate()), np.array([0.02, -0.01, 0.01])
+    rest, carried = (x.astype(np.float32) / 255.0 for x in np.split(frame(there), 2, axis=1))
+    level, fit = alignment.LEVELS[alignment.ROUGH - 1], alignment.Fit(there, np.zeros(4), 0.0)
+    assert aligner._judged(fit, aligner._blur([rest, carried], level)).sure
+    assert not aligner._judged(fit, aligner._blur([rest, carried[::-1]], level)).sure
+
+
+def test_more_starts_are_asked_for_where_none_will_do() -> None:
+    there, asked = np.array([0.13, -0.12, 0.02]), list[np.ndarray]()
+
+    def again(posture: np.ndarray) -> list[np.ndarray]:
+        asked.append(posture)
+        return [there]
+
+    aligner = alignment.Aligner(Plate())
+    fit = aligner.find(frame(there), np.full(3, 0.25), np.eye(3), 0.0, again=again)
+    assert asked and np.abs(fit.posture - there).max() < 0.0005 and fit.sure
+    assert not aligner.find(frame(there), np.full(3, 0.25), np.eye(3), 0.0).sure
