@@ -100,6 +100,8 @@ def test_imagine_and_extract(policy: DreamZero) -> None:
     actions = policy.extract(history(0), frames)
     assert actions.shape == (16, 7) and np.abs(actions).max() <= 1.0
     np.testing.assert_array_equal(actions, policy.extract(history(0), frames))
+    as_seen = policy.extract(history(0), frames ^ (np.arange(frames.size) == 0).reshape(frames.shape).astype(np.uint8))
+    assert np.abs(actions - as_seen).max() > 0.0  # other frames are looked at, be it one pixel that differs
     assert np.abs(actions - policy.extract(history(0), frames[::-1].copy() // 2)).max() > 1e-3
     with pytest.raises(ValueError, match="future frames must be"):
         policy.extract(history(0), frames[:1])
@@ -111,6 +113,7 @@ def test_video_first_is_imagine_then_extract(dreamzero_file: Path, encoder_file:
     plan, frames = policy.act(history(0)), policy.imagine(history(0))
     assert plan.frames is not None
     np.testing.assert_array_equal(plan.frames, frames)
+    np.testing.assert_array_equal(plan.actions, policy.extract(history(0), frames))  # the placebo changes nothing
     silent = DreamZero(str(dreamzero_file), str(encoder_file), mode="no_video", steps=1, execute=16)
     silent.reset("reach the red cube", 0)
     assert silent.act(history(0)).frames is None
