@@ -5,6 +5,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wambench import attribution
@@ -79,3 +80,19 @@ def test_a_torn_table_is_refused_or_repaired(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="line 1"):
         attribution.read(path)
+
+
+def test_what_could_not_be_read_is_a_part_and_bounds_what_video_lost() -> None:
+    row = Row("p", "seen", "T-v0", "seen", "none", 0, 1, "h", 0.2, own_own=0.2, oracle_own=0.9, oracle_oracle=0.95)
+    row = dataclasses.replace(row, d2="abstain", timing=0.0)
+    parts = attribution.parts(row)
+    assert parts is not None and sum(parts.values()) == pytest.approx(1.0 - row.progress)
+    assert parts["unread"] == pytest.approx(0.75) and parts["unattributed"] == pytest.approx(0.05)
+    low, high = attribution.video_bounds(row)
+    for guess in np.linspace(0.0, 1.0, 11):
+        share = attribution.shapley(Cells(0.2, 0.9, float(guess), 0.95)).video
+        assert low - 1e-9 <= share <= high + 1e-9
+    assert high - low == pytest.approx(0.5)
+    known = dataclasses.replace(row, d2="video", own_oracle=0.3, video=0.675, action=0.075, unattributed=0.05)
+    assert attribution.video_bounds(known) == pytest.approx((0.675, 0.675))
+    assert attribution.parts(dataclasses.replace(row, d2="")) is None

@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,11 @@ LIMIT_S = 1800.0  # of one episode
 D1_EVERY = 16  # control steps between the queries that D1 reads
 ORACLE = "oracle"  # folder of the expert's videos, for the figures
 LIMITS = Limits()
+LOST = {name: f"lost to {name}" for name in ("video", "action")} | {
+    "timing": "lost to latency",
+    "unattributed": "lost by the oracle, too",
+    "unread": "in episodes whose imagined frames could not be read",
+}
 NO_VIDEO = "no imagined video: behavioural type only"
 NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unknown"
 
@@ -253,7 +258,9 @@ def _read(instrument: Instrument, episode: Episode, layout: Layout, limits: Limi
     pairs = queries(instrument, episode, layout, late)
     reading = d1([q for q, _ in pairs], limits, episode.spec.control_hz, [q for _, q in pairs] if late else None)
     names = ("abstained", "video_error_m", "action_error_m", "motion_m", "lag_s")
-    return {"d1": reading.verdict, "d1_confidence": reading.confidence} | {n: getattr(reading, n) for n in names}
+    verdict = {"d1": reading.verdict, "d1_confidence": reading.confidence}
+    shares = {"d1_video": reading.video, "d1_action": reading.action}
+    return verdict | shares | {n: getattr(reading, n) for n in names}
 
 
 def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int = 0) -> list[tuple[Query, Query]]:
@@ -327,17 +334,23 @@ def _imagined(
 
 def summary(rows: Sequence[Row]) -> str:
     """Returns what was found, in a few lines: shares of what was lost with 95 % intervals, and the verdicts."""
-    known = [row for row in rows if math.isfinite(row.video + row.action + row.unattributed)]
-    lines = [f"{len(rows)} failed episodes, shares known of {len(known)}"]
+    known = [row for row in rows if attribution.parts(row) is not None]
+    lines = [f"{len(rows)} failed episodes, the four cells played for {len(known)}"]
     by_task = [[row for row in known if row.task == task] for task in sorted({row.task for row in known})]
-    for part in ("video", "action", "unattributed", "timing") if known else ():
-        parts = [np.array([getattr(row, part) for row in task]) for task in by_task]
-        wholes = [np.array([1.0 - row.progress for row in task]) for task in by_task]
-        share, low, high = ratio(parts, wholes, np.random.default_rng(0))
+    wholes = [np.array([1.0 - row.progress for row in task]) for task in by_task]
+
+    def share(values: Callable[[Row], float]) -> tuple[float, float, float]:
+        return ratio([np.array([values(row) for row in task]) for task in by_task], wholes, np.random.default_rng(0))
+
+    for part in attribution.PARTS if known else ():
+        found, low, high = share(lambda row, part=part: attribution.parts(row)[part])  # type: ignore[misc, index]
         interval = f"[{low:.2f}, {high:.2f}]" if math.isfinite(low) else "(too few for an interval)"
-        lines.append(f"of the progress lost, lost to {part}: {share:.2f} {interval}")
+        lines.append(f"of the progress lost, {LOST[part]}: {found:.2f} {interval}")
+    if known:
+        (least, low, _), (most, _, high) = (share(lambda row, i=i: attribution.video_bounds(row)[i]) for i in (0, 1))  # type: ignore[misc]
+        lines.append(f"lost to video, whatever unread frames show: {least:.2f} to {most:.2f} [{low:.2f}, {high:.2f}]")
     for name in ("d1", "d2", "d3", "behaviour"):
-        verdicts = Counter(getattr(row, name) for row in rows if getattr(row, name))
-        lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))
+        if verdicts := Counter(getattr(row, name) for row in rows if getattr(row, name)):
+            lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))
     errors = [row.error for row in rows if row.error]
     return "\n".join(lines + ([f"{len(errors)} errors, e.g. {errors[0]}"] if errors else []))

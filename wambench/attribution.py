@@ -129,6 +129,7 @@ class Row:
         placebo: |f(own video re-injected, own) - f(own, own)|, and
         placebo_action: the largest difference it made to an action.
         d1, d2, d3: Verdicts (`VERDICTS`), or "" where a definition does not apply; d?_confidence in [0, 1].
+        d1_video, d1_action: Shares of the expert's advance that D1 rests on (`readout`).
         no_return: The chunk that lost the episode (-1: none), and
         no_return_s: its time in seconds from the start;  chunks, steps: of the recorded episode.
         abstained: Share of the frames read that the tracker would not read.
@@ -162,6 +163,8 @@ class Row:
     placebo_action: float = math.nan
     d1: str = ""
     d1_confidence: float = math.nan
+    d1_video: float = math.nan
+    d1_action: float = math.nan
     d2: str = ""
     d2_confidence: float = math.nan
     d3: str = ""
@@ -184,6 +187,46 @@ class Row:
     def key(self) -> tuple[str, str, int]:
         """What a row is about, within its run."""
         return self.task, self.factor, self.episode
+
+
+PARTS = ("video", "action", "timing", "unattributed", "unread")
+
+
+def parts(row: Row) -> dict[str, float] | None:
+    """Returns what an episode lost to what (`PARTS`), which adds up to 1 - progress; None if that is not known.
+
+    "unread" is what video and action lost together where f(own, oracle) or f(oracle, oracle) could not be played,
+    because the tracker would not read most of the frames.
+    """
+    if row.error or not row.d2:
+        return None
+    if math.isfinite(row.video + row.action + row.unattributed):
+        return {name: getattr(row, name) for name in PARTS[:-1]} | {"unread": 0.0}
+    beyond = 0.0 if math.isnan(row.oracle_oracle) else 1.0 - row.oracle_oracle
+    unread = 1.0 - row.own_own - beyond
+    return {"video": 0.0, "action": 0.0, "timing": row.timing, "unattributed": beyond, "unread": unread}
+
+
+def video_bounds(row: Row) -> tuple[float, float]:
+    """Returns the least and the most that an episode can have lost to video, whatever unread frames showed.
+
+    A cell that is not known is anything in [0, 1], and with it Shapley's value (bounds without an assumption: C. F.
+    Manski, "Nonparametric bounds on treatment effects", American Economic Review 80(2), 1990).
+    """
+    ends = [
+        shapley(dataclasses.replace(_cells(row), own_oracle=own, oracle_oracle=oracle)).video
+        for own in _either(row.own_oracle)
+        for oracle in _either(row.oracle_oracle)
+    ]
+    return min(ends), max(ends)
+
+
+def _cells(row: Row) -> Cells:
+    return Cells(row.own_own, row.oracle_own, row.own_oracle, row.oracle_oracle)
+
+
+def _either(value: float) -> tuple[float, ...]:
+    return (0.0, 1.0) if math.isnan(value) else (value,)
 
 
 NAMES = tuple(f.name for f in dataclasses.fields(Row))

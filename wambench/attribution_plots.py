@@ -34,6 +34,7 @@ PARTS = {
     "action": ("lost to action", "#e69f00"),
     "timing": ("lost to latency", "#cc79a7"),
     "unattributed": ("unattributed: the oracle fails too", "#999999"),
+    "unread": ("lost, imagined frames unreadable", "#c9b8a0"),
     "unknown": ("lost, not attributed", "#e4e4e4"),
 }
 VERDICTS = {
@@ -55,8 +56,8 @@ class Attributed:
 
     @property
     def known(self) -> list[Row]:
-        """Rows whose shares are known."""
-        return [row for row in self.rows if math.isfinite(row.video + row.action + row.unattributed)]
+        """Rows of which is known what was lost to what, or that it could not be read."""
+        return [row for row in self.rows if attribution.parts(row) is not None]
 
 
 def read(runs: Sequence[Path]) -> list[Attributed]:
@@ -109,16 +110,27 @@ def shares(episodes: pandas.DataFrame, rows: Sequence[Row]) -> dict[str, Estimat
     """
     reached = progress(episodes)
     lost = 1.0 - reached.mean
-    strata = [[row for row in rows if row.task == task] for task in sorted({row.task for row in rows})]
+    strata = _by_task(rows)
     whole = [np.array([1.0 - row.progress for row in task]) for task in strata]
     if sum(float(values.sum()) for values in whole) == 0:
         return {"reached": reached, "unknown": Estimate(lost, math.nan, math.nan)}
     found = {"reached": reached}
-    for part in ("video", "action", "timing", "unattributed"):
-        values = [np.nan_to_num(np.array([getattr(row, part) for row in task])) for task in strata]
+    for part in attribution.PARTS:
+        values = [np.array([attribution.parts(row)[part] for row in task]) for task in strata]  # type: ignore[index]
         share = ratio(values, whole, np.random.default_rng(SEED))
         found[part] = Estimate(*(lost * value for value in share))
     return found
+
+
+def _by_task(rows: Sequence[Row]) -> list[list[Row]]:
+    return [[row for row in rows if row.task == task] for task in sorted({row.task for row in rows})]
+
+
+def bounds(rows: Sequence[Row]) -> tuple[float, float]:
+    """Returns the least and the most lost to video, as shares of what was lost, whatever unread frames show."""
+    whole = sum(1.0 - row.progress for row in rows)
+    least, most = np.sum([attribution.video_bounds(row) for row in rows], axis=0) / whole
+    return float(least), float(most)
 
 
 def bars(found: Sequence[Attributed]) -> Figure:
@@ -130,7 +142,7 @@ def bars(found: Sequence[Attributed]) -> Figure:
     for y, one in enumerate(found):
         estimates = shares(one.episodes, one.known)
         _stack(axes, y, estimates, height=0.5)
-        _numbers(axes, y, estimates)
+        _numbers(axes, y, estimates, one.known)
     labels = [f"{one.name}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.6))
     axes.set_xlabel("mean progress: reached, and lost to what; below each part: where it may end, 95 % interval")
@@ -154,7 +166,7 @@ def _stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: floa
         left += width
 
 
-def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate]) -> None:
+def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], rows: Sequence[Row]) -> None:
     """Writes each part's mean into it, and draws below where it may end, by its interval."""
     lost = 1.0 - estimates["reached"].mean
     if "video" in estimates and lost > 0:
@@ -162,6 +174,8 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate]) -> None:
         interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
         harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
         text = f" of what was lost, to video: {mean:.2f}{interval}"
+        if "unread" in estimates and estimates["unread"].mean > 0:
+            text += ", whatever unread frames show: {:.2f} to {:.2f}".format(*bounds(rows))
         text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
         axes.text(0.0, y - 0.29, text, fontsize=8)
     left, drawn = 0.0, widths(estimates)

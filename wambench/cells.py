@@ -25,6 +25,7 @@ from wambench.servo import Pose, Servo, bent, pose_of, turned
 
 FULL = 1.0 - 1e-9
 UNREADABLE = 0.5  # a cell in which the tracker abstains more often than this says nothing
+LOOK = 8  # control steps that the servo follows a video for at least, before it looks at the next one
 HINTS = 2  # postures found in other frames of the same env step that are tried first
 SLACK = 0.25  # of a chunk: a way that costs the expert no more time than this, over the oracle's way, is not fatal
 
@@ -288,7 +289,7 @@ class Instrument:
             if actions == "oracle":
                 played.unread += self.aim(servo, history[-1], frames, layout.offsets)
                 played.read += len(self.paths.config.steps)
-                outcome = self.follow(servo, layout.execute)
+                outcome = self.follow(servo, max(layout.execute, LOOK))
                 continue
             chosen = plan.actions if video == "own" and plan is not None else policy.extract(history, frames)
             if plan is not None:
