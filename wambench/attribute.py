@@ -237,7 +237,7 @@ def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout
         return found | {"unattributed": 1.0 - ceiling.value, "missing": NO_EXTRACT}
     placebo = instrument.play(spec, policy, layout, "placebo", "own")
     found["oracle_own"] = instrument.play(spec, policy, layout, "oracle", "own").progress
-    found |= {"placebo": abs(placebo.progress - own), "placebo_action": placebo.difference}
+    found |= {"placebo": placebo.progress - own, "placebo_action": placebo.difference}
     cells = Cells(own, found["oracle_own"], by_tracker.value, ceiling.value)
     verdict, confidence = attribution.d2_verdict(cells, found["timing"])
     found |= {"d2": verdict, "d2_confidence": confidence}
@@ -349,6 +349,10 @@ def summary(rows: Sequence[Row]) -> str:
     if known:
         (least, low, _), (most, _, high) = (share(lambda row, i=i: attribution.video_bounds(row)[i]) for i in (0, 1))  # type: ignore[misc]
         lines.append(f"lost to video, whatever unread frames show: {least:.2f} to {most:.2f} [{low:.2f}, {high:.2f}]")
+        back, low, high = share(lambda row: row.placebo)
+        lines.append(
+            f"brought back by its own video, again: {back:.2f} [{low:.2f}, {high:.2f}] (half of it in each share)"
+        )
     for name in ("d1", "d2", "d3", "behaviour"):
         if verdicts := Counter(getattr(row, name) for row in rows if getattr(row, name)):
             lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))

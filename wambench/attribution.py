@@ -126,7 +126,8 @@ class Row:
         progress: Recorded.
         own_own, oracle_own, own_oracle, oracle_oracle: The cells; NaN where the policy lacks what they take.
         video, action, unattributed, timing: What was lost to what.
-        placebo: |f(own video re-injected, own) - f(own, own)|, and
+        placebo: f(own video re-injected, own) - f(own, own): what failed is chosen, so that another roll of the dice
+            helps on average, and half of that is in the share of video and half in that of action;
         placebo_action: the largest difference it made to an action.
         d1, d2, d3: Verdicts (`VERDICTS`), or "" where a definition does not apply; d?_confidence in [0, 1].
         d1_video, d1_action: Shares of the expert's advance that D1 rests on (`readout`).

@@ -184,7 +184,7 @@ def summary(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     found["kappa"] = {
         f"{a},{b}": [round(v, 3) for v in kappa([r[a] for r in failed], [r[b] for r in failed])] for a, b in pairs
     }
-    placebo = _numbers(failed, "placebo")
+    placebo = np.abs(_numbers(failed, "placebo"))
     found["placebo"] = (
         {"mean": round(float(placebo.mean()), 4), "largest": float(placebo.max())} if len(placebo) else {}
     )
