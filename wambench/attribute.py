@@ -9,7 +9,6 @@ be believed is shown by `selftest`.
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import json
 import math
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 LIMIT_S = 1800.0  # of one episode
 D1_EVERY = 16  # control steps between the queries that D1 reads
-ORACLE = "oracle"  # folder of the expert's videos, for the figures
 LIMITS = Limits()
 LOST = {name: f"lost to {name}" for name in ("video", "action")} | {
     "timing": "lost to latency",
@@ -123,11 +121,7 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
         if left:
             with Pool(_set_up, (config, left[0].row.task, values.get("weights_hash")), min(workers, len(left))) as pool:
                 for one, result in _results(pool, left, len(todo)):
-                    row, film = (_lost(one.row, result), None) if isinstance(result, Lost) else result
-                    rows[one.row.key] = row
-                    if film is not None:
-                        (run / ORACLE).mkdir(exist_ok=True)
-                        records.write_whole(run / ORACLE / one.path.name, film)
+                    rows[one.row.key] = _lost(one.row, result) if isinstance(result, Lost) else result
                     records.append(path, attribution.to_csv([rows[one.row.key]], header=False).encode())
         order = {one.row.key: i for i, one in enumerate(todo)}
         done = sorted(rows.values(), key=lambda row: (order.get(row.key, len(order)), row.key))
@@ -163,29 +157,14 @@ def _set_up(payload: tuple[RunConfig, str, str | None]) -> tuple[None, Any]:
     if here != weights:
         raise ValueError(f"the run was made with weights {weights}, here are {here}: give the policy its own weights")
 
-    def work(one: Recorded) -> tuple[Row, bytes | None]:
+    def work(one: Recorded) -> Row:
         from wambench.cells import Instrument
 
         world, policy = player.enter(one.row.task)
         instrument = Instrument(world, reader, ways)  # type: ignore[arg-type]
-        row = one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
-        return row, _film(instrument)
+        return one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
 
     return None, work
-
-
-def _film(instrument: Instrument) -> bytes | None:
-    """Returns the oracle's frames (M, h, w, 3), their env steps (M,) and chunks (M,) as an .npz; None without any."""
-    if not instrument.film:
-        return None
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        frames=np.concatenate([frames for _, _, frames in instrument.film]),
-        steps=np.concatenate([steps for _, steps, _ in instrument.film]),
-        chunk=np.repeat([chunk for chunk, _, _ in instrument.film], [len(steps) for _, steps, _ in instrument.film]),
-    )
-    return buffer.getvalue()
 
 
 def one_episode(instrument: Instrument, policy: Any, episode: Episode, row: Row, limits: Limits = LIMITS) -> Row:
@@ -271,15 +250,13 @@ def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int 
     world, found, next_step = instrument.world, [], 0
     came = _came(instrument, episode)
     seen = {observation.step: observation for observation in episode.observations}
-    instrument.film.clear()
-    for number, chunk in enumerate(episode.chunks):
+    for chunk in episode.chunks:
         if chunk.step < next_step or chunk.plan.frames is None or chunk.step not in seen:
             continue
         next_step = chunk.step + D1_EVERY
         world.restore(chunk.state)
         here, oracle = instrument.place(), instrument.oracle(layout.offsets)
         steps = [chunk.step + ahead for ahead in layout.offsets]
-        instrument.film.append((number, steps, oracle.frames))
         expert, imagined = (
             _track(chunk.step, here, steps, oracle.places),
             _imagined(instrument, here, seen[chunk.step], chunk.plan.frames, steps, oracle.postures),

@@ -176,6 +176,8 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], rows: Sequ
         text = f" of what was lost, to video: {mean:.2f}{interval}"
         if "unread" in estimates and estimates["unread"].mean > 0:
             text += ", whatever unread frames show: {:.2f} to {:.2f}".format(*bounds(rows))
+        back = sum(row.placebo for row in rows) / sum(1.0 - row.progress for row in rows)
+        text += f"; by trying again with the same video {back:.2f} come back" if abs(back) >= 0.005 else ""
         text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
         axes.text(0.0, y - 0.29, text, fontsize=8)
     left, drawn = 0.0, widths(estimates)

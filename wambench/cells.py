@@ -107,7 +107,6 @@ class Instrument:
         precise: Whether what the reader says is refined by alignment: far more exact, several times slower.
 
     Attributes:
-        film: The oracle's videos of the chunks that D1 read last: (chunk, env steps, frames).
         known: What was found in frames of each env step: what another rollout shows then is often much alike.
     """
 
@@ -115,7 +114,6 @@ class Instrument:
     reader: Any
     paths: Any
     precise: bool = True
-    film: list[tuple[int, list[int], np.ndarray]] = field(default_factory=list)
     known: dict[int, list[alignment.Fit]] = field(default_factory=dict)
 
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
