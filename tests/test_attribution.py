@@ -96,3 +96,15 @@ def test_what_could_not_be_read_is_a_part_and_bounds_what_video_lost() -> None:
     known = dataclasses.replace(row, d2="video", own_oracle=0.3, video=0.675, action=0.075, unattributed=0.05)
     assert attribution.video_bounds(known) == pytest.approx((0.675, 0.675))
     assert attribution.parts(dataclasses.replace(row, d2="")) is None
+
+
+def test_a_task_weighs_as_much_as_it_lost_however_few_of_its_failures_were_attributed() -> None:
+    def row(task: str, progress: float) -> Row:
+        return Row("p", "seen", task, "seen", "none", 0, 1, "h", progress)
+
+    rows = [row("A-v0", 0.0), row("A-v0", 0.5), row("B-v0", 0.0)]
+    parts = [1.0, 0.0, 0.25]  # of A's loss two thirds, of B's a quarter
+    assert attribution.share(rows, parts).mean == pytest.approx(1.25 / 2.5)
+    weighed = attribution.share(rows, parts, {"A-v0": 3.0, "B-v0": 9.0})
+    assert weighed.mean == pytest.approx((3.0 * 2 / 3 + 9.0 / 4) / 12.0)
+    assert weighed.low <= weighed.mean <= weighed.high

@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,9 @@ import numpy as np
 from tqdm import tqdm
 
 from wambench import attribution, origin, policies, records
-from wambench.agreement import ratio
 from wambench.attribution import TABLE, Cells, Row
 from wambench.interface import Episode, Observation
+from wambench.leaderboard import Estimate
 from wambench.player import Player, tabletop
 from wambench.readout import Limits, Query, Track, d1
 from wambench.records import RUN
@@ -309,27 +309,39 @@ def _imagined(
     )
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """Returns what was found, in a few lines: shares of what was lost with 95 % intervals, and the verdicts."""
+def lost(run: Path) -> dict[str, float]:
+    """Returns the progress lost in each task by all episodes of a run."""
+    found: dict[str, float] = {}
+    for row in records.read_rows(run / records.ROWS):
+        if row.status == "ok":
+            found[row.task] = found.get(row.task, 0.0) + 1.0 - row.progress
+    return found
+
+
+def _interval(found: Estimate) -> str:
+    known = math.isfinite(found.low)
+    return f"{found.mean:.2f} " + (f"[{found.low:.2f}, {found.high:.2f}]" if known else "(too few for an interval)")
+
+
+def summary(rows: Sequence[Row], lost: Mapping[str, float] | None = None) -> str:
+    """Returns what was found, in a few lines: shares of what was lost with 95 % intervals, and the verdicts.
+
+    Args:
+        rows: Of a run.
+        lost: As of `attribution.share`.
+    """
     known = [row for row in rows if attribution.parts(row) is not None]
     lines = [f"{len(rows)} failed episodes, the four cells played for {len(known)}"]
-    by_task = [[row for row in known if row.task == task] for task in sorted({row.task for row in known})]
-    wholes = [np.array([1.0 - row.progress for row in task]) for task in by_task]
-
-    def share(values: Callable[[Row], float]) -> tuple[float, float, float]:
-        return ratio([np.array([values(row) for row in task]) for task in by_task], wholes, np.random.default_rng(0))
-
+    parts = [attribution.parts(row) or {} for row in known]
     for part in attribution.PARTS if known else ():
-        found, low, high = share(lambda row, part=part: attribution.parts(row)[part])  # type: ignore[misc, index]
-        interval = f"[{low:.2f}, {high:.2f}]" if math.isfinite(low) else "(too few for an interval)"
-        lines.append(f"of the progress lost, {LOST[part]}: {found:.2f} {interval}")
+        found = attribution.share(known, [one[part] for one in parts], lost)
+        lines.append(f"of the progress lost, {LOST[part]}: {_interval(found)}")
     if known:
-        (least, low, _), (most, _, high) = (share(lambda row, i=i: attribution.video_bounds(row)[i]) for i in (0, 1))  # type: ignore[misc]
-        lines.append(f"lost to video, whatever unread frames show: {least:.2f} to {most:.2f} [{low:.2f}, {high:.2f}]")
-        back, low, high = share(lambda row: row.placebo)
-        lines.append(
-            f"brought back by its own video, again: {back:.2f} [{low:.2f}, {high:.2f}] (half of it in each share)"
-        )
+        least, most = attribution.video_range(known, lost)
+        ends = f"{least.mean:.2f} to {most.mean:.2f} [{least.low:.2f}, {most.high:.2f}]"
+        lines.append(f"lost to video, whatever unread frames show: {ends}")
+        back = attribution.share(known, [row.placebo for row in known], lost)
+        lines.append(f"brought back by its own video, put in again: {_interval(back)}; half of it is in each share")
     for name in ("d1", "d2", "d3", "behaviour"):
         if verdicts := Counter(getattr(row, name) for row in rows if getattr(row, name)):
             lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))

@@ -15,10 +15,15 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from wambench.agreement import ratio
+from wambench.leaderboard import Estimate
 
 TABLE = "attribution.csv"
 # What a definition can answer. "timing": lost to latency alone; "stall": still solvable at the end; "instrument": the
@@ -228,6 +233,29 @@ def _cells(row: Row) -> Cells:
 
 def _either(value: float) -> tuple[float, ...]:
     return (0.0, 1.0) if math.isnan(value) else (value,)
+
+
+def share(rows: Sequence[Row], part: Sequence[float], lost: Mapping[str, float] | None = None) -> Estimate:
+    """Returns which share of the progress lost was lost to a part, with its 95 % interval (over episodes within tasks).
+
+    Args:
+        rows: Of which the part is known.
+        part: What each row lost to it.
+        lost: Progress lost in each task, by all episodes of the run: a task of which only some failures were attributed
+            weighs as much as it lost. Default: as much as the rows lost.
+    """
+    names, values = np.array([row.task for row in rows]), np.array(part)
+    whole = np.array([1.0 - row.progress for row in rows])
+    tasks = [names == name for name in sorted(set(names))]
+    weights = [1.0 if lost is None else lost[rows[int(own.argmax())].task] / whole[own].sum() for own in tasks]
+    parts, wholes = ([x[own] * weight for own, weight in zip(tasks, weights, strict=True)] for x in (values, whole))
+    return ratio(parts, wholes, np.random.default_rng(0))
+
+
+def video_range(rows: Sequence[Row], lost: Mapping[str, float] | None = None) -> tuple[Estimate, Estimate]:
+    """Returns the least and the most that was lost to video (`video_bounds`), as shares of the progress lost."""
+    least, most = (share(rows, ends, lost) for ends in zip(*map(video_bounds, rows), strict=True))
+    return least, most
 
 
 NAMES = tuple(f.name for f in dataclasses.fields(Row))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench import attribution, diagnostics
-from wambench.agreement import confusion, kappa, ratio, right
+from wambench.agreement import confusion, kappa, right
 from wambench.attribution import Row
 from wambench.behaviour import TYPES
-from wambench.leaderboard import SEED, WHOLE, Estimate, progress
+from wambench.leaderboard import WHOLE, Estimate, progress
 from wambench.records import episode_stem, load, load_episode
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
 def shares(episodes: pandas.DataFrame, rows: Sequence[Row]) -> dict[str, Estimate]:
     """Returns progress reached and lost, by `PARTS`, which add up to 1, with 95 % intervals.
 
-    What was lost is split as in the attributed episodes. The interval of a part is that of its share of what was lost.
+    What a task lost is split as in its attributed episodes; one without any is split like the others. The interval of
+    a part is that of its share of what was lost.
 
     Args:
         episodes: Of one policy and split, without errors.
@@ -110,27 +111,18 @@ def shares(episodes: pandas.DataFrame, rows: Sequence[Row]) -> dict[str, Estimat
     """
     reached = progress(episodes)
     lost = 1.0 - reached.mean
-    strata = _by_task(rows)
-    whole = [np.array([1.0 - row.progress for row in task]) for task in strata]
-    if sum(float(values.sum()) for values in whole) == 0:
+    if not rows or sum(1.0 - row.progress for row in rows) == 0:
         return {"reached": reached, "unknown": Estimate(lost, math.nan, math.nan)}
-    found = {"reached": reached}
+    found, parts = {"reached": reached}, [attribution.parts(row) or {} for row in rows]
     for part in attribution.PARTS:
-        values = [np.array([attribution.parts(row)[part] for row in task]) for task in strata]  # type: ignore[index]
-        share = ratio(values, whole, np.random.default_rng(SEED))
-        found[part] = Estimate(*(lost * value for value in share))
+        one = attribution.share(rows, [own[part] for own in parts], _lost(episodes))
+        found[part] = Estimate(*(lost * value for value in one))
     return found
 
 
-def _by_task(rows: Sequence[Row]) -> list[list[Row]]:
-    return [[row for row in rows if row.task == task] for task in sorted({row.task for row in rows})]
-
-
-def bounds(rows: Sequence[Row]) -> tuple[float, float]:
-    """Returns the least and the most lost to video, as shares of what was lost, whatever unread frames show."""
-    whole = sum(1.0 - row.progress for row in rows)
-    least, most = np.sum([attribution.video_bounds(row) for row in rows], axis=0) / whole
-    return float(least), float(most)
+def _lost(episodes: pandas.DataFrame) -> dict[str, float]:
+    """Returns the progress lost in each task."""
+    return dict((1.0 - episodes["progress"]).groupby(episodes["task"]).sum())
 
 
 def bars(found: Sequence[Attributed]) -> Figure:
@@ -142,7 +134,7 @@ def bars(found: Sequence[Attributed]) -> Figure:
     for y, one in enumerate(found):
         estimates = shares(one.episodes, one.known)
         _stack(axes, y, estimates, height=0.5)
-        _numbers(axes, y, estimates, one.known)
+        _numbers(axes, y, estimates, one)
     labels = [f"{one.name}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.6))
     axes.set_xlabel("mean progress: reached, and lost to what; below each part: where it may end, 95 % interval")
@@ -166,7 +158,7 @@ def _stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: floa
         left += width
 
 
-def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], rows: Sequence[Row]) -> None:
+def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attributed) -> None:
     """Writes each part's mean into it, and draws below where it may end, by its interval."""
     lost = 1.0 - estimates["reached"].mean
     if "video" in estimates and lost > 0:
@@ -174,9 +166,12 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], rows: Sequ
         interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
         harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
         text = f" of what was lost, to video: {mean:.2f}{interval}"
-        if "unread" in estimates and estimates["unread"].mean > 0:
-            text += ", whatever unread frames show: {:.2f} to {:.2f}".format(*bounds(rows))
-        back = sum(row.placebo for row in rows) / sum(1.0 - row.progress for row in rows)
+        weights = _lost(one.episodes)
+        if estimates["unread"].mean > 0:
+            least, most = attribution.video_range(one.known, weights)
+            text += f", whatever unread frames show: {least.mean:.2f} to {most.mean:.2f}"
+            text += f" [{least.low:.2f}, {most.high:.2f}]" if least.low <= most.high else ""
+        back = attribution.share(one.known, [row.placebo for row in one.known], weights).mean
         text += f"; by trying again with the same video {back:.2f} come back" if abs(back) >= 0.005 else ""
         text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
         axes.text(0.0, y - 0.29, text, fontsize=8)
