@@ -173,25 +173,33 @@ class Instrument:
             return learned
         state, stage = self.world.snapshot(), self.world.stage()
         aligner, others = alignment.Aligner(stage), list[np.ndarray]()
-        driven = self._driven(state, observation, learned, ahead)
-        for i, (frame, step) in enumerate(zip(frames, ahead, strict=True)):
-            read = learned.positions[i].copy(), learned.rotations[i].copy(), float(learned.widths[i])
-            known = self.known.setdefault(observation.step + step, [])
 
-            def again(posture: np.ndarray, i: int = i) -> list[np.ndarray]:
+        def look(i: int, starts: Sequence[np.ndarray]) -> alignment.Fit:
+            read = learned.positions[i].copy(), learned.rotations[i].copy(), float(learned.widths[i])
+
+            def again(posture: np.ndarray) -> list[np.ndarray]:
                 self._take(stage, posture, learned, i)
                 return self._driven(state, observation, learned, ahead)[i : i + 1]
 
-            starts = [*guesses[i : i + 1], *driven[i : i + 1], *others]
-            fit = aligner.find(frame, *read, starts, known[-HINTS:], again)
+            known = self.known.setdefault(observation.step + ahead[i], [])
+            fit = aligner.find(frames[i], *read, starts, known[-HINTS:], again)
             known.append(fit)
             learned.sure[i] = fit.sure
-            others = [fit.posture, *(aligner.further(fit.posture, later / step) for later in ahead[i + 1 : i + 2])]
             if fit.sure:
                 self._take(stage, fit.posture, learned, i)
                 learned.scale_m[i] = alignment.expected_m(fit.doubt)
             else:  # as read
                 learned.positions[i], learned.rotations[i], learned.widths[i] = read
+            return fit
+
+        driven = self._driven(state, observation, learned, ahead)
+        for i, step in enumerate(ahead):
+            fit = look(i, [*guesses[i : i + 1], *driven[i : i + 1], *others])
+            others = [fit.posture, *(aligner.further(fit.posture, later / step) for later in ahead[i + 1 : i + 2])]
+        for i in reversed(range(len(ahead) - 1)):  # where it is later says where it came through
+            if learned.sure[i + 1] and not learned.sure[i]:
+                _halfway(pose_of(observation.state), learned, ahead, i)
+                look(i, self._driven(state, observation, learned, ahead)[i : i + 1])
         self.world.restore(state)
         return learned
 
@@ -236,13 +244,13 @@ class Instrument:
         readings = self.read(observation, frames[[offsets.index(step) for step in shown]], shown)
         here, ends = pose_of(observation.state), [shown.index(step) for step in steps]
         unread = int((~readings.sure[ends]).sum())
-        if not readings.sure[ends[0]]:
+        if not readings.sure[ends].any():
             if servo.idle:  # nothing to go on with: stay
                 still = (np.tile(x, (steps[-1], *[1] * np.ndim(x))) for x in (here.position, here.rotation, servo.grip))
                 servo.begin(*still)
             return unread
         poses = [x[ends] for x in (readings.positions, readings.rotations, readings.widths)]
-        if unread:  # what cannot be read is taken to stay where the first frame was
+        if not readings.sure[ends[-1]]:  # what cannot be read is taken to stay where the first frame was
             poses = [x[[0] * len(x)] for x in poses]
         self._lead(servo, servo.before or here, here, *poses)
         if readings.sure.all():  # frames between those that the paths know say more
@@ -384,6 +392,15 @@ class Instrument:
         """Returns what the fingers are told now, of a restored world: +1 if they are nearer to shut than to open."""
         arm = self.world.scene.arm  # type: ignore[attr-defined]
         return 1.0 if arm.fingers[1] > arm.fingers[0] else -1.0
+
+
+def _halfway(here: Pose, readings: Any, ahead: Sequence[int], i: int) -> None:
+    """Takes the i-th reading to lie on the straight way to the next one."""
+    share = ahead[i] / ahead[i + 1]
+    way = turned(here.rotation, [ahead[i + 1]], [readings.rotations[i + 1]])
+    readings.positions[i] = here.position + share * (readings.positions[i + 1] - here.position)
+    readings.rotations[i] = way[ahead[i] - 1]
+    readings.widths[i] = here.width + share * (readings.widths[i + 1] - here.width)
 
 
 def layout_of(episode: Episode) -> Layout | None:
