@@ -129,14 +129,14 @@ def bars(found: Sequence[Attributed]) -> Figure:
     """Returns one bar from 0 to 1 for each policy and split: what was reached, and to what the rest was lost."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 1.5 + 1.05 * len(found)), layout="constrained")
+    figure = Figure(figsize=(9.0, 1.6 + 1.3 * len(found)), layout="constrained")
     axes = figure.subplots()
     for y, one in enumerate(found):
         estimates = shares(one.episodes, one.known)
         _stack(axes, y, estimates, height=0.5)
         _numbers(axes, y, estimates, one)
     labels = [f"{one.name}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
-    axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.6))
+    axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.75))
     axes.set_xlabel("mean progress: reached, and lost to what; below each part: where it may end, 95 % interval")
     _finish(figure, axes)
     return figure
@@ -165,16 +165,15 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attri
         mean, low, high = (value / lost for value in estimates["video"])
         interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
         harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
-        text = f" of what was lost, to video: {mean:.2f}{interval}"
-        weights = _lost(one.episodes)
+        text, weights = f"of what was lost, to video: {mean:.2f}{interval}", _lost(one.episodes)
         if estimates["unread"].mean > 0:
             least, most = attribution.video_range(one.known, weights)
-            text += f", whatever unread frames show: {least.mean:.2f} to {most.mean:.2f}"
-            text += f" [{least.low:.2f}, {most.high:.2f}]" if least.low <= most.high else ""
-        back = attribution.share(one.known, [row.placebo for row in one.known], weights).mean
-        text += f"; by trying again with the same video {back:.2f} come back" if abs(back) >= 0.005 else ""
+            span = f" [{least.low:.2f}, {most.high:.2f}]" if least.low <= most.high else ""
+            text = f"of what was lost, to video: {least.mean:.2f} to {most.mean:.2f}{span}, whatever unreadable frames show"
         text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
-        axes.text(0.0, y - 0.29, text, fontsize=8)
+        back = attribution.share(one.known, [row.placebo for row in one.known], weights).mean
+        text += f"\nwon back by a second attempt with the same video: {back:.2f}" if abs(back) >= 0.005 else ""
+        axes.text(0.0, y - 0.28, text, fontsize=8)
     left, drawn = 0.0, widths(estimates)
     for rank, (part, estimate) in enumerate(estimates.items()):
         width = drawn[part]
@@ -411,4 +410,4 @@ def _finish(figure: Figure, axes: Axes, panels: Sequence[Axes] | np.ndarray | No
     order = [label for label, _ in PARTS.values() if label in handles]
     order += [label for label in handles if label not in order]
     chosen = [handles[label] for label in order]
-    figure.legend(chosen, order, loc="outside upper center", ncols=min(4, len(order)), frameon=False)
+    figure.legend(chosen, order, loc="outside upper center", ncols=min(3, len(order)), frameon=False, fontsize=9)

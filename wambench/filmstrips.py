@@ -132,15 +132,16 @@ def strips(run: Path, rows: Sequence[Row], kind: str) -> Figure:
     """Returns the filmstrips of some failures below each other: imagined, realised and, if rendered, the expert's."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.75 * MOMENTS, 3.5 * len(rows) + 0.5), layout="constrained")
+    oracles = [_oracle(run, row) for row in rows]
+    lines = 3 if any(oracles) else 2
+    figure = Figure(figsize=(1.75 * MOMENTS, (0.95 * lines + 0.75) * len(rows) + 0.5), layout="constrained")
     said = {"both": "both video and action"}.get(kind, kind)
     figure.suptitle(f"Lost to {said}: the clearest failures of {rows[0].policy} on {rows[0].split}")
     panels = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for panel, row in zip(panels, rows, strict=True):
+    for panel, row, oracle in zip(panels, rows, oracles, strict=True):
         episode = load_episode(_file(run, row))
-        oracle = _oracle(run, row)
         chunks = moments(episode, row)
-        grid = panel.subplots(3 if oracle else 2, MOMENTS, squeeze=False)
+        grid = panel.subplots(lines, MOMENTS, squeeze=False)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
