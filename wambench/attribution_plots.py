@@ -169,7 +169,8 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attri
         if estimates["unread"].mean > 0:
             least, most = attribution.video_range(one.known, weights)
             span = f" [{least.low:.2f}, {most.high:.2f}]" if least.low <= most.high else ""
-            text = f"of what was lost, to video: {least.mean:.2f} to {most.mean:.2f}{span}, whatever unreadable frames show"
+            text = f"of what was lost, to video: {least.mean:.2f} to {most.mean:.2f}{span}"
+            text += ", whatever unreadable frames show"
         text += f" (below zero: {', '.join(harm)}, the oracle did harm)" if harm else ""
         back = attribution.share(one.known, [row.placebo for row in one.known], weights).mean
         text += f"\nwon back by a second attempt with the same video: {back:.2f}" if abs(back) >= 0.005 else ""
