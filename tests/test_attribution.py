@@ -108,3 +108,9 @@ def test_a_task_weighs_as_much_as_it_lost_however_few_of_its_failures_were_attri
     weighed = attribution.share(rows, parts, {"A-v0": 3.0, "B-v0": 9.0})
     assert weighed.mean == pytest.approx((3.0 * 2 / 3 + 9.0 / 4) / 12.0)
     assert weighed.low <= weighed.mean <= weighed.high
+
+
+def test_a_chunk_that_cannot_be_read_is_not_blamed() -> None:
+    fatal = Fatal(solvable_start=True, solvable_end=False, readable=False, by_video=True, by_action=True)
+    assert d3_verdict(dataclasses.replace(fatal, by_action_prompt=True))[0] == "abstain"
+    assert d3_verdict(fatal)[0] == "timing"  # that it came too late is known without its frames

@@ -91,6 +91,7 @@ class Fatal:
     Attributes:
         solvable_start: The expert succeeds from the first chunk.
         solvable_end: It still succeeds after the last one.
+        readable: The tracker read some of the chunk's own frames.
         by_video: It fails after the chunk's own video was followed by the tracker.
         by_action: It fails after the chunk's own actions.
         by_action_prompt: It fails after the actions that the policy gives at zero latency; equal to `by_action` where
@@ -101,6 +102,7 @@ class Fatal:
 
     solvable_start: bool
     solvable_end: bool
+    readable: bool = True
     by_video: bool = False
     by_action: bool = False
     by_action_prompt: bool = False
@@ -117,6 +119,8 @@ def d3_verdict(fatal: Fatal) -> tuple[str, float]:
         return "stall", 1.0
     if fatal.by_action and not fatal.by_action_prompt:
         return "timing", confidence
+    if not fatal.readable:
+        return "abstain", 0.0
     if fatal.by_video:
         return ("both" if fatal.action_alone else "video"), confidence
     return ("action" if fatal.by_action else "contact"), confidence
@@ -138,7 +142,7 @@ class Row:
         d1_video, d1_action: Shares of the expert's advance that D1 rests on (`readout`).
         no_return: The chunk that lost the episode (-1: none), and
         no_return_s: its time in seconds from the start;  chunks, steps: of the recorded episode.
-        abstained: Share of the frames read that the tracker would not read.
+        abstained: Share of the imagined frames that the tracker would not read.
         video_error_m, action_error_m, motion_m: D1's medians: imagined against oracle, realised against imagined,
             imagined motion of the hand within a chunk.
         lag_s: Best time lag of the realised behind the imagined frames.

@@ -336,14 +336,14 @@ class Instrument:
         world.restore(chunk.state)
         now, oracle = world.observe(), self.oracle_video(layout.offsets)
 
-        def by_frames(shown: np.ndarray) -> int | None:
+        def by_frames(shown: np.ndarray) -> tuple[int | None, bool]:
             world.restore(chunk.state)
             servo = Servo()
             servo.grip = self._grip()
             if self.aim(servo, now, shown, layout.offsets) == len(self.paths.config.steps):
-                return None
+                return None, False
             self.follow(servo, length, beyond=True)
-            return self.to_go(budget)
+            return self.to_go(budget), True
 
         def by_actions(actions: np.ndarray) -> int | None:
             world.restore(chunk.state)
@@ -351,7 +351,7 @@ class Instrument:
                 world.advance(action)
             return self.to_go(budget)
 
-        oracle_way = by_frames(oracle)
+        oracle_way, _ = by_frames(oracle)
         least = max(0, needs - length)
         allowed = max(least, least if oracle_way is None else oracle_way) + SLACK * length
 
@@ -366,10 +366,12 @@ class Instrument:
             prompt.reset(spec.instruction, spec.seed)
             world.restore(chunk.state)
             late = fatal(by_actions(prompt.act((now,)).actions))
+        own_way, readable = (None, False) if frames is None else by_frames(frames)
         return Fatal(
             solvable_start=True,
             solvable_end=False,
-            by_video=frames is not None and fatal(by_frames(frames)),
+            readable=readable,
+            by_video=fatal(own_way),
             by_action=True,  # after it, or after those that follow it, the expert is too late
             by_action_prompt=True if late is None else late,
             oracle_video=oracle_way is None or oracle_way > least + 2 * SLACK * length,

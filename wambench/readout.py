@@ -79,7 +79,7 @@ class Reading:
         verdict: "video", "action", "both", "timing", "none" or "abstain".
         confidence: In [0, 1]: how far the less certain of both shares is from its limit.
         video, action: Shares of the expert's advance that were lost; NaN if nothing could be read.
-        abstained: Share of the frames that the tracker would not read.
+        abstained: Share of the imagined frames that the tracker would not read.
         video_error_m, action_error_m: Medians over queries of the distance between the hand imagined and the
             expert's, and between realised and imagined, at the end of the future.
         motion_m: Median of the imagined motion of the hand.
@@ -118,8 +118,7 @@ def d1(queries: Sequence[Query], limits: Limits, control_hz: float, delayed: Seq
         if delayed is not None and verdict in ("action", "both"):
             late = d1(delayed, limits, control_hz)
             verdict = {"none": "timing", "video": "video"}.get(late.verdict, verdict)
-    tracks = [track for query in queries for track in (query.imagined, query.realised, query.oracle)]
-    sure = np.concatenate([track.sure for track in tracks]) if tracks else np.zeros(0, bool)
+    sure = np.concatenate([query.imagined.sure[1:] for query in queries]) if queries else np.zeros(0, bool)
     abstained = 1.0 - float(sure.mean()) if len(sure) else math.nan
     return Reading(verdict, confidence, video, action, abstained, far, off, moved, best_lag(queries) / control_hz)
 
