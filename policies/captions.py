@@ -17,7 +17,7 @@ from torch import Tensor
 from wambench.policies import data, encoder, fast, ki, nano, questions, vla
 from wambench.policies.train_config import VALIDATION, TrainConfig, read_clips
 
-FIRST = 0.25  # share of the training in which nothing else is learned: the knowledge to be insulated
+FIRST = 0.1  # share of the training in which nothing else is learned: the knowledge to be insulated
 FIT_CHUNKS = 4096  # chunks that the action tokenizer is fitted on
 
 
@@ -117,7 +117,7 @@ def side(config: TrainConfig, network: ki.Ki, demos: data.Clips, rank: int, wait
         before = ki.from_dict(encoder.read_weights(config.init, config.policy)[1]["config"])
         network.learn(before.fast, before.words)
     else:
-        tokens = fast.fit(sample_chunks(demos, network.inputs.horizon, config.seed), ki.ACTION_ROWS)
+        tokens = fast.fit(sample_chunks(demos, network.inputs.horizon, config.seed), ki.ACTION_ROWS, ki.SCALE)
         network.learn(tokens, questions.Answers.of(network.inputs.points, clips.sentences).words)
     points, present = labels(folders)
     if len(points) != len(clips.latents):

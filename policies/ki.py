@@ -5,6 +5,9 @@ action-free video that DreamZero gets, first alone and then beside the actions. 
 matching on detached keys and values of the prefix, FAST tokens hidden from it, so that its gradients reach nothing of
 the prefix. Both losses have weight 1. At inference only the flow path runs.
 
+Other than in pi0.5 the action expert is told the robot's state in numbers too, by one token as in pi0: behind the
+insulation nobody teaches the prefix how finely a bin of the state must be read.
+
 Sequence of the prefix expert: image, scene, words, state (read by each other) | START, FAST tokens, END (causal), or
 ASK, answer, END. A layer of its own says which token follows. Comparing with the rows of the token table, as in the
 models it stands for, starts at a loss of 10 instead of 7: before training a token's likeliest successor is itself.
@@ -20,11 +23,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.policies import questions, rtc, vla
-from wambench.policies.experts import Memory, Sizes, draw_times
+from wambench.policies import pi05, questions, rtc, vla
+from wambench.policies.encoder import STATE_FEATURES
+from wambench.policies.experts import Memory, Sizes, Suffix, draw_times
 from wambench.policies.fast import END as FILLER
 from wambench.policies.fast import Fast
-from wambench.policies.pi05 import STATE_TOKENS, STEM_HIDDEN, Core, bins
+from wambench.policies.pi0 import STATE_LIMIT
+from wambench.policies.pi05 import STATE_TOKENS, STEM_HIDDEN, bins
 
 # The token table: bins of state numbers, marks, words of answers, FAST tokens. Its size is fixed, its meaning fitted.
 MARKS = STATE_TOKENS
@@ -32,6 +37,8 @@ START, END, ASK = MARKS, MARKS + 1, MARKS + 2
 WORDS, WORD_ROWS = MARKS + 3, 252
 ACTIONS, ACTION_ROWS = WORDS + WORD_ROWS, 512
 VOCABULARY = ACTIONS + ACTION_ROWS
+SCALE = 2.0  # steps per unit of a frequency in FAST (10 as released)
+SAID = 13  # tokens of an action that are learned, low frequencies first; END counts
 NOTHING = -1  # an id that stands for no token: padding, and what is no word
 CONFIGS = {
     "nano": Sizes((152, 456), (112, 304), depth=6, heads=4, kv_heads=1, head_dim=32, vocabulary=VOCABULARY),
@@ -58,6 +65,22 @@ def framed(first: int, ids: Tensor) -> Tensor:
     padded = functional.pad(ids, (0, 1), value=NOTHING)
     padded[torch.arange(len(ids)), (ids != NOTHING).sum(dim=1)] = END
     return functional.pad(padded, (1, 0), value=first)
+
+
+class Core(pi05.Core):
+    """pi0.5's experts, and in front of the actions pi0's token of the state. It is a block: it reads no action."""
+
+    def __init__(self, sizes: Sizes, action_dim: int) -> None:
+        super().__init__(sizes, action_dim)
+        self.state_proj = nn.Linear(STATE_FEATURES, sizes.action[0])
+
+    def suffix(self, x: Tensor, t: Tensor, state: Tensor | None) -> Suffix:
+        """See `TwoExperts.suffix`; the state is normalised."""
+        assert state is not None
+        actions = super().suffix(x, t, None)
+        token = self.state_proj(state.to(actions.tokens.dtype))[:, None]
+        starts = functional.pad(actions.starts, (1, 0), value=1.0)
+        return Suffix(torch.cat([token, actions.tokens], dim=1), starts, actions.condition)
 
 
 class Ki(vla.Network):
@@ -104,6 +127,10 @@ class Ki(vla.Network):
         state = self.core.prefix.embed(bins(self.state(seen.state)) + 1)
         return torch.cat([tokens, state], dim=1), torch.cat([valid, seen.known[:, None].expand(state.shape[:2])], dim=1)
 
+    def told(self, seen: vla.Observed) -> Tensor:
+        """Returns (B, S) the state that the action expert is told: normalised, limited, zero where unknown."""
+        return self.state(seen.state).clamp(-STATE_LIMIT, STATE_LIMIT) * seen.known[:, None]
+
     def logits(self, seen: vla.Observed, ids: Tensor) -> tuple[Tensor, Memory]:
         """Returns logits of what follows ids (B, L), counted from `MARKS` on, and what the action expert may read."""
         tokens, valid = self.prefix(seen)
@@ -124,10 +151,13 @@ class Ki(vla.Network):
         return functional.cross_entropy(logits.float().transpose(1, 2), said, ignore_index=NOTHING - MARKS), memory
 
     def spell(self, actions: Tensor) -> Tensor:
-        """Returns (B, L) ids of actions (B, H, A) of the environment: START, FAST tokens, END, then `NOTHING`."""
+        """Returns (B, L) ids of actions (B, H, A) of the environment: START, FAST tokens, END, then `NOTHING`.
+
+        L is at most `SAID` + 1: the last frequencies of long ones, and their END, are left out.
+        """
         assert self.fast is not None, "the action tokenizer is fitted before training"
         tokens = torch.from_numpy(self.fast.encode(actions.cpu().numpy())).long().to(actions.device)
-        return framed(START, torch.where(tokens == FILLER, NOTHING, tokens + ACTIONS))
+        return framed(START, torch.where(tokens == FILLER, NOTHING, tokens + ACTIONS))[:, : SAID + 1]
 
     def loss(self, seen: vla.Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `vla.Network.loss`: flow matching, and cross-entropy of the FAST tokens."""
@@ -136,7 +166,7 @@ class Ki(vla.Network):
         t = draw_times(len(clean), generator).to(clean.device)
         spoken, memory = self.speak(seen, self.spell(actions))
         memory = memory.detached() if self.insulated else memory
-        return self.core.flow_loss(memory, clean, noise, t).mean(), spoken
+        return self.core.flow_loss(memory, clean, noise, t, self.told(seen)).mean(), spoken
 
     def answer_loss(self, seen: vla.Observed, answers: Tensor) -> Tensor:
         """Returns the cross-entropy of answers (B, L), ids of `questions.Answers`, to the words of `seen`."""
@@ -152,7 +182,7 @@ class Ki(vla.Network):
     def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
         """See `vla.Network.sample`: the flow path alone."""
         memory, _ = self.core.read(*self.prefix(seen))
-        return self.action.undo(self.core.sample(memory, noise, steps, guidance=guidance))
+        return self.action.undo(self.core.sample(memory, noise, steps, self.told(seen), guidance))
 
     def to_dict(self) -> dict[str, Any]:
         """See `vla.Network.to_dict`."""

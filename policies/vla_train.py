@@ -28,7 +28,7 @@ from wambench.policies.train_config import (
     seeded,
 )
 
-BESIDE = 4  # chunks of actions for each sample of a side corpus that is learned beside them
+BESIDE = 16  # chunks of actions for each sample of a side corpus that is learned beside them
 
 
 class Side(Protocol):

@@ -75,14 +75,14 @@ def test_flops_are_those_of_both_stages(job: vla_train.VlaJob) -> None:
         with FlopCounterMode(display=False) as counter:
             torch.stack(job.loss(job.model, torch.Generator().manual_seed(0))).sum().backward()
         stages.append(counter.get_total_flops() / job.batch)
-    assert 2 * stages[0] < stages[1]
+    assert 1.5 * stages[0] < stages[1]
     assert mean == pytest.approx(captions.FIRST * stages[0] + (1 - captions.FIRST) * stages[1], rel=0.1)
 
 
 def test_tokens_are_fitted_on_what_is_trained_on(job: vla_train.VlaJob) -> None:
     model = job.model
     assert isinstance(model, ki.Ki) and model.fast is not None
-    assert model.fast == fast.fit(captions.sample_chunks(job.clips, 16, 0), ki.ACTION_ROWS)
+    assert model.fast == fast.fit(captions.sample_chunks(job.clips, 16, 0), ki.ACTION_ROWS, ki.SCALE)
     assert set(model.words) == {"reach", "red", "blue", "cube"}
 
 

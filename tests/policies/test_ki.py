@@ -63,9 +63,10 @@ def test_actions_and_their_words_do_not_see_each_other() -> None:
         _, memory = model.speak(seen, model.spell(chunks()))
         _, other = model.speak(seen, model.spell(chunks(seed=7)))
         alone, _ = model.core.read(*model.prefix(seen))
-        velocities = [model.core.velocity(m, clean, t) for m in (memory, other, alone)]
+        told = model.told(seen)
+        velocities = [model.core.velocity(m, clean, t, told) for m in (memory, other, alone)]
         naive = replace(memory, valid=torch.ones_like(memory.valid))
-        peeking = model.core.velocity(naive, clean, t)
+        peeking = model.core.velocity(naive, clean, t, told)
     torch.testing.assert_close(velocities[0], velocities[1], atol=1e-6, rtol=0)
     torch.testing.assert_close(velocities[0], velocities[2], atol=2e-6, rtol=0)  # inference has no FAST tokens at all
     assert (peeking - velocities[0]).abs().max() > 1e-3
@@ -94,10 +95,14 @@ def test_spelling() -> None:
     model = network()
     ids = model.spell(chunks())
     tokens = KIT.encode(chunks().numpy())
+    assert (tokens != fast.END).sum(axis=1).min() > ki.SAID  # noise is long
     for row, own in zip(ids, tokens, strict=True):
-        said = row[row != NOTHING].tolist()
-        assert said[0] == START and said[-1] == END
-        assert [i - ki.ACTIONS for i in said[1:-1]] == own[own != fast.END].tolist()
+        assert row[0] == START and (row[1:] - ki.ACTIONS).tolist() == own[: ki.SAID].tolist()
+    rest = torch.zeros(40, 16, 7)
+    model.learn(fast.fit(torch.cat([chunks(9), rest]).numpy(), 200), ())
+    assert model.fast is not None
+    [row], [own] = model.spell(rest[:1]), model.fast.encode(rest[:1].numpy())
+    assert len(own) < ki.SAID and row.tolist() == [START, *(int(i) + ki.ACTIONS for i in own), END]
     answers = torch.tensor([[2, 0, -1, -1], [5, 20, 36, 0]])
     asked = ki._asked(answers)
     assert asked[0].tolist() == [ASK, 2 + ki.WORDS, END, NOTHING, NOTHING, NOTHING]
@@ -123,9 +128,24 @@ def test_the_action_expert_starts_as_the_identity() -> None:
     torch.manual_seed(0)
     model = ki.build("tiny", INPUTS)
     memory, _ = model.core.read(*model.prefix(observed()))
-    suffix = model.core.suffix(chunks(), torch.full((3,), 0.5), None)
+    suffix = model.core.suffix(chunks(), torch.full((3,), 0.5), model.told(observed()))
     final = model.core.action.final_norm(suffix.tokens, suffix.condition)[0]
     torch.testing.assert_close(model.core.act(suffix, memory), final)
+
+
+def test_the_action_expert_is_told_the_state_in_numbers() -> None:
+    model, seen = network(), observed()
+    moved = replace(seen, state=seen.state + 1e-4)
+    assert torch.equal(*(ki.bins(model.state(s.state)) for s in (seen, moved)))  # the prompt says the same
+    t, x = torch.full((3,), 0.5), model.action(chunks())
+    with torch.no_grad():
+        memory, _ = model.core.read(*model.prefix(seen))
+        one, other = (model.core.velocity(memory, x, t, model.told(s)) for s in (seen, moved))
+        unknown = model.told(replace(moved, known=torch.zeros(3, dtype=torch.bool)))
+        first, second = (model.core.act(model.core.suffix(y, t, model.told(seen)), memory) for y in (x, x + 1))
+    assert (one - other).abs().max() > 0 and not unknown.any()
+    torch.testing.assert_close(first[:, 0], second[:, 0])  # the state's token reads no action
+    assert (first[:, 1:] - second[:, 1:]).abs().max() > 1e-3
 
 
 def test_a_sample_repeats_and_survives_its_config() -> None:
