@@ -338,8 +338,9 @@ def summary(rows: Sequence[Row], lost: Mapping[str, float] | None = None) -> str
         lines.append(f"of the progress lost, {LOST[part]}: {_interval(found)}")
     if known:
         least, most = attribution.video_range(known, lost)
-        ends = f"{least.mean:.2f} to {most.mean:.2f} [{least.low:.2f}, {most.high:.2f}]"
-        lines.append(f"lost to video, whatever unread frames show: {ends}")
+        lines.append(
+            f"lost to video, whatever unread frames show, at least: {_interval(least)}, at most: {_interval(most)}"
+        )
         back = attribution.share(known, [row.placebo for row in known], lost)
         lines.append(f"brought back by its own video, put in again: {_interval(back)}; half of it is in each share")
     for name in ("d1", "d2", "d3", "behaviour"):
