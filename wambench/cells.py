@@ -351,8 +351,7 @@ class Instrument:
                 world.advance(action)
             return self.to_go(budget)
 
-        by_oracle = by_frames(oracle)
-        oracle_way = by_oracle[0]
+        oracle_way, _ = by_frames(oracle)
         least = max(0, needs - length)
         allowed = max(least, least if oracle_way is None else oracle_way) + SLACK * length
 
@@ -367,13 +366,13 @@ class Instrument:
             prompt.reset(spec.instruction, spec.seed)
             world.restore(chunk.state)
             late = fatal(by_actions(prompt.act((now,)).actions))
-        same = frames is not None and np.array_equal(frames, oracle)  # then it is the same way: contacts are chaotic
-        own_way, readable = by_oracle if same else (None, False) if frames is None else by_frames(frames)
+        right = frames is not None and np.array_equal(frames, oracle)  # whatever the tracker makes of it
+        own_way, readable = (None, right) if right or frames is None else by_frames(frames)
         return Fatal(
             solvable_start=True,
             solvable_end=False,
             readable=readable,
-            by_video=fatal(own_way),
+            by_video=not right and fatal(own_way),
             by_action=True,  # after it, or after those that follow it, the expert is too late
             by_action_prompt=True if late is None else late,
             oracle_video=oracle_way is None or oracle_way > least + 2 * SLACK * length,
