@@ -25,7 +25,7 @@ ALLOWED = {
     "leaderboard": {"records", "interface"},
     "compare": {"records", "leaderboard", "interface"},
     "plots": {"records", "leaderboard", "interface"},
-    "attribution": set(),
+    "attribution": {"agreement", "leaderboard"},
     "agreement": {"leaderboard"},
     "readout": set(),
     "behaviour": set(),

@@ -225,3 +225,16 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         write_whole(path, 3)  # type: ignore[arg-type]
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupt_while_syncing_keeps_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.csv"
+    records.append(path, b"one\n")
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        records.append(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"

@@ -533,15 +533,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Appends a line and syncs it; if that fails, for example on a full disk, the file is as it was."""
+    """Appends a line and syncs it; if that fails, for example on a full disk, the file is as it was.
+
+    An interrupt while a whole line is being synced leaves it: others may have read it.
+    """
     with _named(path), path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             while line:  # a disk that is nearly full takes a part, and says why only when asked for the rest
                 line = line[file.write(line) :]
             os.fsync(file.fileno())
-        except BaseException:
-            file.truncate(size)
+        except BaseException as error:
+            if line or isinstance(error, OSError):
+                file.truncate(size)
             raise
 
 
