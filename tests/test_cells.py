@@ -9,13 +9,14 @@ import torch
 
 from wambench import selftest
 from wambench.attribute import one_episode
-from wambench.attribution import Row
+from wambench.attribution import Row, d3_verdict
 from wambench.cells import Instrument, layout_of
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.faults import FAULTS, OFFSETS, Planted, fits
 from wambench.policies import paths, tracker
 from wambench.rollout import rollout
+from wambench.servo import Servo
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,30 @@ def test_every_fault_has_eight_tasks_or_all_it_can_have() -> None:
         able = {job.task for job in selftest.jobs((fault,), 30)}
         assert able == {task for task in selftest.TASKS if fits(fault, task)}
     assert sum(len({job.task for job in selftest.jobs((fault,), 30)}) >= 8 for fault in FAULTS) >= 9
+
+
+def test_a_later_frame_leads_the_servo_where_the_first_cannot_be_read(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = instrument.world
+    now = world.begin(spec(world)).observations[-1]  # type: ignore[arg-type]
+    frames = instrument.oracle_video((8, 16))
+    readings = instrument.read(now, frames, (8, 16))
+    monkeypatch.setattr(Instrument, "read", lambda *_: readings)
+    for sure, unread, leads in (((False, True), 1, True), ((True, False), 1, True), ((False, False), 2, False)):
+        readings.sure[:] = sure
+        servo = Servo()
+        assert instrument.aim(servo, now, frames, (8, 16)) == unread
+        assert (np.ptp(servo.way, axis=0).max() > 0.005) == leads
+
+
+def test_the_experts_own_video_is_never_blamed(
+    world: TabletopEnv, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Planted(world, "gripper_sign")
+    episode = rollout(world, policy, spec(world))
+    layout = layout_of(episode)
+    assert layout is not None
+    monkeypatch.setattr(Instrument, "aim", lambda *_: 2)  # nothing can be read
+    fatal, _ = instrument.fatal(episode, policy, layout)
+    assert fatal.readable and not fatal.by_video and d3_verdict(fatal)[0] == "action"

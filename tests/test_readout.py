@@ -87,6 +87,7 @@ def test_unread_things_do_not_count_and_unread_frames_lead_to_abstention() -> No
     reading = d1(unsure, Limits(), HZ)
     assert reading.verdict == "abstain" and reading.confidence == 0.0
     assert reading.abstained == pytest.approx(1.0)
+    assert d1(unsure[:2] + queries[:4], Limits(), HZ).abstained == pytest.approx(1 / 3)  # of the imagined frames
     assert d1(unsure[:2] + queries[:4], Limits(), HZ).verdict == "action"
     assert d1([], Limits(), HZ).verdict == "abstain"
 

@@ -139,13 +139,13 @@ class Instrument:
 
     def oracle(self, offsets: Sequence[int]) -> Future:
         """Returns the expert's future; the world is left as it was."""
-        state, frames, places, postures = self.world.snapshot(), [], [], []
+        state, stage, frames, places, postures = self.world.snapshot(), self.world.stage(), [], [], []
         for step in range(1, offsets[-1] + 1):
             self.world.advance(self.world.expert_action())
             if step in offsets:
                 frames.append(self.canvas(self.world.observe()))
                 places.append(self.place())
-                postures.append(self.world.stage().posture())
+                postures.append(stage.posture())
         self.world.restore(state)
         return Future(np.stack(frames), places, postures)
 
@@ -219,14 +219,14 @@ class Instrument:
         if not set(steps) <= set(ahead):
             return found
         self.world.restore(state)
-        servo.grip = self._grip()
+        stage, servo.grip = self.world.stage(), self._grip()
         ends = [list(ahead).index(step) for step in steps]
         here = pose_of(observation.state)
         self._lead(servo, here, here, *(x[ends] for x in (readings.positions, readings.rotations, readings.widths)))
         for step in range(1, ahead[-1] + 1):
             self.world.advance(servo.act(self.world.proprioception()))
             if step in ahead:
-                found.append(self.world.stage().posture())
+                found.append(stage.posture())
         return found
 
     def _lead(self, servo: Servo, last: Pose, here: Pose, positions: Any, rotations: Any, widths: Any) -> None:
