@@ -114,7 +114,8 @@ class DreamZero:
         execute: Actions of each chunk to carry out before the next query.
         mode: "joint" denoises video and actions together, "video_first" the video and then the actions for it,
             "inverse" the same, but the actions are not told the instruction (inverse dynamics of the imagined video),
-            "no_video" leaves the video at noise and returns no frames.
+            "no_video" leaves the video at noise and returns no frames. None: "joint", or "video_first" for separate
+            networks, which have neither "joint" nor "no_video".
         history: "cache" injects the real frames of each chunk that was played and starts again when the window of
             `max_chunks` is full (the paper's hard reset), "sliding" drops the oldest frames instead, "none" starts from
             the newest frame every time.
@@ -141,7 +142,7 @@ class DreamZero:
         evaluations: int = 8,
         video_final: float = 0.0,
         execute: int = 4,
-        mode: str = "joint",
+        mode: str | None = None,
         history: str = "cache",
         schedule: str = "exact",
         guidance: float = 1.0,
@@ -151,7 +152,7 @@ class DreamZero:
         device: str = "cpu",
     ) -> None:
         for what, asked, known in (
-            ("mode", mode, MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES)
+            ("mode", mode or MODES[0], MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES)
         ):  # fmt: skip
             if asked not in known:
                 raise unknown(what, asked, known)
@@ -172,7 +173,9 @@ class DreamZero:
             smoothing.check(self.chunk_steps)
         self.spec = Spec()
         self.model, self.encoder = model.to(device), reader.to(device)
-        if model.config.ablation == "separate" and mode in ("joint", "no_video"):
+        separate = model.config.ablation == "separate"
+        mode = mode or ("video_first" if separate else "joint")
+        if separate and mode in ("joint", "no_video"):
             raise ValueError(f"{path}: separate networks have no mode {mode!r}; there are video_first and inverse")
         config = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
         self.sampling = sampling.Sampling(config, guidance)

@@ -1,5 +1,6 @@
 """The adapter: a contract-keeping policy that repeats, batches, imagines and extracts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from tests.policies.conftest import observe
 from wambench.interface import Observation, Policy, Spec
-from wambench.policies.dreamzero import DreamZero
+from wambench.policies import encoder, nano
+from wambench.policies.dreamzero import DreamZero, load_nano
 
 CUBES = np.array([[0.1, -0.1, 0.0], [-0.1, 0.15, 0.0]])
 
@@ -117,6 +119,21 @@ def test_video_first_is_imagine_then_extract(dreamzero_file: Path, encoder_file:
     silent = DreamZero(str(dreamzero_file), str(encoder_file), mode="no_video", steps=1, execute=16)
     silent.reset("reach the red cube", 0)
     assert silent.act(history(0)).frames is None
+
+
+def test_separate_networks_play_video_first_unless_asked(
+    dreamzero_file: Path, encoder_file: Path, tmp_path: Path
+) -> None:
+    whole, meta = load_nano(dreamzero_file)
+    model = nano.Nano(replace(whole.config, ablation="separate"))
+    path = tmp_path / "separate.safetensors"
+    buffers = {name for name, _ in model.named_buffers()}
+    encoder.write_weights(path, model.state_dict(), buffers, meta | {"config": model.config.to_dict()})
+    policies = [make(path, encoder_file), make(path, encoder_file, mode="video_first")]
+    assert [p.mode for p in policies] == ["video_first"] * 2 and make(dreamzero_file, encoder_file).mode == "joint"
+    np.testing.assert_array_equal(*(p.act(history(0)).actions for p in policies))
+    with pytest.raises(ValueError, match="no mode 'joint'"):
+        make(path, encoder_file, mode="joint")
 
 
 def test_instruction_matters(policy: DreamZero) -> None:
