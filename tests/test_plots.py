@@ -38,7 +38,8 @@ def test_figures_of_runs(runs: list[Path], tmp_path: Path) -> None:
 
 def test_progress_figure_shows_means_intervals_and_n(runs: list[Path]) -> None:
     axes = plots.progress_figure(load(runs)).axes[0]
-    assert [bar.get_window_extent().height > 1 for bar in axes.patches] == [False, True]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["tests.stubs:Steady", "noop"]  # the better first
+    assert [bar.get_window_extent().width > 1 for bar in axes.patches] == [True, False]
     assert [text.get_text() for text in axes.texts] == ["n=8", "n=8"]
     assert len(axes.collections) >= 2  # error bars
 
@@ -48,7 +49,16 @@ def test_training_seeds_share_one_bar(runs: list[Path]) -> None:
     both = pd.concat([rows.assign(weights="a", progress=0.2), rows.assign(weights="b", progress=0.6)])
     axes = plots.progress_figure(both).axes[0]
     assert [text.get_text() for text in axes.texts] == [f"n={len(rows)}"]  # scenes, not rows
-    assert axes.patches[0].get_path().get_extents(axes.patches[0].get_patch_transform()).height == pytest.approx(0.4)
+    assert axes.patches[0].get_path().get_extents(axes.patches[0].get_patch_transform()).width == pytest.approx(0.4)
+    dots = next(line for line in axes.lines if line.get_marker() == "o")
+    assert sorted(np.ravel(dots.get_xdata())) == pytest.approx([0.2, 0.6])
+
+
+def test_every_split_and_group_has_a_panel(runs: list[Path]) -> None:
+    rows = load(runs)
+    envs = rows.assign(split="unseen-envs", factor=["all", "camera"] * (len(rows) // 2))
+    figure = plots.progress_figure(pd.concat([envs, rows]))
+    assert [axes.get_title() for axes in figure.axes] == ["seen", "unseen-envs", "unseen-envs: camera"]
 
 
 def test_runs_without_imagination_have_no_filmstrip(runs: list[Path], tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wambench.interface import Episode, canvas
-from wambench.leaderboard import episodes, groups, progress
+from wambench.leaderboard import WHOLE, episodes, groups, progress
 from wambench.records import load, load_episode
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")  # Okabe and Ito
 STRIP = 8  # moments in a filmstrip
+ACROSS = 3  # panels in a row
 
 
 def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Path]:
@@ -45,35 +47,56 @@ def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Pa
 
 
 def progress_figure(rows: pandas.DataFrame) -> Figure:
-    """Returns a figure of mean progress by split and group, a bar a policy, with 95 % intervals and n."""
+    """Returns a figure of mean progress: a panel for each split, kind of novelty and single factor, a bar a policy.
+
+    Black: 95 % interval; dots: single training seeds; at the right: n. Policies that are better on average over the
+    splits they played stand higher.
+    """
     from matplotlib.figure import Figure
 
-    bars: dict[tuple[str, str], pandas.DataFrame] = {}
+    panels: dict[tuple[str, str], dict[str, pandas.DataFrame]] = {}
     for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
         for name, group in groups(run):
-            bars[str(policy), str(split) if name == "all" else f"{split}\n{name}"] = episodes(group)[0]
-    policies = sorted({policy for policy, _ in bars})
-    places = sorted({place for _, place in bars})
-    figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(places) * (len(policies) + 1)), 4.0), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(policies)
-    for i, policy in enumerate(policies):
-        for j, place in enumerate(places):
-            if (policy, place) not in bars:
-                continue
-            fine = bars[policy, place]
-            mean, low, high = progress(fine)
-            x = j + (i - (len(policies) - 1) / 2) * width
-            axes.bar(x, mean, 0.9 * width, color=COLOURS[i % len(COLOURS)], label=policy)
-            if low <= high:
-                axes.errorbar(x, mean, [[max(0.0, mean - low)], [max(0.0, high - mean)]], color="black", capsize=2)
-            top = max([v for v in (mean, high) if np.isfinite(v)], default=0.0)
-            axes.text(x, top + 0.02, f"n={len(fine)}", ha="center", va="bottom", fontsize=6)
-    axes.set(ylabel="mean progress, 95 % interval", ylim=(0, 1.1), xticks=range(len(places)), xticklabels=places)
-    axes.spines[["top", "right"]].set_visible(False)
-    labelled = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(labelled.values(), labelled.keys(), loc="outside upper center", ncols=4, frameon=False)
+            panels.setdefault((str(split), name), {})[str(policy)] = group
+    singles = {place for place, bars in panels.items() if not {*next(iter(bars.values()))["factor"]} & {*WHOLE}}
+    places = sorted(panels, key=lambda place: (place[1] not in WHOLE, place in singles, place))
+    lines = [places[i : i + ACROSS] for i in range(0, len(places), ACROSS)]
+    ranked = best_first(rows)
+    shown = [[name for name in ranked if any(name in panels[place] for place in line)] for line in lines]
+    heights = [0.55 + 0.22 * len(names) for names in shown]
+    figure = Figure(figsize=(10.0, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(lines), min(ACROSS, len(places)), height_ratios=heights)
+    for i, (line, names) in enumerate(zip(lines, shown, strict=True)):
+        for j, (split, name) in enumerate(line):
+            axes = figure.add_subplot(grid[i, j])
+            axes.set_title(split if name in WHOLE else f"{split}: {name}", fontsize=9)
+            for y, policy in enumerate(names):
+                if policy in panels[split, name]:
+                    _bar(axes, y, panels[split, name][policy], COLOURS[ranked.index(policy) % len(COLOURS)])
+            axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
+            axes.set_yticklabels(names if j == 0 else [], fontsize=8)
+            axes.tick_params(axis="x", labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("mean progress, 95 % interval", fontsize=9)
     return figure
+
+
+def best_first(rows: pandas.DataFrame) -> list[str]:
+    """Returns the policies by their mean progress over the splits they played; equal ones by name."""
+    means = rows[rows["status"] == "ok"].groupby(["policy", "split"])["progress"].mean().groupby("policy").mean()
+    return sorted(map(str, rows["policy"].unique()), key=lambda policy: (-means.get(policy, 0.0), policy))
+
+
+def _bar(axes: Axes, y: int, group: pandas.DataFrame, colour: str) -> None:
+    fine = episodes(group)[0]
+    mean, low, high = progress(fine)
+    axes.barh(y, mean, 0.8, color=colour)
+    if low <= high:
+        axes.errorbar(mean, y, xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], color="black", capsize=2)
+    if group["weights"].nunique() > 1:
+        seeds = group[group["status"] == "ok"].groupby("weights")["progress"].mean()
+        axes.plot(seeds, [y] * len(seeds), "o", color="white", mec="black", mew=0.6, markersize=3, zorder=3)
+    axes.text(1.12, y, f"n={len(fine)}", ha="right", va="center", fontsize=6)
 
 
 def find_imagined(runs: Sequence[Path], episode: str | None = None) -> Path | None:
