@@ -66,6 +66,23 @@ def test_png_lies_beside_the_log(log: Path) -> None:
     assert curves.draw(log).read_bytes() == before
 
 
+def test_trainings_share_the_panels_of_what_two_of_them_measured(log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "pi0.safetensors.csv"
+    other.write_text(log.read_text().replace("val_copy_mse", "val_gripper_error"))
+    assert curves.is_log(log) and not curves.is_log(tmp_path) and not curves.is_log(Path(__file__))
+    read = [curves.read(log), curves.read(other)]
+    assert curves.shared_metrics(read) == ["val_action_mse"]
+    assert curves.shared_metrics(read[:1]) == ["val_action_mse", "val_copy_mse"]
+    out = curves.together([log, other], tmp_path / "figures")
+    assert out.name == "training.png" and np.ptp(matplotlib.image.imread(out)) > 0.5
+    assert out.read_bytes() != curves.together([log], tmp_path / "alone").read_bytes()
+    with pytest.raises(ValueError, match="one name"):
+        curves.together([log, log], tmp_path)
+    other.write_text(log.read_text().replace("val_", "val_other_"))
+    with pytest.raises(ValueError, match="no metric is measured by two of nano, pi0"):
+        curves.together([log, other], tmp_path)
+
+
 def test_smoothing_keeps_the_mean_and_the_length() -> None:
     values = np.array([0.0, 3.0, 6.0, 3.0])
     assert curves.smooth(values, 3).tolist() == [1.5, 3.0, 4.0, 4.5]

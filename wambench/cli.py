@@ -143,7 +143,9 @@ def _add_attribute(commands: Any) -> None:
 def _add_plot(commands: Any) -> None:
     example = "wambench plot results/* --out figures"
     it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the worlds", example)
-    it.add_argument("runs", nargs="+", metavar="RUN", help='folder of a run or sweep, "worlds", or "profiles"')
+    it.add_argument(
+        "runs", nargs="+", metavar="RUN", help='folder of a run or sweep; logs of trainings; "worlds"; "profiles"'
+    )
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v0.all.0")
 
@@ -351,6 +353,8 @@ def _attribute(arguments: argparse.Namespace) -> None:
 
 
 def _plot(arguments: argparse.Namespace) -> None:
+    from wambench import curves
+
     if arguments.runs == ["worlds"]:
         from wambench import worlds
 
@@ -361,6 +365,8 @@ def _plot(arguments: argparse.Namespace) -> None:
         path, table = profiles.draw(arguments.out)
         print(table, end="\n\n")
         paths = [path]
+    elif all(curves.is_log(Path(run)) for run in arguments.runs):
+        paths = [curves.together([Path(run) for run in arguments.runs], arguments.out)]
     elif any((Path(run) / "sweep.csv").is_file() for run in arguments.runs):
         from wambench import sweep_plot
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +81,54 @@ def draw(log: Path, out: Path | None = None) -> Path:
     out = log.with_suffix(".png") if out is None else out
     figure(read(log), log.name.removesuffix(".csv")).savefig(out, dpi=120, metadata={"Software": None})
     return out
+
+
+def is_log(path: Path) -> bool:
+    """Returns whether a path is a training log."""
+    if not path.is_file():
+        return False
+    with path.open(newline="", errors="replace") as file:
+        return file.readline().startswith(",".join(PROGRESS))
+
+
+def together(logs: Sequence[Path], out: Path) -> Path:
+    """Draws what several trainings measured on held-out data, a line a training, as OUT/training.png; returns its path.
+
+    Metrics that only one of several measured are left out: there is nothing to compare.
+
+    Raises:
+        ValueError: One is no training log or has no rows yet, two have one name, or no metric is measured by two.
+    """
+    from matplotlib.figure import Figure
+
+    read_in = {log.name.removesuffix(".csv").removesuffix(".safetensors"): read(log) for log in logs}
+    if len(read_in) < len(logs):
+        raise ValueError(f"two training logs have one name: {', '.join(map(str, logs))}")
+    shown = shared_metrics(read_in.values())
+    if not shown:
+        raise ValueError(f"no metric is measured by two of {', '.join(read_in)}")
+    rows, lines = -(-len(shown) // ACROSS), {}
+    made = Figure(figsize=(10.0, 0.6 + 2.6 * rows), layout="constrained")
+    for i, metric in enumerate(shown):
+        axes = made.add_subplot(rows, min(ACROSS, len(shown)), i + 1)
+        for j, (name, curves) in enumerate(read_in.items()):
+            if metric in curves.metrics:
+                there = np.isfinite(curves.metrics[metric])
+                x, y, colour = curves.samples[there], curves.metrics[metric][there], COLOURS[j % len(COLOURS)]
+                [lines[name]] = axes.plot(x, y, marker="o", markersize=3, color=colour)
+        axes.set_title(metric, fontsize=9)
+        _finish(axes, [max(curves.samples[-1] for curves in read_in.values())])
+    made.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    made.supxlabel("training samples", fontsize=9)
+    out.mkdir(parents=True, exist_ok=True)
+    made.savefig(out / "training.png", dpi=120, metadata={"Software": None})
+    return out / "training.png"
+
+
+def shared_metrics(trainings: Collection[Curves]) -> list[str]:
+    """Returns the metrics that two trainings measured; all those of a single one."""
+    every = [name for curves in trainings for name, values in curves.metrics.items() if np.isfinite(values).any()]
+    return [name for name in dict.fromkeys(every) if every.count(name) >= min(2, len(trainings))]
 
 
 def figure(curves: Curves, title: str) -> Figure:
