@@ -55,6 +55,10 @@ class Attributed:
     rows: tuple[Row, ...]
 
     @property
+    def split(self) -> str:
+        return self.name.partition("\n")[2]
+
+    @property
     def known(self) -> list[Row]:
         """Rows of which is known what was lost to what, or that it could not be read."""
         return [row for row in self.rows if attribution.parts(row) is not None]
@@ -138,7 +142,7 @@ def bars(found: Sequence[Attributed]) -> Figure:
     labels = [f"{one.name}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.75))
     axes.set_xlabel("mean progress: reached, and lost to what; below each part: where it may end, 95 % interval")
-    _finish(figure, axes)
+    _finish(figure, [axes])
     return figure
 
 
@@ -192,26 +196,34 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attri
 
 
 def by_group(found: Sequence[Attributed]) -> Figure:
-    """Returns the bars of every kind of novelty and every task, a panel for each policy and split."""
+    """Returns the bars of every kind of novelty and every task: a row of panels for each split, a panel a policy."""
     from matplotlib.figure import Figure
 
-    groups = [list(_groups(one)) for one in found]
-    heights = [len(group) + 1.5 for group in groups]
-    figure = Figure(figsize=(9.0, 1.2 + 0.27 * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(found), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axes, one, group in zip(panels, found, groups, strict=True):
-        for y, (_, episodes, rows) in enumerate(group):
-            _stack(axes, y, shares(episodes, rows), height=0.75)
-        labels = [f"{name} (n={len(episodes)}, {len(rows)})" for name, episodes, rows in group]
-        axes.set(yticks=range(len(group)), yticklabels=labels, xlim=(0, 1), ylim=(len(group) - 0.4, -0.6))
-        axes.tick_params(axis="y", labelsize=8)
-        axes.set_title(one.name.replace("\n", ", "), fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        kinds = sum(name.startswith("novelty: ") for name, _, _ in group)
-        if kinds:
-            axes.axhline(kinds - 0.5, color="black", linewidth=0.6)
-    panels[-1].set_xlabel("mean progress; in brackets: episodes, of which attributed failures")
-    _finish(figure, panels[-1], panels)
+    splits: dict[str, list[Attributed]] = {}
+    for one in found:
+        splits.setdefault(one.split, []).append(one)
+    names = {s: list(dict.fromkeys(name for one in some for name, _, _ in _groups(one))) for s, some in splits.items()}
+    heights = [len(group) + 2.0 for group in names.values()]
+    across = max(map(len, splits.values()))
+    figure = Figure(figsize=(2.6 + max(4.5, 2.1 * across), 1.2 + 0.24 * sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(splits), across, height_ratios=heights)
+    for i, (split, some) in enumerate(splits.items()):
+        labels = names[split]
+        for j, one in enumerate(some):
+            axes = figure.add_subplot(grid[i, j])
+            for name, episodes, rows in _groups(one):
+                y = labels.index(name)
+                _stack(axes, y, shares(episodes, rows), height=0.75)
+                axes.text(1.02, y, f"{len(episodes)}, {len(rows)}", va="center", fontsize=7)
+            axes.set(yticks=range(len(labels)), xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6))
+            axes.set_yticklabels(labels if j == 0 else [])
+            axes.tick_params(labelsize=8)
+            axes.set_title(one.name, fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+            if kinds := sum(name.startswith("novelty: ") for name in labels):
+                axes.axhline(kinds - 0.5, color="black", linewidth=0.6)
+    figure.supxlabel("mean progress; beside each bar: episodes, of which attributed failures", fontsize=9)
+    _finish(figure, figure.axes)
     return figure
 
 
@@ -227,9 +239,13 @@ def no_return(found: Sequence[Attributed]) -> Figure:
     """Returns where along failed episodes lies the chunk after which even the expert cannot succeed any more."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 1.0 + 2.2 * len(found)), layout="constrained")
-    panels = figure.subplots(len(found), 1, squeeze=False, sharex=True)[:, 0]
-    for axes, one in zip(panels, found, strict=True):
+    across = 1 + (len(found) > 3)
+    down = -(-len(found) // across)
+    figure = Figure(figsize=(3.0 + 5.0 * across, 1.0 + 2.2 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
+    for axes in panels[len(found) :]:
+        axes.remove()
+    for axes, one in zip(panels, found, strict=False):
         lost = [row for row in one.rows if row.no_return >= 0 and row.chunks > 0]
         open_end = sum(row.d3 == "stall" for row in one.rows)
         heights = np.zeros(BINS)
@@ -240,12 +256,13 @@ def no_return(found: Sequence[Attributed]) -> Figure:
                 axes.bar(edges[:-1] + 0.5 / BINS, count, 0.9 / BINS, heights, color=colour, label=verdict)
             heights += count
         title = f"{one.name.replace(chr(10), ', ')}: {len(lost)} failures with a point of no return"
-        axes.set_title(f"{title}, {open_end} still solvable at the end", fontsize=9)
+        axes.set_title(f"{title}" + f", {open_end} still solvable at the end" * (open_end > 0), fontsize=9)
         axes.set(ylabel="failed episodes", xlim=(0, 1), ylim=(0, max(1.0, heights.max()) * 1.15))
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("where the chunk of no return lies: 0 start of the episode, 1 its end; colour: D3's verdict")
-    _finish(figure, panels[-1], panels)
+    where = "where the chunk of no return lies: 0 start of the episode, 1 its end; colour: D3's verdict"
+    figure.supxlabel(where, fontsize=9)
+    _finish(figure, figure.axes)
     return figure
 
 
@@ -255,24 +272,22 @@ def behaviours(found: Sequence[Attributed]) -> Figure:
 
     from wambench.plots import COLOURS
 
-    figure = Figure(figsize=(8.0, 1.2 + 0.3 * len(TYPES) * max(1, len(found)) ** 0.7), layout="constrained")
+    figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(found)), layout="constrained")
     axes = figure.subplots()
-    height = 0.8 / len(found)
-    for i, one in enumerate(found):
-        typed = [row.behaviour for row in one.rows if row.behaviour]
-        for j, name in enumerate(TYPES):
-            part = typed.count(name) / max(1, len(typed))
-            y = j + (i - (len(found) - 1) / 2) * height
-            axes.barh(y, part, 0.9 * height, color=COLOURS[i % len(COLOURS)], label=_with_n(one, len(typed)))
-            axes.text(part + 0.005, y, f"{typed.count(name)}", va="center", fontsize=7)
-    axes.set(yticks=range(len(TYPES)), yticklabels=TYPES, xlabel="share of the failed episodes; their number beside")
-    axes.invert_yaxis()
-    _finish(figure, axes)
+    typed = [[row.behaviour for row in one.rows if row.behaviour] for one in found]
+    for y, kinds in enumerate(typed):
+        left = 0.0
+        for name, colour in zip(TYPES, COLOURS, strict=True):
+            part = kinds.count(name) / max(1, len(kinds))
+            if part:
+                axes.barh(y, part, 0.75, left, color=colour, label=name, edgecolor="white", linewidth=0.5)
+                axes.text(left + part / 2, y, f"{kinds.count(name)}", ha="center", va="center", fontsize=8)
+            left += part
+    labels = [f"{one.name.replace(chr(10), ', ')} (n={len(kinds)})" for one, kinds in zip(found, typed, strict=True)]
+    axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.5, -0.5))
+    axes.set_xlabel("share of the failed episodes; their number in each part")
+    _finish(figure, [axes])
     return figure
-
-
-def _with_n(one: Attributed, count: int) -> str:
-    return f"{one.name.replace(chr(10), ', ')} (n={count})"
 
 
 def diagnosed(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
@@ -401,14 +416,14 @@ def _kappas(rows: Sequence[Mapping[str, str]]) -> str:
     return "planted faults, orange frame: the right verdict; Cohen's kappa " + ", ".join(texts)
 
 
-def _finish(figure: Figure, axes: Axes, panels: Sequence[Axes] | np.ndarray | None = None) -> None:
+def _finish(figure: Figure, panels: Sequence[Axes]) -> None:
     """Puts one legend of all panels above them."""
-    axes.spines[["top", "right"]].set_visible(False)
     handles: dict[str, Any] = {}
-    for panel in [axes] if panels is None else list(panels):
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    order = [label for label, _ in PARTS.values() if label in handles]
+    order = [label for label in (*(label for label, _ in PARTS.values()), *TYPES) if label in handles]
     order += [label for label in handles if label not in order]
     chosen = [handles[label] for label in order]
-    figure.legend(chosen, order, loc="outside upper center", ncols=min(3, len(order)), frameon=False, fontsize=9)
+    figure.legend(chosen, order, loc="outside upper center", ncols=min(4, len(order)), frameon=False, fontsize=9)
