@@ -131,7 +131,8 @@ def test_separate_networks_play_video_first_unless_asked(
     encoder.write_weights(path, model.state_dict(), buffers, meta | {"config": model.config.to_dict()})
     policies = [make(path, encoder_file), make(path, encoder_file, mode="video_first")]
     assert [p.mode for p in policies] == ["video_first"] * 2 and make(dreamzero_file, encoder_file).mode == "joint"
-    np.testing.assert_array_equal(*(p.act(history(0)).actions for p in policies))
+    usual, asked = (p.act(history(0)).actions for p in policies)
+    np.testing.assert_array_equal(usual, asked)
     with pytest.raises(ValueError, match="no mode 'joint'"):
         make(path, encoder_file, mode="joint")
 
