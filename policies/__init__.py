@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -69,13 +70,29 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
     if not hasattr(module, cls):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise unknown(f"class of {source}", cls, classes)
+    made = getattr(module, cls)
+    check_arguments(made, arguments or {}, name)
     try:
-        policy = getattr(module, cls)(**(arguments or {}), **given)
+        policy = made(**(arguments or {}), **given)
     except TypeError as error:
         raise ValueError(f"policy {name!r} cannot be made: {error}") from error
     if not isinstance(policy, Policy) or not isinstance(policy.spec, Spec):
         raise ValueError(f"policy {name!r} needs a `spec` (wambench.interface.Spec) and the methods reset and act")
     return policy
+
+
+def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: str) -> None:
+    """Raises ValueError for an argument that the class or function of a policy does not take, naming those it does.
+
+    What passes arguments on to something else, by ``**``, is left to that.
+    """
+    parameters = inspect.signature(made).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return
+    known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    for argument in arguments:
+        if argument not in known:
+            raise unknown(f"argument of policy {name!r}:", argument, known)
 
 
 def _check_file(path: Path, cls: str) -> None:

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import importlib.resources
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
+from wambench.policies import check_arguments, nano, rtc, sampling, smoothing
 from wambench.policies import encoder as encoding
-from wambench.policies import nano, rtc, sampling, smoothing
 from wambench.policies.dit import Frames
 from wambench.policies.encoder import state_features
 from wambench.policies.unipc import SamplerConfig
@@ -91,11 +91,13 @@ def policy(weights: str | None = None, **options: Any) -> DreamZero | OfficialDr
         weights: See above; None is the shipped nano model.
         options: Of `DreamZero` or `official.OfficialDreamZero`.
     """
-    if weights is None:
-        return DreamZero(**options)
-    from wambench.policies.official import OfficialDreamZero, is_official
+    made: Callable[..., DreamZero | OfficialDreamZero] = DreamZero
+    if weights is not None:
+        from wambench.policies.official import OfficialDreamZero, is_official
 
-    return OfficialDreamZero(weights, **options) if is_official(weights) else DreamZero(weights, **options)
+        made = OfficialDreamZero if is_official(weights) else DreamZero
+    check_arguments(made, options, "dreamzero")
+    return made(weights, **options)
 
 
 class DreamZero:

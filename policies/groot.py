@@ -13,6 +13,7 @@ step, and taking it apart again would put the error of a whole chunk on the four
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,6 +109,4 @@ def from_dict(config: dict[str, Any]) -> Groot:
     return Groot(GrootSizes(**sizes), vla.Inputs.from_dict(config["inputs"]))
 
 
-def policy(weights: str | None = None, **options: Any) -> vla.Actor:
-    """Returns GR00T as a policy; options are those of `vla.Actor`."""
-    return vla.FlowActor("groot", weights, **options)
+policy = partial(vla.FlowActor, "groot")  # of `policies.POLICIES`

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -209,9 +210,7 @@ def from_dict(config: dict[str, Any]) -> Ki:
     return Ki(sizes, inputs, config["hidden"], fast, config["words"], config["insulated"])
 
 
-def policy(weights: str | None = None, **options: Any) -> vla.Actor:
-    """Returns the insulated model as a policy; options are those of `vla.Actor`."""
-    return vla.FlowActor("ki", weights, **options)
+policy = partial(vla.FlowActor, "ki")  # of `policies.POLICIES`
 
 
 def side(config: Any, network: Ki, clips: Any, rank: int, wait: Callable[[], Any]) -> Any:

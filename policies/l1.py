@@ -8,6 +8,7 @@ others gain over it is what a generative head brings.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,6 +106,4 @@ def from_dict(config: dict[str, Any]) -> L1:
     return L1(L1Sizes(**config["sizes"]), vla.Inputs.from_dict(config["inputs"]))
 
 
-def policy(weights: str | None = None, **options: Any) -> vla.Actor:
-    """Returns the regressor as a policy; options are those of `vla.Actor`."""
-    return vla.Actor("l1", weights, **options)
+policy = partial(vla.Actor, "l1")  # of `policies.POLICIES`

@@ -7,6 +7,7 @@ Blocks: prefix | state | actions. Time is fused into each action token by a perc
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,6 +89,4 @@ def from_dict(config: dict[str, Any]) -> Pi0:
     return Pi0(Sizes.from_dict(config["sizes"]), vla.Inputs.from_dict(config["inputs"]), config["hidden"])
 
 
-def policy(weights: str | None = None, **options: Any) -> vla.Actor:
-    """Returns pi0 as a policy; options are those of `vla.Actor`."""
-    return vla.FlowActor("pi0", weights, **options)
+policy = partial(vla.FlowActor, "pi0")  # of `policies.POLICIES`

@@ -8,6 +8,7 @@ zero at first, so that the expert starts as the identity. Here a bin is a row of
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,6 +98,4 @@ def from_dict(config: dict[str, Any]) -> Pi05:
     return Pi05(Sizes.from_dict(config["sizes"]), vla.Inputs.from_dict(config["inputs"]), config["hidden"])
 
 
-def policy(weights: str | None = None, **options: Any) -> vla.Actor:
-    """Returns pi0.5 as a policy; options are those of `vla.Actor`."""
-    return vla.FlowActor("pi05", weights, **options)
+policy = partial(vla.FlowActor, "pi05")  # of `policies.POLICIES`

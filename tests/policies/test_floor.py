@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -48,8 +50,22 @@ def test_load_gives_a_new_policy_each_time() -> None:
     assert one is not two and one.act(()).actions.shape == (4, 7)
     with pytest.raises(ValueError, match="did you mean 'random'"):
         load("randm")
-    with pytest.raises(ValueError, match="unexpected keyword argument 'chunks'"):
-        load("random", {"chunks": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "near"),
+    [("random", "chunks", "chunk"), ("pi0", "setps", "steps"), ("dreamzero", "exceute", "execute")],
+)
+def test_an_argument_that_a_policy_does_not_take_is_named(name: str, asked: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"argument of policy '{name}': '{asked}'; did you mean '{near}'.*there are: "):
+        load(name, {asked: 4})
+
+
+def test_what_passes_arguments_on_is_left_to_that(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n    def __init__(self, **options):\n        pass\n")
+    with pytest.raises(ValueError, match="needs a `spec`"):  # made, and only then found to be no policy
+        load(f"{file}:Mine", {"anything": 4})
 
 
 @pytest.mark.parametrize("name", ["a:b:c", ":Mine", "file.py:", "file.py:not a name"])
