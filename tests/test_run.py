@@ -223,7 +223,7 @@ def test_an_own_policy_in_a_file(config: Maker, tmp_path: Path) -> None:
     [
         ("tests.stubs:Unfit", {}, "gripper: the environment has 'close_positive', the policy expects 'open_positive'"),
         ("tests.stubs:Stedy", {}, "did you mean 'Steady'?"),
-        ("tests.stubs:Steady", {"sped": 1}, "unexpected keyword argument 'sped'"),
+        ("tests.stubs:Steady", {"sped": 1}, "'sped'; did you mean 'speed'?"),
         ("tests.stubs:Spec", {}, "needs a `spec`"),
         ("tests.nothing:Mine", {}, "no module named 'tests.nothing'"),
     ],
