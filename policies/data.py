@@ -11,6 +11,7 @@ frames. Frames are read one by one from within the files, so that a corpus large
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -230,7 +231,7 @@ def encode_shards(
                 latents.append(latent.cpu().numpy().astype(np.float16))
                 points.append(found.cpu().numpy().astype(np.float32))
             report(len(frames))
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")  # another training may be encoding the same shard
         with part.open("wb") as out:
             np.savez(out, latents=np.concatenate(latents), points=np.concatenate(points), files=np.array(names))
         part.replace(path)

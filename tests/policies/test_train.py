@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -48,6 +50,31 @@ def test_clips(clips: data.Clips, demos: Path) -> None:
     last = actions[1, 0]
     assert not last[:, :6].any() and (last[:, 6] == demo[-1, 6]).all()
     assert 0 < int(clips.held_out.sum()) < len(clips.held_out)
+
+
+def test_two_trainings_may_encode_one_corpus(
+    encoder_file: Path, demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "disturbed", tmp_path / "alone"]
+    for folder in folders:
+        shutil.copytree(demos, folder, ignore=shutil.ignore_patterns("latents.*"))
+    reader, digest, write = encoder.load(encoder_file)[0], file_hash(encoder_file), np.savez
+    data.encode_shards(folders[1], reader, digest)
+    met: list[int] = []
+
+    def write_while_another_does(file: IO[bytes], **arrays: np.ndarray) -> None:
+        if not met:
+            met.append(os.getpid())
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: met[0] + 1)
+                data.encode_shards(folders[0], reader, digest)
+        write(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", write_while_another_does)
+    data.encode_shards(folders[0], reader, digest)
+    assert met and {path.suffix for path in data.latent_folder(folders[0], digest).iterdir()} == {".npz"}
+    both = [data.load_clips([folder], digest).latents for folder in folders]
+    assert torch.equal(both[0], both[1])
 
 
 def test_video_has_neither_actions_nor_states(clips: data.Clips) -> None:
