@@ -238,7 +238,7 @@ def random_model(config: DiTConfig, device: torch.device, dtype: torch.dtype) ->
             model.head.head.weight.normal_(std=config.width**-0.5)  # starts at zero, and zeros multiply faster
         finally:
             torch.set_default_dtype(before)
-    return model.eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)
 
 
 def stored_model(config: DiTConfig, weights: str, device: torch.device, dtype: torch.dtype) -> DiT:
