@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 
+from wambench.envs.factors import draw_elsewhere, draw_look
 from wambench.envs.task import Task
-from wambench.envs.variation import draw_elsewhere, draw_look
 from wambench.interface import EpisodeSpec
 
 CONTROL_HZ = 20.0
@@ -32,7 +32,7 @@ def episode_spec(
     Args:
         task: The task.
         split: Name of the split it is evaluated in; "train" is the stream of the demonstrations, "video" that of the
-            action-free video, whose environments are those of `variation.ELSEWHERE` whatever the factor.
+            action-free video, whose environments are those of `factors.ELSEWHERE` whatever the factor.
         factor: "all", "none" or one factor, see `envs.variation`.
         index: Non-negative number of the episode.
         seed: Seed of the run.

@@ -19,8 +19,8 @@ import numpy as np
 
 from wambench.envs import kinematics, meshes, robot
 from wambench.envs.arm import GRIP_SITE, Arm
-from wambench.envs.things import DISTRACTORS, PARKED, THINGS, Thing
-from wambench.envs.variation import ELSEWHERE, TRAIN, UNSEEN
+from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN
+from wambench.envs.objects import DISTRACTORS, PARKED, THINGS, Thing
 from wambench.interface import EpisodeSpec
 
 TABLE_Z = 0.8

@@ -12,13 +12,13 @@ import numpy as np
 from wambench import tasks
 from wambench.envs import snapshot
 from wambench.envs.episodes import episode_spec
+from wambench.envs.privileged_view import SceneView
 from wambench.envs.progress import Tracker
 from wambench.envs.rendering import Renderer
 from wambench.envs.robot import find_arm
 from wambench.envs.scene import CAMERAS, Scene
-from wambench.envs.stage import Stage
+from wambench.envs.scene_poser import Stage
 from wambench.envs.task import Task
-from wambench.envs.view import SceneView
 from wambench.interface import EpisodeSpec, Observation, Outcome, Spec, WorldDiverged
 
 MAX_SPEED = 100.0  # m/s or rad/s: no sane state of these scenes is near it

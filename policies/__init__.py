@@ -22,15 +22,15 @@ from wambench.interface import Policy, Spec, unknown
 EXPERT = "expert"  # reads privileged state, so the run gives it the world it acts in
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
-        EXPERT: "wambench.expert:Expert",
-        "noop": "wambench.policies.floor:Noop",
-        "random": "wambench.policies.floor:Random",
-        "dreamzero": "wambench.policies.dreamzero:policy",
-        "pi0": "wambench.policies.pi0:policy",
-        "pi05": "wambench.policies.pi05:policy",
-        "ki": "wambench.policies.ki:policy",
-        "groot": "wambench.policies.groot:policy",
-        "l1": "wambench.policies.l1:policy",
+        EXPERT: "wambench.policies.expert:Expert",
+        "noop": "wambench.policies.baselines:Noop",
+        "random": "wambench.policies.baselines:Random",
+        "dreamzero": "wambench.policies.dreamzero.policy:policy",
+        "pi0": "wambench.policies.vla.pi0:policy",
+        "pi05": "wambench.policies.vla.pi05:policy",
+        "ki": "wambench.policies.vla.knowledge_insulation:policy",
+        "groot": "wambench.policies.vla.groot:policy",
+        "l1": "wambench.policies.vla.l1_regression:policy",
     }
 )
 

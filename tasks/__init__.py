@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from wambench.envs.factors import unseen_factors
 from wambench.envs.task import Task
-from wambench.envs.variation import unseen_factors
 from wambench.interface import unknown
 from wambench.tasks import (
     bus_table,

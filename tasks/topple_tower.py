@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from wambench.envs.objects import THINGS
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.envs.things import THINGS
 from wambench.tasks import skills
 
 BRICKS = ("brick_1", "brick_2", "brick_3")

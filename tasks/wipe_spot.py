@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from wambench.envs.objects import SPOT_DOMES
 from wambench.envs.task import Stage, Task, View
-from wambench.envs.things import SPOT_DOMES
 from wambench.tasks import skills
 
 DOWN = 0.004  # m of travel: the brown dome is level with the table

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from wambench import run as play
+from wambench.evaluation import run as play
+from wambench.evaluation.run import RunConfig
 from wambench.interface import EpisodeSpec, Observation, Outcome, Plan, Spec, WorldDiverged
-from wambench.run import RunConfig
 
 HORIZON = 40
 SMALL = Spec(image_size=(8, 8))

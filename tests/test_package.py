@@ -27,7 +27,13 @@ def test_wheel_contains_only_wambench(wheel: zipfile.ZipFile) -> None:
 
 def test_wheel_contains_the_linked_packages_and_the_weights(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    for needed in ("envs/tabletop.py", "tasks/__init__.py", "tasks/lift_cube.py", "policies/dreamzero.py", "py.typed"):
+    for needed in (
+        "envs/tabletop.py",
+        "tasks/__init__.py",
+        "tasks/lift_cube.py",
+        "policies/dreamzero/policy.py",
+        "py.typed",
+    ):
         assert f"wambench/{needed}" in names
     shipped = {p.name for p in (ROOT / "policies" / "weights").glob("*.safetensors")}
     assert shipped and {f"wambench/policies/weights/{name}" for name in shipped} <= names

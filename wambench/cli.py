@@ -274,7 +274,7 @@ def _task_names(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from wambench.run import RunConfig, run, summary
+    from wambench.evaluation.run import RunConfig, run, summary
 
     config = RunConfig(
         policy=arguments.policy,
@@ -299,7 +299,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from wambench.sweep import SweepConfig, sweep, to_text
+    from wambench.analysis.latency_sweep import SweepConfig, sweep, to_text
 
     names = ("latency", "execution", "split", "tasks", "episodes", "seed", "workers", "replan", "smooth", "out")
     config = SweepConfig(tuple(arguments.policy), **{name: getattr(arguments, name) for name in names})
@@ -308,7 +308,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _leaderboard(arguments: argparse.Namespace) -> None:
-    from wambench import leaderboard, records
+    from wambench import records
+    from wambench.analysis import leaderboard
 
     table = leaderboard.leaderboard(records.load(arguments.runs))
     print(leaderboard.to_text(table))
@@ -318,7 +319,8 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from wambench import compare, records
+    from wambench import records
+    from wambench.analysis import compare
 
     sides = [[Path(run) for run in runs] for runs in (arguments.a, arguments.b)]
     if not all(sides):
@@ -337,42 +339,43 @@ def _attribute(arguments: argparse.Namespace) -> None:
     if arguments.self_test == (arguments.run is not None):
         raise ValueError("give the folder of a run, or --self-test")
     if arguments.self_test:
-        from wambench import selftest
+        from wambench.attribution import self_test
 
         out = arguments.out or Path("results/self-test")
-        found = selftest.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
-        print(json.dumps(found) if arguments.json else selftest.text(found))
+        found = self_test.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
+        print(json.dumps(found) if arguments.json else self_test.text(found))
         return
-    from wambench import attribute, diagnostics, filmstrips
+    from wambench.attribution import attribute, filmstrips, sensitivity
 
     rows = attribute.attribute(arguments.run, arguments.episodes, arguments.workers)
     filmstrips.render(arguments.run, rows)
-    diagnostics.ask(arguments.run, rows)
+    sensitivity.ask(arguments.run, rows)
     print(attribute.summary(rows, attribute.lost(arguments.run)))
     print(arguments.run / attribute.TABLE)
 
 
 def _plot(arguments: argparse.Namespace) -> None:
-    from wambench import curves
+    from wambench.analysis import training_curves
 
     if arguments.runs == ["worlds"]:
-        from wambench import worlds
+        from wambench.suite import env_gallery
 
-        paths = worlds.contact_sheets(arguments.out)
+        paths = env_gallery.contact_sheets(arguments.out)
     elif arguments.runs == ["profiles"]:
-        from wambench import profiles
+        from wambench.suite import render_profiles
 
-        path, table = profiles.draw(arguments.out)
+        path, table = render_profiles.draw(arguments.out)
         print(table, end="\n\n")
         paths = [path]
-    elif all(curves.is_log(Path(run)) for run in arguments.runs):
-        paths = [curves.together([Path(run) for run in arguments.runs], arguments.out)]
+    elif all(training_curves.is_log(Path(run)) for run in arguments.runs):
+        paths = [training_curves.together([Path(run) for run in arguments.runs], arguments.out)]
     elif any((Path(run) / "sweep.csv").is_file() for run in arguments.runs):
-        from wambench import sweep_plot
+        from wambench.analysis import latency_plot
 
-        paths = sweep_plot.plot([Path(run) for run in arguments.runs], arguments.out)
+        paths = latency_plot.plot([Path(run) for run in arguments.runs], arguments.out)
     else:
-        from wambench import attribution_plots, plots
+        from wambench.analysis import plots
+        from wambench.attribution import plots as attribution_plots
 
         runs = [Path(run) for run in arguments.runs]
         played = [run for run in runs if not (run / attribution_plots.SELF_TEST).is_file()]
@@ -388,14 +391,14 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    from wambench import doctor
+    from wambench.suite import doctor
 
     for what, finding in doctor.report():
         print(f"{what:<44}{finding}", flush=True)
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-    from wambench.collect import CollectConfig, collect
+    from wambench.collection import CollectConfig, collect
 
     names = _task_names(arguments.tasks or (("all",) if arguments.corpus == "video" else ("seen",)))
     given = ("corpus", "episodes", "out", "seed", "workers", "rooms", "arms")
@@ -406,9 +409,9 @@ def _collect(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from wambench import curves
-    from wambench.policies.train import train
-    from wambench.policies.train_config import TrainConfig
+    from wambench.analysis import training_curves
+    from wambench.policies.training.config import TrainConfig
+    from wambench.policies.training.train import train
 
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
     own = ("device", "seed", "workers", "video_share", "levels", "ablation", "prefix")
@@ -422,11 +425,11 @@ def _train(arguments: argparse.Namespace) -> None:
     def note(validation: str) -> None:
         tqdm.write(validation)
         with contextlib.suppress(ValueError):  # too short a log yet
-            curves.draw(log)
+            training_curves.draw(log)
 
     print(train(TrainConfig(data=tuple(arguments.data), **values), note))
     try:
-        print(curves.draw(log))
+        print(training_curves.draw(log))
     except ValueError as error:  # a training of a few steps logs nothing; its weights are fine
         print(f"wambench: no curves: {error}", file=sys.stderr)
     if arguments.evaluate:
@@ -437,17 +440,18 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _experts(arguments: argparse.Namespace) -> None:
-    from wambench import experts, records, tasks
+    from wambench import records, tasks
+    from wambench.suite import expert_success
 
     for name in ("episodes", "workers"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be positive, not {getattr(arguments, name)}")
     names = _task_names(arguments.tasks or tuple(tasks.TASKS))
-    table = experts.table(names, arguments.episodes, arguments.seed, arguments.workers)
+    table = expert_success.table(names, arguments.episodes, arguments.seed, arguments.workers)
     print(table.to_string(index=False))
     if arguments.out:
         markdown = arguments.out.suffix == ".md"
-        text = experts.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
+        text = expert_success.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
         records.write_whole(arguments.out, text)
         print(arguments.out)
 
@@ -456,14 +460,14 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.what == "policy":
         _bench_policy(arguments)
         return
-    from wambench import bench
+    from wambench.speed import simulation as bench_simulation
 
-    result = bench.sim()
-    print(json.dumps(result) if arguments.json else bench.text(result))
+    result = bench_simulation.sim()
+    print(json.dumps(result) if arguments.json else bench_simulation.text(result))
 
 
 def _bench_policy(arguments: argparse.Namespace) -> None:
-    from wambench import bench_policy
+    from wambench.speed import policy as bench_policy
 
     names = ("config", "weights", "device", "steps", "repeats")
     values = {name: getattr(arguments, name) for name in names}

@@ -4,12 +4,12 @@ import dataclasses
 import gc
 import itertools
 
-from wambench import bench
-from wambench.doctor import MIB, resident
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
+from wambench.evaluation.rollout import rollout
 from wambench.records import encode_episode
-from wambench.rollout import rollout
+from wambench.speed import simulation as bench_simulation
+from wambench.suite.doctor import MIB, resident
 
 TASKS = ("LiftCube", "OpenDrawer")
 MARGIN_MIB = 64  # keeping the frames of every episode would add 110, every renderer or scene a multiple of that
@@ -18,7 +18,7 @@ LEAK_MIB = 3  # those frames would add 14 in every block
 
 def play(task: str, episodes: range) -> None:
     """Plays and encodes episodes of one second in a world of their own, all factors varied."""
-    env, policy = TabletopEnv(task, split="unseen-envs", image_size=bench.SIZE), bench.Drift()
+    env, policy = TabletopEnv(task, split="unseen-envs", image_size=bench_simulation.SIZE), bench_simulation.Drift()
     for index in episodes:
         spec = dataclasses.replace(episode_spec(env.task, env.split, env.factor, index, 0), horizon=20)
         episode = rollout(env, policy, spec)

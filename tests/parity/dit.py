@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies import dit, dit_layers, layout, rope
-from wambench.policies.dit import DiT, DiTConfig, Frames
+from wambench.policies.dreamzero import dit, layers
+from wambench.policies.dreamzero import token_layout as layout
+from wambench.policies.dreamzero.dit import DiT, DiTConfig, Frames
+from wambench.policies.networks import rope
 
 PREFIX = "action_head.model."
 VIDEO, ACTION, BLOCK, CACHE, MODULE = 5e-5, 1e-4, 2e-4, 5e-5, 1e-4
@@ -156,13 +158,13 @@ def check_masks(folder: Path) -> list[Result]:
     return results
 
 
-def _modules(t: dict[str, Tensor]) -> tuple[dit_layers.CategoryMLP, dit_layers.ActionEncoder, dit_layers.CategoryMLP]:
+def _modules(t: dict[str, Tensor]) -> tuple[layers.CategoryMLP, layers.ActionEncoder, layers.CategoryMLP]:
     categories, state_dim, hidden = t["state_encoder.layer1.W"].shape
     width, action_dim = t["state_encoder.layer2.W"].shape[2], t["action_decoder.layer2.W"].shape[2]
     modules = (
-        dit_layers.CategoryMLP(categories, state_dim, hidden, width),
-        dit_layers.ActionEncoder(categories, action_dim, width),
-        dit_layers.CategoryMLP(categories, width, t["action_decoder.layer1.W"].shape[2], action_dim),
+        layers.CategoryMLP(categories, state_dim, hidden, width),
+        layers.ActionEncoder(categories, action_dim, width),
+        layers.CategoryMLP(categories, width, t["action_decoder.layer1.W"].shape[2], action_dim),
     )
     for module, prefix in zip(modules, ("state_encoder.", "action_encoder.", "action_decoder."), strict=True):
         module.load_state_dict({n.removeprefix(prefix): w for n, w in t.items() if n.startswith(prefix)})
@@ -197,11 +199,11 @@ def check_embodiment(folder: Path) -> list[Result]:
         compare("state", state_encoder(t["in.state"], category), t["out.state_features"], MODULE),
         compare("action", action_encoder(t["in.action"], t["in.timestep"], category), t["out.action_features"], MODULE),
         compare("decoded", action_decoder(t["in.hidden"], category), t["out.decoded_action"], MODULE),
-        compare("time", dit_layers.sinusoid_sin_first(t["in.timestep"], width), t["out.action_time_sinusoid"], MODULE),
+        compare("time", layers.sinusoid_sin_first(t["in.timestep"], width), t["out.action_time_sinusoid"], MODULE),
     ]
     for name, expected in t.items():
         if name.startswith("sinusoid.out."):
-            make = dit_layers.sinusoid if "time_embedding" in name else dit_layers.sinusoid_sin_first
+            make = layers.sinusoid if "time_embedding" in name else layers.sinusoid_sin_first
             results.append(compare(name, make(t["sinusoid.in.timestep"], expected.shape[-1]), expected, MODULE))
     return results + _check_rope(t)
 

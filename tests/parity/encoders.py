@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies import wan
+from wambench.policies.dreamzero.official import encoders
 
 ENCODE, DECODE, TEXT, IMAGE, EXACT = 1e-5, 5e-5, 5e-5, 1e-4, 0.0
 
@@ -21,20 +21,20 @@ ENCODE, DECODE, TEXT, IMAGE, EXACT = 1e-5, 5e-5, 5e-5, 1e-4, 0.0
 def check_vae(folder: Path) -> list[Result]:
     """Encoding of 4n+1 and other numbers of frames, decoding, the condition, and the four-frame client."""
     t = load_file(folder / "vae.safetensors")
-    vae, video = wan.load_vae(t), t["in.video"]
+    vae, video = encoders.load_vae(t), t["in.video"]
     results = [
-        compare("constants: mean", torch.tensor(wan.LATENT_MEAN), t["const.latent_mean"], 1e-6),
-        compare("constants: std", torch.tensor(wan.LATENT_STD), t["const.latent_std"], 1e-6),
+        compare("constants: mean", torch.tensor(encoders.LATENT_MEAN), t["const.latent_mean"], 1e-6),
+        compare("constants: std", torch.tensor(encoders.LATENT_STD), t["const.latent_std"], 1e-6),
     ]
     for name in t:
         if found := re.fullmatch(r"out\.latent_(\d+)_frames", name):
             results.append(compare(name, vae.encode(video[:, :, : int(found[1])]), t[name], ENCODE))
-    nine, y = wan.spread_frames(t["in.four_frames"]), t["out.image_condition_y"]
+    nine, y = encoders.spread_frames(t["in.four_frames"]), t["out.image_condition_y"]
     return [
         *results,
         compare("decode", vae.decode(t["in.latent"], clamp=False), t["out.decoded_unclamped"], DECODE),
         compare("decode, clamped", vae.decode(t["in.latent"]), t["out.decoded_wrapper"], DECODE),
-        compare("condition", vae.condition(video[:, :, 0], wan.TIME_STRIDE * (y.shape[2] - 1) + 1), y, ENCODE),
+        compare("condition", vae.condition(video[:, :, 0], encoders.TIME_STRIDE * (y.shape[2] - 1) + 1), y, ENCODE),
         compare("four frames as nine", nine, t["out.four_frames_as_nine"], EXACT),
         compare("injected latents", vae.encode(nine), t["out.latent_injected"], ENCODE),
     ]
@@ -45,7 +45,7 @@ def check_text(folder: Path) -> list[Result]:
     """States of the batch, the prompt embedding of each sample alone and in the batch, and the position buckets."""
     file = folder / "text_encoder.safetensors"
     t, sizes = load_file(file), _metadata(file)
-    encoder, ids, mask = wan.load_text(t, max_distance=int(sizes["max_dist"])), t["in.ids"], t["in.attention_mask"]
+    encoder, ids, mask = encoders.load_text(t, max_distance=int(sizes["max_dist"])), t["in.ids"], t["in.attention_mask"]
     results = [compare("hidden", encoder.hidden(ids, mask), t["out.hidden"], TEXT)]
     together = encoder.embed(ids, mask)
     for i in range(ids.shape[0]):
@@ -73,7 +73,7 @@ def check_image(folder: Path) -> list[Result]:
     """Resizing and the tokens; the last block and the head must be listed as not needed."""
     file = folder / "image_encoder.safetensors"
     t = load_file(file)
-    encoder = wan.load_clip(t, heads=int(_metadata(file)["vision_heads"]))
+    encoder = encoders.load_clip(t, heads=int(_metadata(file)["vision_heads"]))
     image, rows = t["in.image"].flatten(0, 1), t["mid.preprocessed_224_rows_0_31"]
     return [
         compare("preprocessed", encoder.preprocess(image)[:, :, : rows.shape[2]], rows, IMAGE),

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from tests.parity.dit import config_from, load, metadata
 from tests.parity.result import Result, compare, compare_relative
-from wambench.policies import objective, wan
-from wambench.policies.dit import DiT, Frames
-from wambench.policies.head import ChunkNoise, Encoders, FirstFrame, HeadConfig, PolicyHead, Prompt
-from wambench.policies.unipc import SamplerConfig
+from wambench.policies.dreamzero.dit import DiT, Frames
+from wambench.policies.dreamzero.inference import ChunkNoise, Encoders, FirstFrame, HeadConfig, PolicyHead, Prompt
+from wambench.policies.dreamzero.official import encoders as wan
+from wambench.policies.dreamzero.official import objective
+from wambench.policies.dreamzero.solvers import SamplerConfig
 
 INFERENCE, RELATIVE, EXACT = 1e-4, 1e-4, 0.0
 SAMPLERS = {"cache8": SamplerConfig(), "all16": SamplerConfig(caching="none")}

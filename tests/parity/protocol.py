@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies import droid
+from wambench.policies.dreamzero.official import droid
 
 UNEQUAL, NUMBERS, EXACT = 1e-3, 1e-6, 0.0
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies import rtc
+from wambench.policies.actions import real_time_chunking as rtc
 
 Tensors = dict[str, Tensor]
 EXACT, WEIGHTS = 0.0, 1e-6
@@ -64,7 +64,12 @@ POLICIES = {"toy": toy, "mixer": mixer}
 def _weights(t: Tensors, schedules: list[str]) -> Iterator[Result]:
     got = [rtc.prefix_weights(d, e, h, schedules[kind]) for d, e, h, kind in t["weights.args"].tolist()]
     yield compare("prefix weights", torch.stack(got), t["weights.W"], WEIGHTS)
-    yield compare("prefix weights 2 6 10", rtc.prefix_weights(2, 6, 10, "linear"), t["weights.doc_example"], WEIGHTS)
+    yield compare(
+        "prefix weights 2 6 10",
+        rtc.prefix_weights(2, 6, 10, "linear"),
+        t["weights.doc_example"],
+        WEIGHTS,
+    )
 
 
 def _guidance(t: Tensors, name: str, schedule: str, beta: float) -> Iterator[Result]:
@@ -106,7 +111,12 @@ def _samplers(t: Tensors, name: str, combos: int, steps: int, beta: float) -> It
             path = rtc.sample(lambda x, tau: field(x, tau=tau), t["noise"], steps, guidance)
             yield compare(f"{at}.x", torch.stack(path), t[f"{at}.x"], tolerance)
             yield compare(f"{at}.chunk", path[-1], t[f"{at}.chunk"], tolerance)
-            yield compare(f"{at}.executed", rtc.splice(old, path[-1], delay, executed), t[f"{at}.executed"], tolerance)
+            yield compare(
+                f"{at}.executed",
+                rtc.splice(old, path[-1], delay, executed),
+                t[f"{at}.executed"],
+                tolerance,
+            )
             yield compare(f"{at}.next_old", rtc.shifted(path[-1], executed), t[f"{at}.next_old"], tolerance)
 
 

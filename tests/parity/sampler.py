@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies import objective, unipc
-from wambench.policies.unipc import SamplerConfig, Step
+from wambench.policies.dreamzero import solvers
+from wambench.policies.dreamzero.official import objective
+from wambench.policies.dreamzero.solvers import SamplerConfig, Step
 
 TRAJECTORY, SIGMA, EXACT, VALUE, LOSS = 5e-5, 1e-7, 0.0, 1e-6, 1e-5
 
@@ -32,7 +33,7 @@ def _trajectory(name: str, t: dict[str, Tensor], guidance: float) -> list[Result
     part = {key[len(name) + 1 :]: value for key, value in t.items() if key.startswith(name + ".")}
     config = _config(name)
     steps: list[Step] = []
-    levels = unipc.levels_of(config)
+    levels = solvers.levels_of(config)
     a, b, c, d, g = (t[f"fake_velocity.{n}"] for n in ("A", "Bneg", "c", "D", "G"))
 
     def velocity(i: int, video: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +43,7 @@ def _trajectory(name: str, t: dict[str, Tensor], guidance: float) -> list[Result
         guided = negative + guidance * (positive - negative)
         return guided.view(video.shape), torch.tanh(d @ y + g @ x).view(action.shape)
 
-    unipc.sample(velocity, t["init.video"], t["init.action"], config, watch=steps.append)
+    solvers.sample(velocity, t["init.video"], t["init.action"], config, watch=steps.append)
     results = []
     for kind, level in zip(("video", "action"), levels, strict=True):
         expected = part[f"sigmas_{kind}"]
@@ -61,11 +62,11 @@ def _evaluated(steps: list[Step]) -> Tensor:
 
 
 def _scripted(name: str, t: dict[str, Tensor]) -> list[Result]:
-    script, rule = t[f"{name}.velocity"], unipc.DynamicRule()
+    script, rule = t[f"{name}.velocity"], solvers.DynamicRule()
     seen: list[Tensor] = []
     decisions, cosines = [], []
     for i in range(len(script)):
-        cosines.append(unipc.cosine(seen[-2], seen[-1]) if len(seen) > 1 else float("nan"))
+        cosines.append(solvers.cosine(seen[-2], seen[-1]) if len(seen) > 1 else float("nan"))
         run, rule = rule.decide(i, seen)
         decisions.append(run)
         if run:
@@ -89,7 +90,7 @@ def check_sampler(folder: Path) -> list[Result]:
             results += _scripted(name, t)
         elif name.startswith("static_mask"):
             choice = name.removeprefix("static_mask_")
-            mask = unipc.static_mask(int(choice) if choice.isdigit() else 0, len(t[name]))
+            mask = solvers.static_mask(int(choice) if choice.isdigit() else 0, len(t[name]))
             results.append(compare(name, torch.tensor(mask, dtype=torch.uint8), t[name], EXACT))
         elif f"{name}.sigmas_video" in t:
             results += _trajectory(name, t, guidance)

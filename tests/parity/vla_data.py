@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies import experts, normalise, openpi, pi05, relative
+from wambench.policies.actions import normalization
+from wambench.policies.vla import action_expert, groot_transforms, openpi, pi05
 
 PART, EXACT, RELATIVE = 1e-5, 0.0, 1e-5
 SINUSOID = 2e-4
@@ -28,7 +29,7 @@ def check_basics(folder: Path) -> list[Result]:
 
 
 def _norms(t: dict[str, Tensor]) -> list[Result]:
-    plain, adaptive = experts.RMSNorm(12), experts.AdaRMSNorm(12, 10)
+    plain, adaptive = action_expert.RMSNorm(12), action_expert.AdaRMSNorm(12, 10)
     plain.load_state_dict({"scale": t["rmsnorm.scale"]})
     adaptive.load_state_dict({f"modulation.{name}": t[f"adarms.{name}"] for name in ("weight", "bias")})
     out, gate = adaptive(t["adarms.x"], t["adarms.cond"])
@@ -37,26 +38,26 @@ def _norms(t: dict[str, Tensor]) -> list[Result]:
         compare("rmsnorm", plain(t["rmsnorm.x"])[0], t["rmsnorm.out"], PART),
         compare("gate", gate, t["adarms.gate"], PART),
     ]
-    residual = experts.gated(t["adarms.x"], t["adarms.branch"], gate)
+    residual = action_expert.gated(t["adarms.x"], t["adarms.branch"], gate)
     return [*small, compare("adarms", out, t["adarms.out"], PART),
             compare("gated residual", residual, t["adarms.gated_residual"], PART)]  # fmt: skip
 
 
 def _layers(t: dict[str, Tensor]) -> list[Result]:
-    mlp = experts.MLP(12, 20)
+    mlp = action_expert.MLP(12, 20)
     mlp.load_state_dict({name: t[f"mlp.{name}"] for name in mlp.state_dict()})
-    turn = experts.rotation(t["rope.positions"], 8)
-    rotated = experts.rotate(t["rope.x"].transpose(1, 2), *turn).transpose(1, 2)
-    sizes = experts.Sizes((12, 4), (12, 4), 1, 3, 1, 4, vocabulary=9)
-    table = experts.Expert(sizes, 12, 4, vocabulary=9)
+    turn = action_expert.rotation(t["rope.positions"], 8)
+    rotated = action_expert.rotate(t["rope.x"].transpose(1, 2), *turn).transpose(1, 2)
+    sizes = action_expert.Sizes((12, 4), (12, 4), 1, 3, 1, 4, vocabulary=9)
+    table = action_expert.Expert(sizes, 12, 4, vocabulary=9)
     table.embed_tokens.load_state_dict({"weight": t["embed.table"]})
-    layer = experts.Layer(sizes, 12, 4, 0)
+    layer = action_expert.Layer(sizes, 12, 4, 0)
     for name in ("q", "k", "v", "o"):
         getattr(layer, f"{name}_proj").load_state_dict({"weight": t[f"attention.{name}_proj.weight"]})
     x = t["attention.x"]
-    turn = experts.rotation(torch.arange(x.shape[1])[None], 4)
+    turn = action_expert.rotation(torch.arange(x.shape[1])[None], 4)
     k, v = layer.keys(x, turn)
-    heads = experts.attend(layer.queries(x, turn), k, v, experts.bias_of(t["attention.allowed"].bool()))
+    heads = action_expert.attend(layer.queries(x, turn), k, v, action_expert.bias_of(t["attention.allowed"].bool()))
     return [
         compare("mlp", mlp(t["mlp.x"]), t["mlp.out"], PART),
         compare("gelu", torch.nn.functional.gelu(t["gelu.x"], approximate="tanh"), t["gelu.y"], PART),
@@ -72,7 +73,7 @@ def _masks(t: dict[str, Tensor]) -> list[Result]:
     results = []
     for name in ("pi0", "pi05", "pi0fast", "blocks"):
         valid = t[f"mask.{name}.valid"].bool()
-        allowed = experts.block_mask(t[f"mask.{name}.ar"], valid).to(torch.uint8)
+        allowed = action_expert.block_mask(t[f"mask.{name}.ar"], valid).to(torch.uint8)
         results.append(compare(f"mask of {name}", allowed, t[f"mask.{name}.allowed"], EXACT))
         positions = valid.long().cumsum(1) - 1
         results.append(compare(f"positions of {name}", positions, t[f"mask.{name}.positions"], EXACT))
@@ -82,13 +83,16 @@ def _masks(t: dict[str, Tensor]) -> list[Result]:
 def _times(t: dict[str, Tensor]) -> list[Result]:
     results = [
         compare(
-            f"sinusoid of {width}", experts.sinusoid(t["sincos.t"], width), t[f"sincos.dim{width}.float32"], SINUSOID
+            f"sinusoid of {width}",
+            action_expert.sinusoid(t["sincos.t"], width),
+            t[f"sincos.dim{width}.float32"],
+            SINUSOID,
         )
         for width in (8, 32, 48)
     ]
     # draws cannot be repeated; their law can: the quantiles of both samples lie together
     levels = torch.linspace(0.05, 0.95, 10)
-    ours = experts.draw_times(200_000, torch.Generator().manual_seed(0)).quantile(levels)
+    ours = action_expert.draw_times(200_000, torch.Generator().manual_seed(0)).quantile(levels)
     results.append(compare("law of times", ours, t["time.t"].quantile(levels), 0.03))
     return [*results, compare("times", 0.999 * t["time.beta"] + 0.001, t["time.t"], PART)]
 
@@ -117,12 +121,14 @@ def _normalised(t: dict[str, np.ndarray]) -> list[Result]:
     x, mean, std, q01, q99 = (t[f"norm.{name}"] for name in ("x", "mean", "std", "q01", "q99"))
     short, longer = slice(0, 4), {"quantile": (q01, q99), "zscore": (mean, std)}
     return [
-        _near("quantile", normalise.quantile(x, q01, q99), t["norm.quantile"]),
-        _near("quantile, undone", normalise.undo_quantile(t["norm.quantile"], q01, q99), t["norm.quantile_undo"]),
-        _near("quantile, cut", normalise.quantile(x[:, short], q01[short], q99[short]), t["norm.quantile_first4dims"]),
-        _near("z-score", normalise.zscore(x, mean, std), t["norm.zscore"]),
-        _near("z-score, undone", normalise.undo_zscore(t["norm.zscore"], mean, std), t["norm.zscore_undo"]),
-        _near("z-score, cut", normalise.zscore(x[:, short], mean[short], std[short]), t["norm.zscore_first4dims"]),
+        _near("quantile", normalization.quantile(x, q01, q99), t["norm.quantile"]),
+        _near("quantile, undone", normalization.undo_quantile(t["norm.quantile"], q01, q99), t["norm.quantile_undo"]),
+        _near(
+            "quantile, cut", normalization.quantile(x[:, short], q01[short], q99[short]), t["norm.quantile_first4dims"]
+        ),
+        _near("z-score", normalization.zscore(x, mean, std), t["norm.zscore"]),
+        _near("z-score, undone", normalization.undo_zscore(t["norm.zscore"], mean, std), t["norm.zscore_undo"]),
+        _near("z-score, cut", normalization.zscore(x[:, short], mean[short], std[short]), t["norm.zscore_first4dims"]),
         *(
             _near(
                 f"{kind}, longer",
@@ -207,20 +213,22 @@ def _motions(t: dict[str, np.ndarray]) -> list[Result]:
 
 def _groot(t: dict[str, np.ndarray]) -> list[Result]:
     state, poses = t["groot.eef.state"], t["groot.eef.absolute"]
-    moved = relative.to_relative(poses, state)
-    vectors = np.concatenate([moved[:, :3], Rotation.from_matrix(relative.matrices(moved[:, 3:])).as_rotvec()], axis=1)
+    moved = groot_transforms.to_relative(poses, state)
+    vectors = np.concatenate(
+        [moved[:, :3], Rotation.from_matrix(groot_transforms.matrices(moved[:, 3:])).as_rotvec()], axis=1
+    )
     low, high, x = (t[f"groot.norm.{name}"] for name in ("min", "max", "x"))
     joints, at = t["groot.joint.absolute"], t["groot.joint.state"]
-    every = relative.matrices(np.concatenate([state[None], poses])[:, 3:])
+    every = groot_transforms.matrices(np.concatenate([state[None], poses])[:, 3:])
     return [
         _near("rotations", every, t["groot.eef.rotation_matrices"]),
         _near("relative poses", moved, t["groot.eef.relative"]),
-        _near("relative poses, back", relative.to_absolute(moved, state), t["groot.eef.back"]),
+        _near("relative poses, back", groot_transforms.to_absolute(moved, state), t["groot.eef.back"]),
         _near("relative rotation vectors", vectors, t["groot.eef.relative_rotvec"]),
         _near("relative joints", openpi.to_delta(joints, at, np.ones(len(at))), t["groot.joint.relative"]),
-        _near("min-max", relative.minmax(x, low, high, clip=False), t["groot.norm.minmax"]),
-        _near("min-max, clipped", relative.minmax(x, low, high), t["groot.norm.minmax_clipped"]),
-        _near("min-max, undone", relative.undo_minmax(t["groot.norm.minmax"], low, high), t["groot.norm.undo"]),
+        _near("min-max", groot_transforms.minmax(x, low, high, clip=False), t["groot.norm.minmax"]),
+        _near("min-max, clipped", groot_transforms.minmax(x, low, high), t["groot.norm.minmax_clipped"]),
+        _near("min-max, undone", groot_transforms.undo_minmax(t["groot.norm.minmax"], low, high), t["groot.norm.undo"]),
     ]
 
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare, worst
-from wambench.policies import groot_head
-from wambench.policies.groot_head import Context, GrootHead, HeadConfig
+from wambench.policies.vla import groot_head
+from wambench.policies.vla.groot_head import Context, GrootHead, HeadConfig
 
 VELOCITY, HIDDEN, EXACT = 1e-5, 3e-5, 0.0
 NAMES = (

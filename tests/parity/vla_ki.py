@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.parity.result import Result, compare
-from wambench.policies.ki import visible_to_expert
+from wambench.policies.vla.knowledge_insulation import visible_to_expert
 
 
 def check_mask(folder: Path) -> list[Result]:

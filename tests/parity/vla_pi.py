@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tests.parity.dit import metadata
 from tests.parity.result import Result, compare
-from wambench.policies import experts, pi0, pi05
-from wambench.policies.experts import Memory, Sizes, TwoExperts
+from wambench.policies.vla import action_expert, pi0, pi05
+from wambench.policies.vla.action_expert import Memory, Sizes, TwoExperts
 
 EXACT = 0.0
 # what the file's README allows: with the time inside, without it, gradients
@@ -77,7 +77,7 @@ def _training(core: TwoExperts, t: dict[str, Tensor], model: str) -> list[Result
     behind, acted = _watched(core.action.layers, lambda: core.act(suffix, memory))
     every = torch.cat([torch.zeros(tokens.shape[1]), suffix.starts])
     both = torch.cat([valid, valid.new_ones(suffix.tokens.shape[:2])], dim=1)
-    mask = experts.block_mask(every, both).to(torch.uint8)
+    mask = action_expert.block_mask(every, both).to(torch.uint8)
     loss = core.flow_loss(memory, t["in.actions"], t["in.noise"], t["in.time"], state)
     results = [
         compare("blocks", every, t["train.ar_mask"], EXACT),

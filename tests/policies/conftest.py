@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from wambench.interface import Observation
-from wambench.policies import train, train_config
+from wambench.policies.training import config as train_config
+from wambench.policies.training import train
 
 POINTS = ("red_cube", "blue_cube", "hand")
 COLOURS = np.array([[220, 40, 40], [40, 60, 220]], np.uint8)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from wambench import policies
+from wambench.evaluation.plan_validation import checked
 from wambench.interface import Observation, Policy
-from wambench.plans import checked
-from wambench.policies import vla
-from wambench.policies.dreamzero import packaged
+from wambench.policies.dreamzero.policy import packaged
+from wambench.policies.vla import base as vla
 
 NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a world: tests/tasks
 

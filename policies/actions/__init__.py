@@ -1,0 +1,1 @@
+"""Action chunks as numbers: normalisation, FAST tokens, smoothing, real-time chunking."""

@@ -1,0 +1,237 @@
+"""Layers of the transformer (`dit`): norms, embodiment modules, attention, blocks, heads.
+
+Letters as in `dit`. Module and parameter names are those of the released checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from wambench.policies.dreamzero.config import DiTConfig
+from wambench.policies.dreamzero.kv_cache import Context, KVCache
+from wambench.policies.dreamzero.token_layout import Plan, Slots
+from wambench.policies.networks import rope
+
+
+def sinusoid(timestep: Tensor, width: int) -> Tensor:
+    """Returns (..., width) [cos(t g_j), sin(t g_j)], g_j = 10000^(-2j/width), computed in float64."""
+    half = width // 2
+    rates = 10000.0 ** (-torch.arange(half, dtype=torch.float64, device=timestep.device) / half)
+    angles = timestep.double()[..., None] * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def sinusoid_sin_first(timestep: Tensor, width: int) -> Tensor:
+    """Returns `sinusoid` with the halves exchanged: the order of the action encoder."""
+    return sinusoid(timestep, width).roll(width // 2, dims=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, explicit: bool) -> Tensor:
+    """Returns softmax(q k^T / sqrt(d) + bias) v for (B, h, T, d)."""
+    if not explicit:
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if bias is not None:
+        logits = logits + bias
+    return logits.softmax(dim=-1) @ v
+
+
+def attend_spans(q: Tensor, k: Tensor, v: Tensor, plan: Plan | None, explicit: bool) -> Tensor:
+    """Returns attention in which every span of tokens reads its own key spans; without a mask, so fused kernels fit."""
+    if plan is None:
+        return attend(q, k, v, None, explicit)
+    # split and concatenate, not slices: the gradient of a slice is a tensor of zeros of full size
+    queries, keys, values = q.split(plan.query_sizes, dim=2), k.split(plan.key_sizes, dim=2), v.split(plan.key_sizes, 2)
+    outs = []
+    for query, pieces in zip(queries, plan.keys, strict=True):
+        pair = [x[pieces[0]] if len(pieces) == 1 else torch.cat([x[i] for i in pieces], dim=2) for x in (keys, values)]
+        outs.append(attend(query, pair[0], pair[1], None, explicit))
+    return torch.cat(outs, dim=2)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square over the full width (summed in float32), and a gain."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., D) -> same shape and type."""
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x * torch.rsqrt(size.square() / x.shape[-1] + self.eps).to(x.dtype) * self.weight
+
+
+def activation(config: DiTConfig) -> nn.Module:
+    """Returns the non-linearity of the MLPs."""
+    return nn.GELU(approximate="tanh") if config.activation == "gelu" else nn.SiLU()
+
+
+class CategoryLinear(nn.Module):
+    """A linear layer with one weight bank per category: x W[c] + b[c]."""
+
+    def __init__(self, categories: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(categories, inputs, outputs))
+        self.b = nn.Parameter(torch.empty(categories, outputs))
+
+    def forward(self, x: Tensor, category: Tensor | None = None) -> Tensor:
+        """x (B, N, in), category (B,) int64 or None for bank 0 -> (B, N, out)."""
+        if category is None:
+            return torch.matmul(x, self.W[0]) + self.b[0]
+        return torch.baddbmm(self.b[category][:, None], x, self.W[category])
+
+
+class CategoryMLP(nn.Module):
+    """Two category layers with a ReLU between."""
+
+    def __init__(self, categories: int, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.layer1 = CategoryLinear(categories, inputs, hidden)
+        self.layer2 = CategoryLinear(categories, hidden, outputs)
+
+    def forward(self, x: Tensor, category: Tensor | None = None) -> Tensor:
+        """x (B, N, in) -> (B, N, out)."""
+        return self.layer2(functional.relu(self.layer1(x, category)), category)
+
+
+class ActionEncoder(nn.Module):
+    """Embeds noisy actions together with their timesteps."""
+
+    def __init__(self, categories: int, action_dim: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.W1 = CategoryLinear(categories, action_dim, width)
+        self.W2 = CategoryLinear(categories, 2 * width, width)
+        self.W3 = CategoryLinear(categories, width, width)
+
+    def forward(self, action: Tensor, timestep: Tensor, category: Tensor | None = None) -> Tensor:
+        """action (B, N, A), timestep (B, N) in [0, 1000] -> (B, N, D)."""
+        a = self.W1(action, category)
+        time = sinusoid_sin_first(timestep, self.width).to(a.dtype)
+        return self.W3(functional.silu(self.W2(torch.cat([a, time], dim=-1), category)), category)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with norms over the full width and rotary positions."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.heads, self.explicit = config.heads, config.attention == "explicit"
+        self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
+        self.norm_q, self.norm_k = RMSNorm(d, config.eps), RMSNorm(d, config.eps)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d)
+
+    def forward(self, x: Tensor, table: rope.Table, plan: Plan | None, cache: KVCache | None, layer: int) -> Tensor:
+        """x (B, T, D) -> (B, T, D); `plan` None: every token reads every token, and the cache."""
+        q = rope.rotate(self.norm_q(self.q(x)).unflatten(-1, (self.heads, -1)), table).transpose(1, 2)
+        k = rope.rotate(self.norm_k(self.k(x)).unflatten(-1, (self.heads, -1)), table).transpose(1, 2)
+        v = self._heads(self.v(x))
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        return self.o(attend_spans(q, k, v, plan, self.explicit).transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    """Attention to the words and, with its own softmax, to the image tokens of the first frame."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.heads, self.explicit = config.heads, config.attention == "explicit"
+        self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
+        self.norm_q, self.norm_k = RMSNorm(d, config.eps), RMSNorm(d, config.eps)
+        if config.image_dim:
+            self.k_img, self.v_img = nn.Linear(d, d), nn.Linear(d, d)
+            self.norm_k_img = RMSNorm(d, config.eps)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def text_pair(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns keys and values, (B, h, L, d), of embedded words (B, L, D)."""
+        return self._heads(self.norm_k(self.k(text))), self._heads(self.v(text))
+
+    def image_pair(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns keys and values of embedded image tokens."""
+        return self._heads(self.norm_k_img(self.k_img(image))), self._heads(self.v_img(image))
+
+    def forward(self, x: Tensor, context: Context, layer: int) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        q = self._heads(self.norm_q(self.q(x)))
+        seen = attend(q, *context.text[layer], context.bias, self.explicit)
+        if context.image:
+            seen = seen + attend(q, *context.image[layer], None, self.explicit)
+        return self.o(seen.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Modulated self-attention, cross-attention, modulated MLP."""
+
+    one: Tensor
+
+    def __init__(self, config: DiTConfig, layer: int) -> None:
+        super().__init__()
+        d, self.eps, self.layer = config.width, config.eps, layer
+        self.self_attn, self.cross_attn = SelfAttention(config), CrossAttention(config)
+        self.norm3 = nn.LayerNorm(d, config.eps)
+        self.ffn = nn.Sequential(nn.Linear(d, config.ffn), activation(config), nn.Linear(config.ffn, d))
+        self.modulation = nn.Parameter(torch.empty(1, 6, d))
+        # 1 + scale, added while the scales are few
+        one = torch.tensor([0.0, 1, 0, 0, 1, 0], device="cpu")  # a value even when the parameters are on "meta"
+        self.register_buffer("one", one.view(1, 6, 1, 1), persistent=False)
+
+    def forward(
+        self, x: Tensor, time: Tensor, slots: Slots, table: rope.Table, plan: Plan | None,
+        context: Context, cache: KVCache | None = None,
+    ) -> Tensor:  # fmt: skip
+        """x (B, T, D), time (B, 6, slots, D) -> (B, T, D)."""
+        values = time + self.modulation[:, :, None] + self.one.to(time.dtype)
+        shift1, scale1, gate1, shift2, scale2, gate2 = slots.spread(values)
+        width = x.shape[-1:]
+        seen = functional.layer_norm(x, width, eps=self.eps) * scale1 + shift1
+        x = x + gate1 * self.self_attn(seen, table, plan, cache, self.layer)
+        x = x + self.cross_attn(self.norm3(x), context, self.layer)
+        seen = functional.layer_norm(x, width, eps=self.eps) * scale2 + shift2
+        return x + gate2 * self.ffn(seen)
+
+
+class Head(nn.Module):
+    """Video head: modulated norm and a linear layer for patches, and one for vector tokens."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        d, self.eps = config.width, config.eps
+        self.head = nn.Linear(d, math.prod(config.patch) * config.latent_channels)
+        self.modulation = nn.Parameter(torch.empty(1, 2, d))
+        if config.frame_vector:
+            self.vector = nn.Linear(d, config.frame_vector)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Returns the modulated norm of frame tokens x (B, F, tokens, D) under time (B, F, D)."""
+        shift, scale = (self.modulation[:, None] + time[:, :, None]).unbind(2)
+        normed = functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+        return normed * (1 + scale[:, :, None]) + shift[:, :, None]
+
+
+class ImageProjection(nn.Module):
+    """CLIP tokens to transformer width."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        i, d = config.image_dim, config.width
+        self.proj = nn.Sequential(
+            nn.LayerNorm(i), nn.Linear(i, i), nn.GELU(), nn.Linear(i, d), nn.LayerNorm(d)
+        )  # fmt: skip
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, 257, image_dim) -> (B, 257, D)."""
+        return self.proj(image)

@@ -1,0 +1,427 @@
+"""DreamZero's adapter: observations in, imagined frames and actions out.
+
+At every query the newest real frame is encoded. It becomes frame 0 of an empty cache, or, if exactly one chunk has been
+played since the last query, the chunk's real frames are injected behind what the cache holds, until it is full and is
+reset. Imagined frames never enter it. Noise is a function of (episode seed, env step, candidate), so that two rollouts
+of an episode that differ only in what is clamped start from the same noise.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.resources
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wambench.interface import Observation, Plan, Spec, canvas, unknown
+from wambench.policies import check_arguments
+from wambench.policies.actions import real_time_chunking as rtc
+from wambench.policies.actions import smoothing
+from wambench.policies.dreamzero import nano, sampling
+from wambench.policies.dreamzero.dit import Frames
+from wambench.policies.dreamzero.solvers import SamplerConfig
+from wambench.policies.perception import encoder as encoding
+from wambench.policies.perception.encoder import state_features
+
+if TYPE_CHECKING:
+    from wambench.policies.dreamzero.official.policy import OfficialDreamZero
+
+WEIGHTS = "dreamzero-nano.safetensors"
+ENCODER = "encoder-v1.safetensors"
+MODES = ("joint", "video_first", "inverse", "no_video")
+HISTORIES = ("cache", "sliding", "none")
+SCHEDULES = ("exact", "repeat4", "single")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One real frame as the policy knows it: latent (Z, y, x), key points (C, 4), state features (S,)."""
+
+    latent: Tensor
+    points: Tensor
+    state: Tensor
+
+
+@dataclass
+class Session:
+    """One episode: instruction, seed, what was seen by env step, the caches with the step of their newest frame, and
+    what was imagined last, as frames (K, h, w, 3) and as the model knows it."""
+
+    seed: int
+    words: nano.Words
+    seen: dict[int, Seen] = field(default_factory=dict)
+    memories: dict[bool, sampling.Memory] = field(default_factory=dict)
+    newest: int = -1
+    dream: tuple[np.ndarray, Frames] | None = None
+
+
+def packaged(name: str) -> Path:
+    """Returns the path of a weights file that is shipped with the package."""
+    return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a weights file; one that cannot be read raises ValueError."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read weights ({error.strerror})") from None
+
+
+def load_nano(path: Path) -> tuple[nano.Nano, dict]:
+    """Returns a model in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
+    tensors, meta = encoding.read_weights(path, "dreamzero")
+    try:
+        model = nano.Nano(nano.NanoConfig.from_dict(meta["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
+    encoding.load_into(model, tensors, path)
+    return model.eval(), meta
+
+
+def policy(weights: str | None = None, **options: Any) -> DreamZero | OfficialDreamZero:
+    """Returns the policy of a weights file of ours, or of an official checkpoint (a folder, or a name on the hub).
+
+    Args:
+        weights: See above; None is the shipped nano model.
+        options: Of `DreamZero` or `policy.OfficialDreamZero`.
+    """
+    made: Callable[..., DreamZero | OfficialDreamZero] = DreamZero
+    if weights is not None:
+        from wambench.policies.dreamzero.official.policy import OfficialDreamZero, is_official
+
+        made = OfficialDreamZero if is_official(weights) else DreamZero
+    check_arguments(made, options, "dreamzero")
+    return made(weights, **options)
+
+
+class DreamZero:
+    """A world action model as a policy.
+
+    Args:
+        weights: Weights file (None: the shipped nano model).
+        encoder: Encoder file (None: the shipped one). It must be the one the model was trained with.
+        steps: Denoising steps.
+        solver: "euler" or "unipc".
+        shift: Of the noise levels: above 1 stays longer at high noise (the 14B model uses 5).
+        caching: Reuse of velocities between steps (DiT caching): "none", "static" (of 16 steps only `evaluations` are
+            computed) or "dynamic" (while successive velocities point the same way).
+        evaluations: Of static caching: 5, 6, 7 or 8.
+        video_final: Noise level at which the video's schedule ends while actions go to 0 (Flash's decoupled schedule).
+        execute: Actions of each chunk to carry out before the next query.
+        mode: "joint" denoises video and actions together, "video_first" the video and then the actions for it,
+            "inverse" the same, but the actions are not told the instruction (inverse dynamics of the imagined video),
+            "no_video" leaves the video at noise and returns no frames. None: "joint", or "video_first" for separate
+            networks, which have neither "joint" nor "no_video".
+        history: "cache" injects the real frames of each chunk that was played and starts again when the window of
+            `max_chunks` is full (the paper's hard reset), "sliding" drops the oldest frames instead, "none" starts from
+            the newest frame every time.
+        schedule: Which real frames stand for a chunk: "exact" those of its own frame times, if it was played to its end
+            (else the cache starts again); "repeat4" those a client sends that takes four frames of a chunk and repeats
+            each (a third of the chunk and its end); "single" the last ones that were queried, however long ago.
+        guidance: Weight of the instruction on the imagined video (classifier-free guidance); 1: none.
+        candidates: Futures to imagine at each query; the one most like the others is carried out.
+        lookahead: Chunks that each candidate is imagined ahead before it is compared.
+        smooth: Filter each chunk of actions (`smoothing`).
+        device: "cpu" or "cuda".
+
+    A missing, damaged or unfitting file raises ValueError naming it.
+    """
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        encoder: str | None = None,
+        steps: int = 2,
+        solver: str = "euler",
+        shift: float = 1.0,
+        caching: str = "none",
+        evaluations: int = 8,
+        video_final: float = 0.0,
+        execute: int = 4,
+        mode: str | None = None,
+        history: str = "cache",
+        schedule: str = "exact",
+        guidance: float = 1.0,
+        candidates: int = 1,
+        lookahead: int = 1,
+        smooth: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        for what, asked, known in (
+            ("mode", mode or MODES[0], MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES)
+        ):  # fmt: skip
+            if asked not in known:
+                raise unknown(what, asked, known)
+        if candidates < 1 or lookahead < 1 or not 0.0 <= guidance < 100.0:
+            raise ValueError(
+                f"candidates and lookahead must be at least 1, got {candidates}, {lookahead}; guidance {guidance}"
+            )
+        path = Path(weights) if weights else packaged(WEIGHTS)
+        encoder_path = Path(encoder) if encoder else packaged(ENCODER)
+        model, meta = load_nano(path)
+        reader, _ = encoding.load(encoder_path)
+        if meta.get("encoder") != digest(encoder_path):
+            raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
+        self.chunk_steps = model.config.chunk_steps
+        if not 1 <= execute <= self.chunk_steps or steps < 1:
+            raise ValueError(f"execute must be in 1..{self.chunk_steps} and steps at least 1, got {execute}, {steps}")
+        if smooth:
+            smoothing.check(self.chunk_steps)
+        self.spec = Spec()
+        self.model, self.encoder = model.to(device), reader.to(device)
+        separate = model.config.ablation == "separate"
+        mode = mode or ("video_first" if separate else "joint")
+        if separate and mode in ("joint", "no_video"):
+            raise ValueError(f"{path}: separate networks have no mode {mode!r}; there are video_first and inverse")
+        config = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
+        self.sampling = sampling.Sampling(config, guidance)
+        self.execute, self.mode, self.history, self.schedule, self.device = execute, mode, history, schedule, device
+        self.candidates, self.lookahead, self.smooth = candidates, lookahead, smooth
+        self.weights_hash = digest(path)[:16]
+        self.corpus = str(meta.get("corpus", "unknown"))
+        self.meta = meta
+        self._session: Session | None = None
+
+    @property
+    def frame_offsets(self) -> list[int]:
+        """Env steps from a query to each frame of the chunk it imagines."""
+        config = self.model.config
+        return [config.stride * (i + 1) for i in range(config.dit.frames_per_chunk)]
+
+    def session(self, instruction: str, seed: int) -> Session:
+        """Returns the state of a new episode, for `act_batch`."""
+        return Session(seed, nano.encode_words([instruction], self.model.config.points).to(self.device))
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Starts an episode."""
+        self._session = self.session(instruction, seed)
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        """Returns the next chunk of actions and the frames it imagines."""
+        return self.act_batch([self._current()], [history])[0]
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """Returns the next chunk, which goes on from the actions that are being played (`interface.Guided`).
+
+        By inpainting; a model that was trained with prefixes is given them instead, as many as it knows.
+        """
+        began = time.perf_counter()
+        raw = torch.as_tensor(previous, dtype=torch.float32, device=self.device)
+        played, trained = (raw - self.model.action_mean) / self.model.action_std, int(self.meta.get("prefix", 0))
+        if trained:
+            how = replace(self.sampling, prefix=played[: min(delay, trained)])
+        else:
+            how = replace(self.sampling, inpaint=rtc.guidance_of(played, delay, self.chunk_steps))
+        session = self._ready(history)
+        return self._plan(session, history, time.perf_counter() - began, how)
+
+    def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+        """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
+        began = time.perf_counter()
+        self._look(sessions, histories)
+        share = (time.perf_counter() - began) / max(1, len(sessions))
+        return [self._plan(session, history, share) for session, history in zip(sessions, histories, strict=True)]
+
+    def imagine(self, history: Sequence[Observation], actions: np.ndarray | None = None) -> np.ndarray:
+        """Returns (K, h, w, 3) uint8 imagined frames, the actions left at noise, or (H, A) given ones in [-1, 1]."""
+        session, given = self._ready(history), None
+        if actions is not None:
+            raw = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+            given = ((raw - self.model.action_mean) / self.model.action_std)[None]
+        how = replace(self.sampling, action=False)
+        video, _ = self._sample(session, history[-1].step, False, how, given=given)
+        session.dream = self._decode(video), video
+        return session.dream[0]
+
+    def extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
+        """Returns the model's own actions (H, A) for a given future.
+
+        What it imagined itself last is taken as it imagined it: decoding and encoding lose some of it.
+
+        Args:
+            history: As for `act`.
+            frames: (K, h, w, 3) uint8 canvases at the env steps of `frame_offsets` from now.
+        """
+        expected = (len(self.frame_offsets), *self.encoder.config.canvas, 3)
+        if frames.shape != expected or frames.dtype != np.uint8:
+            raise ValueError(f"future frames must be {expected} uint8, got {frames.shape} {frames.dtype}")
+        session = self._ready(history)
+        if session.dream is not None and np.array_equal(frames, session.dream[0]):
+            clamp = session.dream[1]
+        else:
+            pair = encoding.as_tensors(frames, np.full((len(frames), 8), np.nan, np.float32))
+            latents, points = self.encoder.encode(pair[0].to(self.device), pair[1].to(self.device))
+            clamp = self.model.frames(latents[None], points[None])
+        _, actions = self._sample(session, history[-1].step, self.mode == "inverse", self.sampling, clamp)
+        return self._commands(actions)
+
+    def _current(self) -> Session:
+        if self._session is None:
+            raise ValueError("reset must be called before the first query")
+        return self._session
+
+    def _ready(self, history: Sequence[Observation]) -> Session:
+        session = self._current()
+        self._look([session], [history])
+        return session
+
+    def _look(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> None:
+        """Encodes the frames that each session needs and brings its caches up to now."""
+        wanted: list[tuple[Session, Observation]] = []
+        for session, history in zip(sessions, histories, strict=True):
+            if not history:
+                raise ValueError("history is empty; its last entry must be the current observation")
+            injected = set(self._injected(session))
+            useful = (o for o in history[:-1] if o.step in injected)
+            wanted += [(session, o) for o in (*useful, history[-1]) if o.step not in session.seen]
+        if wanted:
+            frames = np.stack([canvas(o, self.spec.cameras) for _, o in wanted])
+            if frames.shape[1:3] != self.encoder.config.canvas:
+                raise ValueError(f"frames are {frames.shape[1:3]}, the encoder expects {self.encoder.config.canvas}")
+            pair = encoding.as_tensors(frames, np.stack([o.state for _, o in wanted]))
+            states = pair[1].to(self.device)
+            latents, points = self.encoder.encode(pair[0].to(self.device), states)
+            features = state_features(states)
+            for i, (session, observation) in enumerate(wanted):
+                session.seen[observation.step] = Seen(latents[i], points[i], features[i])
+        for session, history in zip(sessions, histories, strict=True):
+            self._advance(session, history[-1].step)
+
+    def _injected(self, session: Session) -> list[int]:
+        """Returns the env steps of the frames that will stand for the chunk being played."""
+        if self.schedule == "single":
+            return sorted(session.seen)[-len(self.frame_offsets) :]
+        offsets = self.frame_offsets
+        if self.schedule == "repeat4":
+            every = self.spec.frame_stride
+            third = max(every, round(self.model.config.chunk_steps / 3 / every) * every)
+            offsets = [third, *offsets[1:]]
+        return [session.newest + ahead for ahead in offsets]
+
+    def _advance(self, session: Session, now: int) -> None:
+        """Injects what stands for the chunk that was played into the caches, or empties them."""
+        if now == session.newest:
+            return
+        steps = self._injected(session)
+        if self.schedule == "single":
+            steps = [steps[0]] * (len(self.frame_offsets) - len(steps)) + steps
+        played = self.schedule == "single" or (steps[-1] == now and all(step in session.seen for step in steps))
+        window = self.model.config.dit.window
+        room = all(memory.start + len(steps) < window for memory in session.memories.values())
+        if session.memories and played and (self.history == "sliding" or (self.history == "cache" and room)):
+            frames = self._frames(session, steps)
+            for hidden, memory in session.memories.items():
+                words = self._words(session, hidden)
+                session.memories[hidden] = sampling.remember(self.model, frames, words, memory)
+        else:
+            session.memories = {}
+        session.newest = now
+        kept = steps[1:] if self.schedule == "single" else []
+        session.seen = {step: seen for step, seen in session.seen.items() if step == now or step in kept}
+
+    def _frames(self, session: Session, steps: Sequence[int]) -> Frames:
+        seen = [session.seen[step] for step in steps]
+        latents, points = torch.stack([s.latent for s in seen]), torch.stack([s.points for s in seen])
+        return self.model.frames(latents[None], points[None])
+
+    def _words(self, session: Session, hidden: bool) -> nano.Words:
+        return session.words.hidden(torch.tensor([hidden], device=self.device))
+
+    def _memory(self, session: Session, step: int, hidden: bool) -> tuple[sampling.Memory, Tensor]:
+        """Returns the memory and the state vector at `step`, the instruction shown or hidden."""
+        words, seen = self._words(session, hidden), session.seen[step]
+        if hidden not in session.memories:
+            session.memories[hidden] = sampling.remember(self.model, self._frames(session, [step]), words)
+        known = torch.ones(1, 1, 1, device=self.device)
+        points = seen.points[None, None]
+        scene = nano.Scene(seen.latent[None, None], points, seen.state[None, None], known, points)
+        return session.memories[hidden], self.model.states(scene, words)
+
+    def _sample(
+        self,
+        session: Session,
+        step: int,
+        hidden: bool,
+        how: sampling.Sampling,
+        clamp: Frames | None = None,
+        candidate: int = 0,
+        given: Tensor | None = None,
+    ) -> tuple[Frames, Tensor]:
+        """Returns the chunk's frames and its standardised actions (H, A)."""
+        memory, state = self._memory(session, step, hidden)
+        generator = torch.Generator().manual_seed((session.seed * 1_000_003 + step + 7_919 * candidate) % 2**63)
+        noise = sampling.draw_noise(self.model.config, [generator]).to(self.device)
+        unguided = None if how.guidance == 1.0 else self._memory(session, step, True)
+        video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided, given)
+        return video, actions[0]
+
+    def _candidate(self, session: Session, step: int, number: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
+        """Returns the frames and standardised actions of one future."""
+        how = replace(how, video=self.mode != "no_video")
+        if self.mode in ("joint", "no_video"):
+            return self._sample(session, step, False, how, candidate=number)
+        video, _ = self._sample(session, step, False, replace(how, action=False), candidate=number)
+        return video, self._sample(session, step, self.mode == "inverse", how, video, number)[1]
+
+    def _choose(self, session: Session, step: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
+        """Returns the candidate whose imagined key points end up closest to those of the others."""
+        futures = [self._candidate(session, step, number, how) for number in range(self.candidates)]
+        if len(futures) == 1:
+            return futures[0]
+        ends = [self._dream(session, step, video, number) for number, (video, _) in enumerate(futures)]
+        ended = torch.stack([self.model.points(end)[..., :3].flatten() for end in ends])
+        return futures[int(torch.cdist(ended, ended).sum(dim=1).argmin())]
+
+    def _dream(self, session: Session, step: int, video: Frames, number: int) -> Tensor:
+        """Returns the vector token (1, n) after `lookahead` imagined chunks, on a copy of the cache."""
+        memory, state = self._memory(session, step, False)
+        memory = copy.deepcopy(memory, {id(self.model.dit): self.model.dit})
+        for chunk in range(1, self.lookahead):
+            memory = sampling.remember(self.model, video, self._words(session, False), memory)
+            generator = torch.Generator().manual_seed(
+                (session.seed * 1_000_003 + step + 7_919 * number + chunk) % 2**63
+            )
+            noise = sampling.draw_noise(self.model.config, [generator]).to(self.device)
+            plain = replace(self.sampling, guidance=1.0, action=False)
+            video, _ = sampling.sample(self.model, memory, state, noise, plain)
+        assert video.vectors is not None
+        return video.vectors[:, -1]
+
+    def _plan(
+        self,
+        session: Session,
+        history: Sequence[Observation],
+        encode_s: float,
+        how: sampling.Sampling | None = None,
+    ) -> Plan:
+        step, began = history[-1].step, time.perf_counter()
+        video, actions = self._choose(session, step, how or self.sampling)
+        sampled = time.perf_counter()
+        frames = self._decode(video) if self.mode != "no_video" else None
+        decoded = time.perf_counter()
+        timings = {"encode_s": encode_s, "sample_s": sampled - began, "decode_s": decoded - sampled}
+        plan = Plan(self._commands(actions), self.execute, timings=timings)
+        if frames is None:
+            return plan
+        session.dream = frames, video
+        return replace(plan, frames=frames, frame_steps=np.array([step + ahead for ahead in self.frame_offsets]))
+
+    def _decode(self, video: Frames) -> np.ndarray:
+        """Returns (K, h, w, 3) uint8 frames of one sample's latents."""
+        return self.encoder.decode(video.latents[0].transpose(0, 1)).cpu().numpy()
+
+    def _commands(self, actions: Tensor) -> np.ndarray:
+        """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""
+        raw = (actions * self.model.action_std + self.model.action_mean).cpu().numpy()
+        raw = smoothing.smooth(raw) if self.smooth else raw
+        raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
+        return np.clip(raw, -1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Training of every policy: data, configurations, the loop, and one trainer a family."""

@@ -1,0 +1,191 @@
+"""What all trainings share: their configuration, the reading of data, and what weights say of how they came about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wambench.interface import unknown
+from wambench.policies.dreamzero import nano
+from wambench.policies.networks import flow_matching
+from wambench.policies.perception import encoder
+from wambench.policies.perception.encoder import Encoder
+from wambench.policies.training import dataset as data
+from wambench.policies.training import loop
+from wambench.policies.vla import base as vla
+
+ATTRIBUTION = ("tracker", "paths")  # of `wambench attribute`
+POLICIES = ("dreamzero", "encoder", *vla.MODULES, *ATTRIBUTION)
+SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)} | dict.fromkeys(ATTRIBUTION, ("v1",))
+ENCODER_FILE = Path(__file__).parents[1] / "weights" / "encoder-v1.safetensors"
+VALIDATION = 512
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        policy: A name of `POLICIES`.
+        config: Named sizes: "v1" or "tiny" for the encoder, "v1" for what `wambench attribute` uses, "nano" or "tiny"
+            for everything else.
+        data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
+        out: Weights file to write.
+        encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
+        init: Weights file of the same kind and config to start from (None: from scratch).
+        minutes: Wall-clock budget of the training loop; or
+        steps: number of optimiser steps; or
+        flops: operations of the training, counted (`training_flops`); for comparisons at equal compute.
+        workers: Processes, one core each.
+        batch: Samples per process and step.
+        seed: Of initial weights, batches and noise.
+        lr: Peak learning rate.
+        ema: Decay per step of the averaged weights that are evaluated and written.
+        device: "cpu" or "cuda"; on a GPU use one worker.
+        video_share: Share of sequences from video without actions, where there is some.
+        levels: Law of the noise levels of dreamzero, see `nano.Disturbance`.
+        ablation: A name of `nano.ABLATIONS`.
+        frames_per_chunk, actions_per_chunk: Layout of dreamzero's chunks.
+        prefix: Most actions of dreamzero's chunks that are given (training-time real-time chunking).
+    """
+
+    policy: str
+    config: str
+    data: tuple[str, ...]
+    out: str
+    encoder: str | None = None
+    init: str | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    flops: float | None = None
+    workers: int = 1
+    batch: int = 32
+    seed: int = 0
+    lr: float = 1e-3
+    ema: float = 0.998
+    device: str = "cpu"
+    video_share: float = 0.35
+    levels: str = "mixed"
+    ablation: str = "none"
+    frames_per_chunk: int = 2
+    actions_per_chunk: int = 16
+    prefix: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise unknown("trainable policy", self.policy, POLICIES)
+        names = SIZES.get(self.policy, ("nano", "tiny"))
+        if self.config not in names:
+            raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
+        if self.levels not in flow_matching.LEVELS:
+            raise unknown("law of noise levels", self.levels, flow_matching.LEVELS)
+        if self.ablation not in nano.ABLATIONS:
+            raise unknown("ablation", self.ablation, nano.ABLATIONS)
+        if self.policy in ("tracker", "paths") and self.workers > 1:
+            raise ValueError(f"{self.policy} is small: it is trained by one worker")
+        if self.workers < 1 or self.batch < 1 or not self.data:
+            raise ValueError("workers and batch must be at least 1, and data must name a folder")
+        if not 0 <= self.prefix < self.actions_per_chunk or (self.prefix and self.policy != "dreamzero"):
+            raise ValueError(f"prefix is for dreamzero, in 0..{self.actions_per_chunk - 1}, not {self.prefix}")
+        if self.flops is None:
+            self.loop()
+        elif self.policy == "encoder" or self.flops <= 0 or self.minutes is not None or self.steps is not None:
+            raise ValueError("flops must be positive, stand alone, and are for policies, not for the encoder")
+
+    def loop(self) -> loop.LoopConfig:
+        """Returns the part that the training loop reads."""
+        return loop.LoopConfig(minutes=self.minutes, steps=self.steps, lr=self.lr, ema=self.ema)
+
+    def identity(self) -> str:
+        """Returns what a checkpoint must agree in; folders and devices may have moved, the budget may change."""
+        values = asdict(self)
+        for name in ("data", "out", "encoder", "init", "minutes", "steps", "flops", "device"):
+            values.pop(name)
+        if not self.prefix:
+            values.pop("prefix")  # checkpoints from before there was one
+        return json.dumps(values, sort_keys=True)
+
+    def command(self) -> str:
+        """Returns the command line that repeats this run."""
+        folders = " ".join(Path(folder).name for folder in self.data)
+        words = (
+            f"wambench train --policy {self.policy} --config {self.config} --data {folders} --out {Path(self.out).name}"
+        )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("policy", "config", "data", "out") and value != field.default:
+                shown = f"{value:g}" if isinstance(value, float) else Path(str(value)).name
+                words += f" --{field.name.replace('_', '-')} {shown}"
+        return words
+
+
+def file_hash(path: str | Path) -> str:
+    """Returns the SHA-256 of a file in hex; a missing file raises ValueError."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read weights ({error.strerror})") from None
+
+
+def standardise(model: nn.Module, name: str, values: Tensor, floor: float) -> None:
+    """Stores mean and standard deviation over the rows of `values` in a model's buffers."""
+    getattr(model, f"{name}_mean").copy_(values.mean(dim=0))
+    getattr(model, f"{name}_std").copy_(values.std(dim=0).clamp_min(floor))
+
+
+def seeded(seed: int, build: Callable[..., M], *arguments: Any) -> M:
+    """Returns a module with reproducible initial weights, without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(*arguments)
+
+
+def half(reader: Encoder) -> None:
+    """Puts an encoder's layers, not its constants, into the type that is fast where it is."""
+    reader.to(loop.compute_type(next(reader.parameters()).device))
+    for module in reader.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.float())
+
+
+def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple[Encoder, data.Clips]:
+    """Returns the encoder and the episodes of the config's folders, encoded by all processes together."""
+    path = Path(config.encoder) if config.encoder else ENCODER_FILE
+    reader, _ = encoder.load(path)
+    for folder in config.data:
+        manifest = data.read_manifest(folder)
+        if manifest.points != tuple(reader.config.points):
+            raise ValueError(f"{folder}: its key points are not those the encoder {path.name} was trained on")
+    digest = file_hash(path)
+    device = torch.device(config.device)
+    half(reader.to(device))
+    with tqdm(desc="encoding", unit=" frames", disable=rank > 0) as bar:
+        for folder in config.data:
+            data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
+    wait()
+    return reader, data.load_clips(config.data, digest)
+
+
+def describe(config: TrainConfig, standing: loop.Standing, corpus: str, flops: float = 0.0) -> dict[str, Any]:
+    """Returns what weights say of their training; `flops` are those of a sample, 0 if they were not counted."""
+    counted = {"flops_per_sample": round(flops), "flops": flops * standing.samples} if flops else {}
+    if flops:
+        tqdm.write(f"{standing.samples} samples, {flops:.3g} FLOPs each: {flops * standing.samples:.4g} in all")
+    return counted | {
+        "corpus": corpus,
+        "command": config.command(),
+        "seed": config.seed,
+        "steps": standing.step,
+        "samples": standing.samples,
+        "minutes": round(standing.elapsed_s / 60.0, 2),
+        "torch": torch.__version__,
+    }

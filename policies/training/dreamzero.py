@@ -1,0 +1,175 @@
+"""Training of a small DreamZero on the latents of demonstrations and of video without actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wambench.policies.dreamzero import nano, sampling
+from wambench.policies.dreamzero.nano import Nano
+from wambench.policies.perception import encoder
+from wambench.policies.perception.encoder import Encoder
+from wambench.policies.training import dataset, loop
+from wambench.policies.training.config import (
+    ENCODER_FILE,
+    VALIDATION,
+    TrainConfig,
+    describe,
+    file_hash,
+    read_clips,
+    seeded,
+    standardise,
+)
+
+
+class NanoJob:
+    """Trains a small DreamZero on the latents of demonstrations and action-free video."""
+
+    losses = ("video", "points", "action")
+    metrics = ("val_action_mse", "val_inverse_mse", "val_gripper_error", "val_video_mse", "val_copy_mse", "val_hand_mm")
+    progress = 0.0
+
+    def __init__(self, config: TrainConfig, model: Nano, clips: dataset.Clips) -> None:
+        self.model: nn.Module = model
+        self.config, self.batch, self.clips = config, config.batch, clips
+        self.words = nano.encode_words(clips.sentences, model.config.points)
+        self.how = nano.Disturbance(levels=config.levels, prefix=config.prefix)
+        own = clips.offset >= 0
+        parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
+        self.train_rows = [rows for rows in parts if len(rows)]
+        self.test_rows = torch.nonzero(own & clips.held_out).flatten()
+
+    def _draw(self, generator: torch.Generator, count: int) -> Tensor:
+        """Returns (count,) training rows, a share of them from video without actions."""
+        rows = self.train_rows
+        if len(rows) == 1:
+            return rows[0][torch.randint(len(rows[0]), (count,), generator=generator)]
+        other = torch.rand(count, generator=generator) < self.config.video_share
+        pick = torch.rand(count, generator=generator)
+        acted, video = (part[(pick * len(part)).long()] for part in rows)
+        return torch.where(other, video, acted)
+
+    def _sequences(self, rows: Tensor, chunks: int) -> nano.Batch:
+        """Returns the sequences of some chunks that begin at some rows."""
+        clips, model, device = self.clips, self.model, self.config.device
+        assert isinstance(model, Nano)
+        c = model.config
+        frames = clips.frames_at(rows, [c.stride * i for i in range(1 + chunks * c.dit.frames_per_chunk)])
+        starts = [c.chunk_steps * i for i in range(chunks)]
+        at = clips.frames_at(rows, starts)
+        actions, executed, begun = clips.chunks_at(rows, starts, c.chunk_steps)
+        has = (clips.offset[rows] >= 0).float()[:, None].expand(-1, chunks)
+        scene = nano.Scene(
+            latents=clips.latents[frames].float().to(device),
+            points=clips.points[frames].to(device),
+            state=clips.features[at].to(device),
+            known=clips.known[at].float()[..., None].to(device),
+            at_chunk=clips.points[at].to(device),
+        )
+        pair = [(values.to(device) - model.action_mean) / model.action_std for values in (actions, executed)]
+        words = self.words.at(clips.sentence[rows]).to(device)
+        return nano.Batch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
+
+    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
+        assert isinstance(model, Nano)
+        chunks = (1, 2, 4)[int(torch.randint(3, (1,), generator=generator))]
+        if model.config.ablation == "bidirectional":
+            chunks = 1
+        rows = self._draw(generator, max(1, self.batch // chunks))
+        return nano.loss(model, self._sequences(rows, chunks), self.how, generator)
+
+    def validate(self, model: nn.Module) -> tuple[float, ...]:
+        """Returns errors of 4-step samples on held-out demonstrations.
+
+        Actions when sampled together with the video, executed actions for the true future alone, the sign of
+        the gripper, the video's latents (beside those of copying the last frame), and where the hand is imagined.
+        """
+        assert isinstance(model, Nano)
+        if not len(self.test_rows):
+            return (float("nan"),) * len(self.metrics)
+        rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
+        totals = torch.zeros(len(self.metrics))
+        for i, part in enumerate(rows.split(64)):
+            totals += self._judge(model, self._sequences(part, 1), i) * len(part)
+        return tuple((totals / len(rows)).tolist())
+
+    @torch.no_grad()
+    def _judge(self, model: Nano, batch: nano.Batch, number: int) -> Tensor:
+        device, count = self.config.device, len(batch.actions)
+        generators = [torch.Generator().manual_seed(64 * number + k) for k in range(count)]
+        noise = sampling.draw_noise(model.config, generators).to(device)
+        frames = model.frames(batch.scene.latents, batch.scene.points)
+        first, future = frames.part(0, 1), frames.part(1, frames.count)
+        hidden = batch.words.hidden(torch.ones(count, dtype=torch.bool, device=device))
+        memory = sampling.remember(model, first, batch.words)
+        video, guess = sampling.sample(
+            model, memory, model.states(batch.scene, batch.words), noise, sampling.Sampling()
+        )
+        memory = sampling.remember(model, first, hidden)
+        _, inverse = sampling.sample(
+            model, memory, model.states(batch.scene, hidden), noise, sampling.Sampling(), future
+        )
+        truth = batch.actions[:, 0]
+        closes = [(a * model.action_std + model.action_mean)[..., -1] > 0 for a in (guess, truth)]
+        assert video.vectors is not None and future.vectors is not None
+        hand = [i for i, name in enumerate(model.config.points) if name == "hand"]
+        places = [model.points(v)[:, :, hand, :3] for v in (video.vectors, future.vectors)]
+        errors = [
+            (guess - truth).square().mean(),
+            (inverse - batch.executed[:, 0]).square().mean(),
+            (closes[0] != closes[1]).float().mean(),
+            (video.latents - future.latents).square().mean(),
+            (first.latents - future.latents).square().mean(),
+            1000.0 * (places[0] - places[1]).norm(dim=-1).median() if hand else torch.tensor(float("nan")),
+        ]
+        return torch.stack([error.cpu() for error in errors])
+
+
+def _sizes(config: TrainConfig, reader: Encoder) -> nano.NanoConfig:
+    points, latent = tuple(reader.config.points), reader.config.latent
+    layout = config.frames_per_chunk, config.actions_per_chunk
+    return nano.config_for(config.config, points, latent, config.ablation, *layout)
+
+
+def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> NanoJob:
+    """Returns the job; folders without demonstrations raise ValueError."""
+    reader, clips = read_clips(config, rank, wait)
+    sizes = _sizes(config, reader)
+    model = seeded(config.seed, Nano, sizes)
+    if config.init:
+        encoder.load_into(model, encoder.read_weights(config.init, "dreamzero")[0], config.init)
+        return NanoJob(config, model.to(config.device), clips)
+    rows = ~clips.held_out & clips.known
+    if not rows.any():
+        raise ValueError(f"{', '.join(config.data)}: no demonstrations with actions")
+    standardise(model, "state", clips.features[rows], 0.005)
+    standardise(model, "action", clips.actions, 0.05)
+    seen = clips.points[rows][clips.points[rows][..., 3] > 0.5]
+    model.points_mean.copy_(seen[:, :3].mean(dim=0) if len(seen) else torch.zeros(3))
+    return NanoJob(config, model.to(config.device), clips)
+
+
+def finish(job: NanoJob, config: TrainConfig, standing: loop.Standing, flops: float) -> None:
+    """Writes the weights with how they came about; `flops` are those of a sample."""
+    model = job.model.eval()
+    assert isinstance(model, Nano)
+    corpora = "+".join(dataset.read_manifest(folder).corpus for folder in config.data)
+    scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))
+    tqdm.write(f"held-out demonstrations: {scores}")
+    path = Path(config.encoder) if config.encoder else ENCODER_FILE
+    meta = describe(config, standing, corpora, flops) | scores
+    meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
+    meta |= {"frames": sum(len(rows) for rows in job.train_rows), "prefix": config.prefix}
+    encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
+
+
+def parameters(config: TrainConfig) -> int:
+    """Returns the number of parameters of the model to be trained."""
+    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    return sum(p.numel() for p in Nano(_sizes(config, reader)).parameters())

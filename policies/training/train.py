@@ -1,0 +1,110 @@
+"""Training from the files of `wambench collect`: the encoder, then the policies on its latents.
+
+    train(TrainConfig("encoder", "v1", ("data/demos", "data/renders"), "encoder.safetensors", minutes=6))
+    train(TrainConfig("dreamzero", "nano", ("data/demos",), "nano.safetensors", minutes=15))
+
+What is learned, and how, is in `<kind>_train.py`. A killed run continues from the checkpoint beside its output.
+`<out>.csv` logs losses, throughput and validation.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as multiprocessing
+from tqdm import tqdm
+
+from wambench.attribution import training as instrument_training
+from wambench.policies.training import dreamzero as dreamzero_training
+from wambench.policies.training import encoder as encoder_training
+from wambench.policies.training import flops as training_flops
+from wambench.policies.training import loop
+from wambench.policies.training import vla as vla_training
+from wambench.policies.training.config import ATTRIBUTION, TrainConfig
+from wambench.policies.vla import base as vla
+
+Note = Callable[[str], None]
+# Each offers job(config, rank, wait), finish(job, config, standing, flops of a sample) and parameters(config).
+TRAINERS: dict[str, Any] = {
+    "dreamzero": dreamzero_training,
+    "encoder": encoder_training,
+    **dict.fromkeys(ATTRIBUTION, instrument_training),
+    **dict.fromkeys(vla.MODULES, vla_training),
+}
+
+
+def _run(config: TrainConfig, rank: int, peers: loop.Peers | None, note: Note = tqdm.write) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer = TRAINERS[config.policy]
+        job = trainer.job(config, rank, (lambda: None) if peers is None else peers.wait)
+        counted = trainer in (dreamzero_training, vla_training)
+        each = training_flops.per_sample(job) if counted else 0.0
+        budget = config
+        if config.flops is not None:
+            samples = config.batch * config.workers
+            budget = replace(config, steps=training_flops.steps_for(config.flops, each, samples), flops=None)
+        standing = loop.fit(job, budget.loop(), Path(config.out), config.identity(), config.seed, rank, peers, note)
+        if rank == 0:
+            trainer.finish(job, config, standing, each)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _follow(config: TrainConfig, rank: int, peers: loop.Peers, parent: int) -> None:
+    """Runs one of the other processes; ends when the first one is gone, breaks the barrier when it fails itself."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        _run(config, rank, peers)
+    except BaseException:
+        peers.barrier.abort()
+        raise
+
+
+def train(config: TrainConfig, note: Note = tqdm.write) -> Path:
+    """Trains, writes the weights and returns their path; continues from `<out>.checkpoint` if there is one.
+
+    `note` is called with the results of each validation, when `<out>.csv` has them.
+    Unknown names, missing or damaged data and a foreign checkpoint raise ValueError.
+    """
+    out = Path(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if config.workers == 1:
+        _run(config, 0, None, note)
+    else:
+        context = multiprocessing.get_context("spawn")
+        barrier: Barrier = context.Barrier(config.workers)
+        gradients = torch.zeros(config.workers, TRAINERS[config.policy].parameters(config)).share_memory_()
+        peers = loop.Peers(gradients, torch.zeros(1, dtype=torch.float64).share_memory_(), barrier)
+        others = [
+            context.Process(target=_follow, args=(config, rank, peers, os.getpid()), daemon=True)
+            for rank in range(1, config.workers)
+        ]
+        for process in others:
+            process.start()
+        try:
+            _run(config, 0, peers, note)
+        except threading.BrokenBarrierError:
+            raise RuntimeError("a training process failed; its message stands above") from None
+        finally:
+            for process in others:
+                process.join(timeout=10.0)
+                if process.is_alive():
+                    process.terminate()
+    Path(f"{out}.checkpoint").unlink(missing_ok=True)
+    return out

@@ -1,0 +1,194 @@
+"""Training of the VLA baselines: the same demonstrations, disturbances and optimiser as DreamZero nano, one chunk each.
+
+A method's module may offer `side(config, network, clips, rank, wait) -> Side`: a corpus that its language side learns
+from, first alone and then beside the demonstrations (captioned video). Without one, folders without actions are left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wambench.policies.dreamzero import nano
+from wambench.policies.perception import encoder
+from wambench.policies.perception.encoder import Encoder
+from wambench.policies.training import dataset, loop
+from wambench.policies.training.config import (
+    ENCODER_FILE,
+    VALIDATION,
+    TrainConfig,
+    describe,
+    file_hash,
+    read_clips,
+    seeded,
+)
+from wambench.policies.vla import base as vla
+
+BESIDE = 16  # chunks of actions for each sample of a side corpus that is learned beside them
+
+
+class Side(Protocol):
+    """What a network learns beside chunks of actions.
+
+    Attributes:
+        losses, metrics: Names of what `loss` and `validate` return.
+        first: Share of the training in which nothing else is learned.
+    """
+
+    losses: tuple[str, ...]
+    metrics: tuple[str, ...]
+    first: float
+
+    def loss(self, network: vla.Network, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+        """Returns the losses on a random batch of its own."""
+
+    def validate(self, network: vla.Network) -> tuple[float, ...]:
+        """Returns errors on held-out data of its own."""
+
+
+class VlaJob:
+    """Trains a `base.Network` on the latents of demonstrations."""
+
+    progress = 0.0
+
+    def __init__(self, config: TrainConfig, model: vla.Network, clips: dataset.Clips, side: Side | None = None) -> None:
+        self.model: nn.Module = model
+        self.config, self.batch, self.clips, self.side = config, config.batch, clips, side
+        self.losses = (*model.losses, *(side.losses if side else ()))
+        self.metrics = ("val_action_mse", "val_gripper_error", *(side.metrics if side else ()))
+        self.words = nano.encode_words(clips.sentences, model.inputs.points)
+        self.how = nano.Disturbance()
+        self.action_std = clips.actions.std(dim=0).clamp_min(vla.ACTION_FLOOR)  # the unit of errors, as nano's
+        own = clips.offset >= 0
+        self.train_rows = torch.nonzero(own & ~clips.held_out & (clips.step < clips.length)).flatten()
+        self.test_rows = torch.nonzero(own & clips.held_out).flatten()
+
+    def _moments(self, rows: Tensor) -> nano.Batch:
+        """Returns the moments at some rows with the chunks that follow, actions as the environment takes them."""
+        clips, device = self.clips, self.config.device
+        at = rows[:, None]
+        points = clips.points[at].to(device)
+        scene = nano.Scene(
+            latents=clips.latents[at].float().to(device),
+            points=points,
+            state=clips.features[at].to(device),
+            known=clips.known[at].float()[..., None].to(device),
+            at_chunk=points,
+        )
+        model = self.model
+        assert isinstance(model, vla.Network)
+        actions, executed, begun = (x.to(device) for x in clips.chunks_at(rows, [0], model.inputs.horizon))
+        words = self.words.at(clips.sentence[rows]).to(device)
+        return nano.Batch(scene, words, actions, executed, torch.ones_like(begun).float(), begun.float())
+
+    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the network's losses on `batch` disturbed moments, and those of its side corpus."""
+        assert isinstance(model, vla.Network)
+        if self.side and self.progress < self.side.first:
+            return (
+                *(torch.zeros((), device=self.config.device) for _ in model.losses),
+                *self._beside(model, generator),
+            )
+        rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
+        batch = nano.disturb(self._moments(rows), self.how, model.inputs.points, generator)
+        seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
+        losses = model.loss(seen, batch.actions[:, 0], generator)
+        return (*losses, *self._beside(model, generator))
+
+    def _beside(self, model: vla.Network, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the losses of the side corpus: as many samples while it is alone, later fewer."""
+        if self.side is None:
+            return ()
+        alone = self.progress < self.side.first
+        return self.side.loss(model, generator, self.batch if alone else max(1, self.batch // BESIDE))
+
+    def validate(self, model: nn.Module) -> tuple[float, ...]:
+        """Returns errors of sampled chunks on held-out demonstrations.
+
+        The mean squared error in standard deviations of the demonstrations' actions, as DreamZero nano's, and how often
+        the gripper's sign is wrong.
+        """
+        assert isinstance(model, vla.Network)
+        if not len(self.test_rows):
+            return (float("nan"),) * len(self.metrics)
+        rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
+        totals = torch.zeros(2)
+        for i, part in enumerate(rows.split(64)):
+            totals += self._judge(model, self._moments(part), i) * len(part)
+        return (*(totals / len(rows)).tolist(), *(self.side.validate(model) if self.side else ()))
+
+    @torch.no_grad()
+    def _judge(self, model: vla.Network, batch: nano.Batch, number: int) -> Tensor:
+        truth = batch.actions[:, 0]
+        generators = [torch.Generator().manual_seed(64 * number + k) for k in range(len(truth))]
+        noise = torch.stack([torch.randn(truth.shape[1:], generator=g) for g in generators]).to(truth.device)
+        seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
+        guess = model.sample(seen, noise, model.steps)
+        error = ((guess - truth) / self.action_std.to(truth.device)).square().mean()
+        wrong = ((guess[..., -1] > 0) != (truth[..., -1] > 0)).float().mean()
+        return torch.stack([error.cpu(), wrong.cpu()])
+
+
+def inputs_of(config: TrainConfig, reader: Encoder) -> vla.Inputs:
+    """Returns what a network reads and writes with an encoder."""
+    return vla.Inputs(tuple(reader.config.points), reader.config.latent, horizon=config.actions_per_chunk)
+
+
+def fit(network: vla.Network, clips: dataset.Clips) -> None:
+    """Stores in a network what the demonstrations say about positions, states and actions."""
+    rows = ~clips.held_out & clips.known
+    if not rows.any():
+        raise ValueError("no demonstrations with actions")
+    network.state.fit(clips.features[rows], vla.STATE_FLOOR)
+    network.action.fit(clips.actions, vla.ACTION_FLOOR)
+    seen = clips.points[rows][clips.points[rows][..., 3] > 0.5]
+    network.points_mean.copy_(seen[:, :3].mean(dim=0) if len(seen) else torch.zeros(3))
+
+
+def with_actions(config: TrainConfig) -> tuple[str, ...]:
+    """Returns the folders of demonstrations; none raises ValueError."""
+    folders = tuple(folder for folder in config.data if dataset.read_manifest(folder).corpus == "demos")
+    if not folders:
+        raise ValueError(f"{', '.join(config.data)}: no demonstrations with actions")
+    return folders
+
+
+def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
+    """Returns the training job of a kind of `base.MODULES`."""
+    module = vla.module_of(config.policy)
+    network: vla.Network
+    reader, clips = read_clips(replace(config, data=with_actions(config)), rank, wait)
+    network = seeded(config.seed, module.build, config.config, inputs_of(config, reader))
+    if config.init:
+        encoder.load_into(network, encoder.read_weights(config.init, config.policy)[0], config.init)
+    else:
+        fit(network, clips)
+    side = module.side(config, network, clips, rank, wait) if hasattr(module, "side") else None
+    return VlaJob(config, network.to(config.device), clips, side)
+
+
+def finish(job: VlaJob, config: TrainConfig, standing: loop.Standing, flops: float) -> None:
+    """Writes the weights with how they came about; `flops` are those of a sample."""
+    network = job.model.eval()
+    assert isinstance(network, vla.Network)
+    folders = config.data if job.side else with_actions(config)
+    scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(network)), strict=True))
+    tqdm.write(f"held-out demonstrations: {scores}")
+    meta = describe(config, standing, "+".join(dataset.read_manifest(folder).corpus for folder in folders), flops)
+    meta |= scores | {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
+    meta |= {"frames": len(job.train_rows)}
+    vla.save(config.policy, network, config.out, meta)
+
+
+def parameters(config: TrainConfig) -> int:
+    """Returns the number of parameters of the network to be trained."""
+    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    network = vla.module_of(config.policy).build(config.config, inputs_of(config, reader))
+    return sum(p.numel() for p in network.parameters())

@@ -1,0 +1,347 @@
+"""What all vision-language-action baselines share: what they see, how they are stored, and how they act.
+
+They see exactly what DreamZero nano sees (`nano.Scene`, `nano.Words`): the latent of the frozen encoder in patches, the
+key points with the things that the instruction names, the robot's state, and the words. A method is a `Network`: a
+module with a loss on chunks of actions and a way to sample one. `Actor` makes a policy of it,
+`policies/training/vla.py` trains it. A VLA has no memory and imagines nothing.
+
+Letters: B batch, P patches, E scene features, S state features, L words, w width, H actions of a chunk, A their
+numbers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from wambench.interface import Observation, Plan, Spec, canvas, unknown
+from wambench.policies.actions import real_time_chunking as rtc
+from wambench.policies.actions import smoothing
+from wambench.policies.actions.normalization import Normaliser
+from wambench.policies.dreamzero import nano
+from wambench.policies.dreamzero.policy import ENCODER, digest, packaged
+from wambench.policies.perception import encoder as encoding
+from wambench.policies.perception import word_embedding
+from wambench.policies.perception.encoder import STATE_FEATURES, state_features
+
+# kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
+MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "pi0": "wambench.policies.vla.pi0",
+        "pi05": "wambench.policies.vla.pi05",
+        "ki": "wambench.policies.vla.knowledge_insulation",
+        "groot": "wambench.policies.vla.groot",
+        "l1": "wambench.policies.vla.l1_regression",
+    }
+)
+STATE_FLOOR, ACTION_FLOOR = 0.005, 0.05  # least spread that is believed, as for DreamZero nano
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network reads and writes; the same for all methods.
+
+    Attributes:
+        points: Key points, in the encoder's order.
+        latent: (Z, y, x) of the encoder.
+        patch: Latent cells per patch, (rows, columns).
+        horizon: Actions of a chunk.
+        action_dim: Numbers of an action.
+    """
+
+    points: tuple[str, ...]
+    latent: tuple[int, int, int]
+    patch: tuple[int, int] = (3, 3)
+    horizon: int = 16
+    action_dim: int = 7
+
+    def __post_init__(self) -> None:
+        if self.latent[1] % self.patch[0] or self.latent[2] % self.patch[1]:
+            raise ValueError(f"patch {self.patch} does not divide the latent {self.latent[1]}x{self.latent[2]}")
+
+    @property
+    def patches(self) -> int:
+        """Patches of both views."""
+        return self.latent[1] // self.patch[0] * (self.latent[2] // self.patch[1])
+
+    @property
+    def patch_width(self) -> int:
+        """Numbers of a patch."""
+        return self.latent[0] * self.patch[0] * self.patch[1]
+
+    @property
+    def scene_width(self) -> int:
+        """Numbers of the scene vector: key points, named things, mean word."""
+        return nano.scene_width(len(self.points))
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Inputs:
+        """Returns the inputs that `dataclasses.asdict` and JSON turned into a dict."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Inputs(**fields)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One moment as numbers.
+
+    Attributes:
+        patches: (B, P, Z p q) standardised latent patches of both views, row by row.
+        scene: (B, E) where things are, where the named ones are, mean word (`nano.scene_features`).
+        state: (B, S) state features, not normalised; zero where unknown.
+        known: (B,) bool, whether the robot's state is known.
+        words: (B, L, `word_embedding.WIDTH`), zero where the mask is False.
+        mask: (B, L) bool; L is the longest instruction of the batch.
+    """
+
+    patches: Tensor
+    scene: Tensor
+    state: Tensor
+    known: Tensor
+    words: Tensor
+    mask: Tensor
+
+
+def observe(scene: nano.Scene, words: nano.Words, points_mean: Tensor, patch: tuple[int, int]) -> Observed:
+    """Returns what a network reads of the first moment of each sequence."""
+    latents = scene.latents[:, 0]
+    cells = functional.unfold(latents, patch, stride=patch).transpose(1, 2)  # (B, P, Z p q)
+    longest = max(1, int(words.mask.sum(dim=1).max()))
+    features = nano.scene_features(scene, words, points_mean)[:, 0]
+    known = scene.known[:, 0, 0] > 0.5
+    return Observed(cells, features, scene.state[:, 0], known, words.vectors[:, :longest], words.mask[:, :longest])
+
+
+class Stem(nn.Module):
+    """The tokens of an observation: P patches, one for the scene, L words. All methods have the same.
+
+    Args:
+        inputs: What there is to read.
+        width: Of the tokens.
+        hidden: Of the perceptron that reads the scene vector, as DreamZero nano's state encoder.
+    """
+
+    def __init__(self, inputs: Inputs, width: int, hidden: int) -> None:
+        super().__init__()
+        self.patch = nn.Linear(inputs.patch_width, width)
+        self.place = nn.Parameter(torch.randn(inputs.patches, width) * 0.02)
+        self.scene = nn.Sequential(nn.Linear(inputs.scene_width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.word = nn.Linear(word_embedding.WIDTH, width)
+
+    def image(self, seen: Observed) -> Tensor:
+        """Returns (B, P + 1, w) tokens of what is seen: all valid."""
+        dtype = self.place.dtype
+        patches = self.patch(seen.patches.to(dtype)) + self.place
+        return torch.cat([patches, self.scene(seen.scene.to(dtype))[:, None]], dim=1)
+
+    def language(self, seen: Observed) -> Tensor:
+        """Returns (B, L, w) tokens of the words; valid where `seen.mask`."""
+        return self.word(seen.words.to(self.place.dtype))
+
+    def forward(self, seen: Observed) -> tuple[Tensor, Tensor]:
+        """Returns (B, P + 1 + L, w) tokens and (B, P + 1 + L) bool which of them are valid."""
+        image, language = self.image(seen), self.language(seen)
+        valid = torch.cat([seen.mask.new_ones(image.shape[:2]), seen.mask], dim=1)
+        return torch.cat([image, language], dim=1), valid
+
+
+class Network(nn.Module, ABC):
+    """A method: what it learns from a batch, and how it makes a chunk.
+
+    Attributes:
+        inputs: What it reads and writes.
+        losses: Names of the losses.
+        steps: Network evaluations per chunk unless asked otherwise.
+        points_mean: (3,) m, subtracted from positions.
+        state, action: Normalisation of state features and actions.
+    """
+
+    losses: tuple[str, ...] = ("action",)
+    steps: int = 10
+    points_mean: Tensor
+
+    def __init__(self, inputs: Inputs, normalisation: str) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.register_buffer("points_mean", torch.zeros(3))
+        self.state = Normaliser(normalisation, STATE_FEATURES)
+        self.action = Normaliser(normalisation, inputs.action_dim)
+
+    @abstractmethod
+    def loss(self, seen: Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the losses named in `losses` for (B, H, A) actions of the environment; their sum is minimised."""
+
+    @abstractmethod
+    def sample(self, seen: Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+        """Returns (B, H, A) float32 actions of the environment (not clipped), from standard normal noise (B, H, A).
+
+        A flow policy follows `guidance` (real-time chunking), whose actions are normalised.
+        """
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the config as JSON values, from which the module's `from_dict` makes the network again."""
+
+
+def module_of(kind: str) -> Any:
+    """Returns the module of a kind of network; an unknown one raises ValueError."""
+    if kind not in MODULES:
+        raise unknown("vision-language-action model", kind, MODULES)
+    return importlib.import_module(MODULES[kind])
+
+
+def save(kind: str, network: Network, path: str | Path, meta: dict[str, Any]) -> None:
+    """Writes a network with its config and whatever else `meta` says (`encoder`: hash of the one it reads with)."""
+    meta = {**meta, "kind": kind, "config": network.to_dict()}
+    encoding.write_weights(path, network.state_dict(), {name for name, _ in network.named_buffers()}, meta)
+
+
+def load(kind: str, path: str | Path) -> tuple[Network, dict[str, Any]]:
+    """Returns a network in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
+    tensors, meta = encoding.read_weights(path, kind)
+    try:
+        network: Network = module_of(kind).from_dict(meta["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
+    encoding.load_into(network, tensors, path)
+    return network.eval(), meta
+
+
+@dataclass(frozen=True)
+class Session:
+    """One episode: its seed and instruction."""
+
+    seed: int
+    words: nano.Words
+
+
+class Actor:
+    """A network as a policy: stateless, one chunk per query.
+
+    Args:
+        kind: A name of `MODULES`.
+        weights: Weights file (None: the shipped one).
+        encoder: Encoder file (None: the shipped one). It must be the one the network was trained with.
+        steps: Network evaluations per chunk (None: the method's own number).
+        execute: Actions of each chunk to carry out before the next query.
+        smooth: Filter each chunk of actions (`smoothing`).
+        device: "cpu" or "cuda".
+
+    A missing, damaged or unfitting file raises ValueError naming it.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        weights: str | None = None,
+        encoder: str | None = None,
+        steps: int | None = None,
+        execute: int = 4,
+        smooth: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        path = Path(weights) if weights else packaged(f"{kind}-nano.safetensors")
+        if not weights and not path.exists():
+            how = f"make them with `wambench train --policy {kind} ...` and give weights=FILE"
+            raise ValueError(f"no weights of {kind!r} are shipped yet; {how}")
+        encoder_path = Path(encoder) if encoder else packaged(ENCODER)
+        network, meta = load(kind, path)
+        reader, _ = encoding.load(encoder_path)
+        if meta.get("encoder") != digest(encoder_path):
+            raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
+        self.steps = network.steps if steps is None else steps
+        if not 1 <= execute <= network.inputs.horizon or self.steps < 1:
+            raise ValueError(
+                f"execute must be in 1..{network.inputs.horizon} and steps at least 1, got {execute}, {self.steps}"
+            )
+        self.spec = Spec()
+        self.network, self.encoder = network.to(device), reader.to(device)
+        self.execute, self.smooth, self.device, self.meta = execute, smooth, device, meta
+        self.chunk_steps = network.inputs.horizon
+        if smooth:
+            smoothing.check(self.chunk_steps)
+        self.weights_hash = digest(path)[:16]
+        self.corpus = str(meta.get("corpus", "unknown"))
+        self._session: Session | None = None
+
+    def session(self, instruction: str, seed: int) -> Session:
+        """Returns the state of a new episode, for `act_batch`."""
+        return Session(seed, nano.encode_words([instruction], self.network.inputs.points).to(self.device))
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Starts an episode."""
+        self._session = self.session(instruction, seed)
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        """Returns the next chunk of actions."""
+        if self._session is None:
+            raise ValueError("reset must be called before the first query")
+        return self.act_batch([self._session], [history])[0]
+
+    def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+        """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
+        if not all(histories):
+            raise ValueError("history is empty; its last entry must be the current observation")
+        began = time.perf_counter()
+        scenes = self._scenes([history[-1] for history in histories])
+        share = (time.perf_counter() - began) / max(1, len(sessions))
+        steps = [history[-1].step for history in histories]
+        return [self._plan(*one, share) for one in zip(sessions, scenes, steps, strict=True)]
+
+    @torch.no_grad()
+    def _scenes(self, now: Sequence[Observation]) -> list[nano.Scene]:
+        """Returns each observation as a scene of one frame."""
+        frames = np.stack([canvas(o, self.spec.cameras) for o in now])
+        if frames.shape[1:3] != self.encoder.config.canvas:
+            raise ValueError(f"frames are {frames.shape[1:3]}, the encoder expects {self.encoder.config.canvas}")
+        pixels, states = (x.to(self.device) for x in encoding.as_tensors(frames, np.stack([o.state for o in now])))
+        latents, points = self.encoder.encode(pixels, states)
+        features, known = state_features(states), torch.ones(1, 1, 1, device=self.device)
+        return [
+            nano.Scene(z[None, None], p[None, None], s[None, None], known, p[None, None])
+            for z, p, s in zip(latents, points, features, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _plan(
+        self,
+        session: Session,
+        scene: nano.Scene,
+        step: int,
+        encode_s: float,
+        guidance: rtc.Guidance | None = None,
+    ) -> Plan:
+        began, inputs = time.perf_counter(), self.network.inputs
+        generator = torch.Generator().manual_seed((session.seed * 1_000_003 + step) % 2**63)
+        noise = torch.randn(1, inputs.horizon, inputs.action_dim, generator=generator).to(self.device)
+        seen = observe(scene, session.words, self.network.points_mean, inputs.patch)
+        raw = self.network.sample(seen, noise, self.steps, guidance)[0].cpu().numpy()
+        raw = smoothing.smooth(raw) if self.smooth else raw
+        raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
+        timings = {"encode_s": encode_s, "sample_s": time.perf_counter() - began}
+        return Plan(np.clip(raw, -1.0, 1.0), self.execute, timings=timings)
+
+
+class FlowActor(Actor):
+    """An `Actor` whose network denoises its chunks, so that it can continue one that is being played."""
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """Returns the next chunk, inpainted behind the actions that are being played (`interface.Guided`)."""
+        if self._session is None:
+            raise ValueError("reset must be called before the first query")
+        began = time.perf_counter()
+        [scene] = self._scenes(history[-1:])
+        played = self.network.action(torch.as_tensor(previous, dtype=torch.float32, device=self.device))
+        guidance = rtc.guidance_of(played, delay, self.network.inputs.horizon)
+        return self._plan(self._session, scene, history[-1].step, time.perf_counter() - began, guidance)

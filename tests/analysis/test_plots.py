@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.stubs import SMALL, LineWorld, Steady, line_world
+from wambench import tasks
+from wambench.analysis import plots
+from wambench.envs.episodes import episode_spec
+from wambench.evaluation.rollout import rollout
+from wambench.evaluation.run import RunConfig, run
+from wambench.interface import canvas
+from wambench.records import load
+
+Maker = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def runs(config: Maker) -> list[Path]:
+    made = [config("noop", out="noop"), config("tests.stubs:Steady", out="steady")]
+    for it in made:
+        run(it, line_world)
+    return [it.folder for it in made]
+
+
+def test_figures_of_runs(runs: list[Path], tmp_path: Path) -> None:
+    paths = plots.plot(runs, tmp_path / "figures")
+    assert [path.name for path in paths] == ["progress.png", "filmstrip.png"]
+    for path in paths:
+        assert np.ptp(matplotlib.image.imread(path)) > 0.5
+    again = plots.plot(runs[::-1], tmp_path / "again")
+    assert paths[0].read_bytes() == again[0].read_bytes()
+
+
+def test_progress_figure_shows_means_intervals_and_n(runs: list[Path]) -> None:
+    axes = plots.progress_figure(load(runs)).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["tests.stubs:Steady", "noop"]  # the better first
+    assert [bar.get_window_extent().width > 1 for bar in axes.patches] == [True, False]
+    assert [text.get_text() for text in axes.texts] == ["n=8", "n=8"]
+    assert len(axes.collections) >= 2  # error bars
+
+
+def test_training_seeds_share_one_bar(runs: list[Path]) -> None:
+    rows = load(runs[:1])
+    both = pd.concat([rows.assign(weights="a", progress=0.2), rows.assign(weights="b", progress=0.6)])
+    axes = plots.progress_figure(both).axes[0]
+    assert [text.get_text() for text in axes.texts] == [f"n={len(rows)}"]  # scenes, not rows
+    assert axes.patches[0].get_path().get_extents(axes.patches[0].get_patch_transform()).width == pytest.approx(0.4)
+    dots = next(line for line in axes.lines if line.get_marker() == "o")
+    assert sorted(np.ravel(dots.get_xdata())) == pytest.approx([0.2, 0.6])
+
+
+def test_every_split_and_group_has_a_panel(runs: list[Path]) -> None:
+    rows = load(runs)
+    envs = rows.assign(split="unseen-envs", factor=["all", "camera"] * (len(rows) // 2))
+    figure = plots.progress_figure(pd.concat([envs, rows]))
+    assert [axes.get_title() for axes in figure.axes] == ["seen", "unseen-envs", "unseen-envs: camera"]
+
+
+def test_runs_without_imagination_have_no_filmstrip(runs: list[Path], tmp_path: Path) -> None:
+    assert [path.name for path in plots.plot(runs[:1], tmp_path)] == ["progress.png"]
+    with pytest.raises(ValueError, match="has no imagined frames"):
+        plots.plot(runs[:1], tmp_path, "LiftCube-v0.none.0")
+    with pytest.raises(ValueError, match=r"no episode 'LiftCube-v0\.none\.9'"):
+        plots.plot(runs, tmp_path, "LiftCube-v0.none.9")
+
+
+def test_pairs_are_of_the_same_step_and_the_latest_foresight() -> None:
+    class FarSighted(Steady):
+        """Imagines 4 to 16 steps ahead and acts for 8, so most steps are foreseen twice."""
+
+        def act(self, history):  # type: ignore[no-untyped-def]
+            plan = super().act(history)
+            now = history[-1].step
+            frames = np.full((4, 8, 16, 3), now, np.uint8)
+            return type(plan)(plan.actions, frames=frames, frame_steps=now + np.array([4, 8, 12, 16]))
+
+    episode = rollout(LineWorld(SMALL), FarSighted(), episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0))
+    pairs = plots.imagined_pairs(episode)
+    assert [step for step, _, _ in pairs] == [4, 8, 12, 16, 20, 24, 28, 32]
+    assert [int(imagined.max()) for _, _, imagined in pairs] == [0, 0, 8, 8, 16, 16, 24, 24]
+    seen = {observation.step: observation for observation in episode.observations}
+    assert all(np.array_equal(real, canvas(seen[step], SMALL.cameras)) for step, real, _ in pairs)

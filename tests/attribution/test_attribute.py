@@ -1,0 +1,68 @@
+"""`wambench attribute` on recorded runs: what it refuses, what it says, and that it continues."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from wambench.attribution import attribute, shapley
+from wambench.cli import main
+from wambench.evaluation.run import RunConfig, run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("attribute") / "noop"
+    run(RunConfig("noop", "seen", tasks=("PressButton",), episodes=2, out=out))
+    return out
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def edit(folder: Path, **values: object) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_cannot_be_replayed_is_refused_before_any_rollout(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run at"):
+        attribute.attribute(tmp_path / "nowhere")
+    lines = (folder / "episodes.csv").read_text().splitlines(keepends=True)
+    (folder / "episodes.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match="1 of 2 episodes are missing"):
+        attribute.attribute(folder)
+    (folder / "episodes.csv").write_text("".join(lines))
+    next((folder / "episodes").glob("*.npz")).unlink()
+    with pytest.raises(ValueError, match="is missing"):
+        attribute.attribute(folder)
+    edit(folder, split_hash="of another version")
+    with pytest.raises(ValueError, match="is of another version"):
+        attribute.attribute(folder)
+    assert not (folder / shapley.TABLE).exists()
+
+
+def test_a_policy_with_other_weights_is_refused(folder: Path) -> None:
+    edit(folder, weights_hash="0123456789abcdef")
+    with pytest.raises((ValueError, RuntimeError), match="weights 0123456789abcdef"):
+        attribute.attribute(folder)
+
+
+def test_a_policy_without_video_gets_types_of_failure_only_and_a_second_call_changes_nothing(folder: Path) -> None:
+    rows = attribute.attribute(folder, episodes=1)
+    assert [row.missing for row in rows] == [attribute.NO_VIDEO]
+    assert rows[0].behaviour and rows[0].d2 == rows[0].d3 == ""
+    text = (folder / shapley.TABLE).read_text()
+    attribute.attribute(folder, episodes=1)
+    assert (folder / shapley.TABLE).read_text() == text
+    assert len(attribute.attribute(folder)) == 2
+    assert "2 failed episodes, the four cells played for 0" in attribute.summary(shapley.read(folder))
+
+
+def test_wrong_words_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["attribute"], ["attribute", "a", "--self-test"], ["attribute", "--self-test", "--faults", "noize"]):
+        assert main(words) == 2
+    assert "noise" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.stubs import HORIZON, SMALL, LineWorld, Steady
+from wambench import tasks
+from wambench.envs.episodes import episode_spec
+from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.rollout import rollout
+from wambench.evaluation.video import Film, imagined_at
+from wambench.interface import EpisodeSpec, InvalidPlan, Plan, Spec
+from wambench.policies.expert import Expert
+
+
+@pytest.fixture
+def spec() -> EpisodeSpec:
+    return episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0)
+
+
+def test_policy_gets_everything_since_its_last_call(spec: EpisodeSpec) -> None:
+    policy = Steady(speed=0.1)
+    rollout(LineWorld(SMALL), policy, spec)
+    assert policy.histories == [[0], [4, 8], [12, 16], [20, 24], [28, 32]]
+
+
+def test_only_the_first_actions_of_a_plan_are_executed(spec: EpisodeSpec) -> None:
+    class Cautious(Steady):
+        def act(self, history):  # type: ignore[no-untyped-def]
+            return dataclasses.replace(super().act(history), execute=3)
+
+    policy = Cautious(speed=0.1)
+    episode = rollout(LineWorld(SMALL), policy, spec)
+    assert policy.histories[:4] == [[0], [3], [4, 6], [8, 9]]
+    assert {len(chunk.executed) for chunk in episode.chunks[:-1]} == {3}
+    assert sum(len(chunk.executed) for chunk in episode.chunks) == episode.steps == HORIZON
+
+
+def test_episode_holds_what_happened(spec: EpisodeSpec) -> None:
+    episode = rollout(LineWorld(SMALL), Steady(), spec)
+    assert (episode.status, episode.error, episode.progress, episode.stages) == ("ok", "", 1.0, ("half", "whole"))
+    assert episode.success_end and episode.success_ever
+    assert episode.steps == 34  # 1 / (0.05 * 0.6), rounded up: the last chunk was cut short
+    assert [chunk.step for chunk in episode.chunks] == [0, 8, 16, 24, 32]
+    assert len(episode.chunks[-1].executed) == 2
+    assert [observation.step for observation in episode.observations] == [*range(0, 33, 4), 34]
+    assert all(chunk.latency_s >= 0 for chunk in episode.chunks)
+
+
+def test_chunk_states_continue_the_episode(spec: EpisodeSpec) -> None:
+    world = LineWorld(SMALL)
+    episode = rollout(world, Steady(), spec)
+    world.restore(episode.chunks[2].state)
+    for chunk in episode.chunks[2:]:
+        outcome = world.step_chunk(chunk.executed)
+    assert outcome.steps == episode.steps and outcome.success
+
+
+def test_observers_see_the_start_and_every_chunk(spec: EpisodeSpec) -> None:
+    seen: list[tuple[int | None, int]] = []
+    episode = rollout(LineWorld(SMALL), Steady(), spec, [lambda c, o: seen.append((c.step if c else None, o.steps))])
+    assert seen == [(None, 0), (0, 8), (8, 16), (16, 24), (24, 32), (32, episode.steps)]
+
+
+def test_error_of_the_policy_keeps_what_came_before(spec: EpisodeSpec) -> None:
+    class Stumbles(Steady):
+        def act(self, history):  # type: ignore[no-untyped-def]
+            if history[-1].step >= 24:
+                raise SystemExit("enough")
+            return super().act(history)
+
+    episode = rollout(LineWorld(SMALL), Stumbles(), spec)
+    assert episode.status == "policy_error" and episode.error.startswith("SystemExit: enough (test_rollout.py:")
+    assert (episode.progress, episode.stages, episode.steps, len(episode.chunks)) == (0.5, ("half",), 24, 3)
+
+
+@pytest.mark.parametrize("broken", ["begin", "snapshot", "step_chunk"])
+def test_error_of_the_world_is_its_own(spec: EpisodeSpec, broken: str) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("broken world")
+
+    world = LineWorld(SMALL)
+    setattr(world, broken, fail)
+    episode = rollout(world, Steady(), spec)
+    assert episode.status == "env_error" and "broken world" in episode.error
+
+
+def test_divergence_is_an_error_of_the_world(spec: EpisodeSpec) -> None:
+    episode = rollout(LineWorld(SMALL), Steady(speed=-1.0), spec)
+    assert episode.status == "env_error" and episode.error.startswith("WorldDiverged: fell off the line")
+
+
+def test_divergence_while_the_expert_looks_ahead_is_an_error_of_the_world(spec: EpisodeSpec) -> None:
+    class Mad(LineWorld):
+        def expert_action(self) -> np.ndarray:
+            return -super().expert_action()
+
+    world = Mad(SMALL)
+    assert rollout(world, Expert(world), spec).status == "env_error"
+
+
+def test_time_limit_ends_the_episode(spec: EpisodeSpec) -> None:
+    episode = rollout(LineWorld(SMALL), Steady(pause_s=0.05), spec, time_limit_s=0.08)
+    assert (episode.status, len(episode.chunks)) == ("timeout", 2)
+
+
+def test_a_policy_cannot_change_its_plan_afterwards(spec: EpisodeSpec) -> None:
+    buffer = np.zeros((4, 7))
+
+    class Reuses(Steady):
+        def act(self, history):  # type: ignore[no-untyped-def]
+            buffer[:] = history[-1].step / 100
+            return Plan(buffer)
+
+    episode = rollout(LineWorld(SMALL), Reuses(), spec)
+    assert [chunk.executed[0, 0] for chunk in episode.chunks[:3]] == [0, 0.04, 0.08]
+    assert [chunk.plan.actions[0, 0] for chunk in episode.chunks[:3]] == [0, 0.04, 0.08]
+
+
+def test_expert_acts_in_a_closed_loop_and_is_recorded_at_the_video_rate(spec: EpisodeSpec) -> None:
+    class Alternating(LineWorld):
+        """Its expert goes fast on even steps, so an expert that does not look again would go wrong."""
+
+        def expert_action(self) -> np.ndarray:
+            return super().expert_action() * (1.0 if self.steps % 2 == 0 else 0.5)
+
+    world = Alternating(SMALL)
+    episode = rollout(world, Expert(world), spec)
+    actions = np.concatenate([chunk.executed[:, 0] for chunk in episode.chunks])
+    assert np.array_equal(actions, np.where(np.arange(len(actions)) % 2 == 0, 1.0, 0.5))
+    assert [observation.step for observation in episode.observations] == [*range(0, 25, 4), 27]
+    assert episode.progress == 1.0
+
+
+ACTIONS = np.zeros((4, 7))
+FRAMES = np.zeros((2, 8, 16, 3), np.uint8)
+STEPS = np.array([4, 8])
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (Plan(np.zeros((4, 6))), "shape (4, 6)"),
+        (Plan(np.zeros((0, 7))), "shape (0, 7)"),
+        (Plan(np.zeros(7)), "shape (7,)"),
+        (Plan(np.full((4, 7), np.nan)), "NaN"),
+        (Plan(np.full((4, 7), np.inf)), "infinity"),
+        (Plan(np.full((4, 7), 1.001)), "1.001 is out of range"),
+        (Plan(ACTIONS, execute=0), "execute is 0"),
+        (Plan(ACTIONS, execute=5), "execute is 5"),
+        (Plan(ACTIONS, frames=FRAMES), "together"),
+        (Plan(ACTIONS, frame_steps=STEPS), "together"),
+        (Plan(ACTIONS, frames=FRAMES / 255, frame_steps=STEPS), "frames are float64"),
+        (Plan(ACTIONS, frames=FRAMES[:, :, :8], frame_steps=STEPS), "(2, 8, 8, 3)"),
+        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS[:1]), "frame_steps are"),
+        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS / 2), "frame_steps are float64"),
+        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS[::-1]), "must rise"),
+        (None, "NoneType, not a Plan"),
+    ],
+)
+def test_invalid_plans_are_refused(plan: Plan, said: str) -> None:
+    with pytest.raises(InvalidPlan) as refused:
+        checked(plan, SMALL)
+    assert said in str(refused.value)
+
+
+def test_rounding_beyond_the_limit_is_clipped() -> None:
+    assert np.abs(checked(Plan(np.full((4, 7), 1 + 5e-7)), Spec()).actions).max() == 1
+
+
+def test_film_shows_the_latest_imagined_frame_below_the_real_one(spec: EpisodeSpec) -> None:
+    film = Film(SMALL)
+    episode = rollout(LineWorld(SMALL), Steady(), spec, [film])
+    assert {frame.shape for frame in film.frames} == {(16, 16, 3)}
+    assert [int(frame[8:].max()) for frame in film.frames] == [
+        0,
+        0,
+        0,
+        8,
+        8,
+        16,
+        16,
+        24,
+        24,
+    ]  # stub: the step it was asked at
+    first = episode.chunks[0]
+    assert imagined_at(first, 3, (8, 16, 3)).max() == 0  # nothing was imagined for a step that early

@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.stubs import line_world
+from wambench import records
+from wambench.evaluation import process_pool
+from wambench.evaluation.process_pool import WorkerFailed
+from wambench.evaluation.run import RunConfig, plan, run, summary
+from wambench.records import Row, load_episode, read_rows
+
+ROOT = Path(__file__).parents[2]
+Maker = Callable[..., RunConfig]
+
+
+def timeless(rows: list[Row]) -> list[Row]:
+    """Returns the rows without what no two runs share, as a file holds them (there one NaN equals another)."""
+    rows = [dataclasses.replace(row, latency_p50_s=0.0, latency_p95_s=0.0, wall_s=0.0) for row in rows]
+    return [records.from_line(records.to_line(row)) for row in rows]
+
+
+def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    """Returns all that a run recorded, without times."""
+    episodes = {}
+    for path in sorted((folder / "episodes").iterdir()):
+        with np.load(path, allow_pickle=False) as arrays:
+            content = {name: arrays[name].tolist() for name in arrays.files if name not in ("latency_s", "meta")}
+            meta = json.loads(arrays["meta"].tobytes())
+        episodes[path.name] = content | {"meta": {k: v for k, v in meta.items() if k != "wall_s"}}
+    return timeless(read_rows(folder / "episodes.csv")), episodes
+
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"policy": "nop"}, "did you mean 'noop'?"),
+        ({"policy": "missing.py:Mine"}, "no such file: missing.py"),
+        ({"policy": "tests/stubs.py:Stedy"}, "did you mean 'Steady'?"),
+        ({"policy": "no_such_module:Mine"}, "no module named 'no_such_module'"),
+        ({"split": "unseen-task"}, "did you mean 'unseen-tasks'?"),
+        ({"tasks": ("PresButton",)}, "did you mean 'PressButton'?"),
+        ({"tasks": ("LiftCube", "LiftCube-v0")}, "a task is named twice"),
+        ({"factors": ("camera",)}, "cannot be varied"),
+        ({"split": "unseen-envs", "factors": ("none",)}, "'none'"),
+        ({"split": "unseen-envs", "factors": ("camra",)}, "camera"),
+        ({"episodes": 0}, "episodes must be positive, not 0"),
+        ({"workers": -1}, "workers must be positive, not -1"),
+        ({"time_limit_s": 0.0}, "time_limit_s must be positive"),
+        ({"time_limit_s": float("nan")}, "time_limit_s must be positive"),
+        ({"seed": -1}, "seed must not be negative, not -1"),
+        ({"visual": "ful"}, "did you mean 'full'?"),
+        ({"instruction_of": "OpenDrawr"}, "did you mean 'OpenDrawer'?"),
+        ({"instruction_of": "LiftCube"}, "LiftCube is told its own instruction"),
+        ({"execution": "asinc"}, "did you mean 'async'?"),
+        ({"latency": "-1"}, "latency must be between 0 and 60 seconds, not -1"),
+        ({"latency": "missing.csv"}, "cannot read a trace"),
+        ({"replan": 0}, "replan must be at least 1 control step, not 0"),
+        ({"clock": "wal"}, "did you mean 'wall'?"),
+        ({"clock": "wall", "policy": "expert"}, "the expert reads the world"),
+        ({"clock": "wall", "workers": 2}, "workers must be 1, not 2"),
+    ],
+)
+def test_wrong_values_are_named_with_what_exists(config: Maker, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=r".") as refused:
+        config(**values)
+    assert said in str(refused.value)
+
+
+def test_default_folder_is_the_same_for_the_same_run_only() -> None:
+    assert RunConfig("noop", "seen").folder == Path("results/noop-seen")
+    assert RunConfig("noop", "unseen-envs", factors=("camera",)).folder == Path("results/noop-unseen-envs-camera")
+    assert RunConfig("noop", "seen", workers=2).folder == Path("results/noop-seen")
+    assert RunConfig("noop", "seen", latency="0.0").recorded() == RunConfig("noop", "seen").recorded()
+    assert "latency" not in RunConfig("noop", "seen").recorded()  # so that runs begun without clocks continue
+    assert RunConfig("noop", "seen", factors=("none",)).folder == Path("results/noop-seen")
+    others = [
+        RunConfig("noop", "seen"),
+        RunConfig("noop", "seen", episodes=6),
+        RunConfig("noop", "seen", seed=1),
+        RunConfig("noop", "seen", tasks=("LiftCube",)),
+        RunConfig("noop", "seen", policy_args={"chunk": 4}),
+        RunConfig("noop", "seen", instruction_of="random"),
+        RunConfig("noop", "seen", instruction_of="OpenDrawer"),
+        RunConfig("tests/stubs.py:Steady", "seen"),
+        RunConfig("noop", "seen", execution="async"),
+        RunConfig("noop", "seen", execution="async", latency="0.2"),
+        RunConfig("noop", "seen", clock="wall"),
+    ]
+    assert len({other.folder for other in others}) == len(others)
+    assert all(len(other.folder.parts) == 2 for other in others)
+
+
+def test_a_name_stands_for_the_arguments_and_makes_another_run() -> None:
+    plain = RunConfig("noop", "seen")
+    named = RunConfig("dreamzero", "seen", name="wam-1.6e14", policy_args={"weights": "a.safetensors"})
+    assert named.label == "wam-1.6e14" and named.recorded()["name"] == "wam-1.6e14"
+    assert "name" not in plain.recorded() and named.folder.name.startswith("wam-1.6e14-seen")
+    with pytest.raises(ValueError, match="letters, digits"):
+        RunConfig("noop", "seen", name="a,b")
+
+
+def test_every_policy_meets_the_same_episodes(config: Maker) -> None:
+    assert plan(config("noop")) == plan(config("random"))
+    assert [job.spec for job in plan(config())] != [job.spec for job in plan(config(seed=1))]
+    assert len({job.spec.hash for job in plan(config())}) == 8
+
+
+def test_another_instruction_changes_nothing_but_what_is_told(config: Maker) -> None:
+    right, told, random = plan(config()), plan(config(instruction_of="TurnDial")), plan(config(instruction_of="random"))
+    assert [job.spec for job in right] == [job.spec for job in told] == [job.spec for job in random]
+    assert {job.prompt for job in told} == {"turn the dial"}
+    assert all(job.prompt != job.spec.instruction for job in random) and len({job.prompt for job in random}) > 1
+    assert random == plan(config(instruction_of="random"))
+    assert "instruction_of" not in config().recorded()  # so that older runs can be continued
+    assert "PressButton" not in RunConfig("noop", "seen", instruction_of="PressButton-v0").tasks
+
+
+# -- playing ---------------------------------------------------------------------------------------------------------
+
+
+def test_results_do_not_depend_on_the_number_of_workers(config: Maker) -> None:
+    one, three = config(out="one"), config(out="three", workers=3)
+    assert timeless(run(one, line_world)) == timeless(run(three, line_world))
+    assert recorded(one.folder) == recorded(three.folder)
+
+
+def test_rows_and_files_of_a_run(config: Maker) -> None:
+    it = config(record_video=True)
+    rows = run(it, line_world)
+    assert [row.key for row in rows] == [(f"{task}-v0", "none", i) for task in it.tasks for i in range(4)]
+    assert timeless(rows) == timeless(read_rows(it.folder / "episodes.csv"))
+    row, job = rows[0], plan(it)[0]
+    assert (row.policy, row.split, row.verb, row.novelty) == ("tests.stubs:Steady", "seen", "lift", "seen")
+    assert (row.prompt, row.seed, row.spec_hash) == (job.spec.instruction, job.spec.seed, job.spec.hash)
+    assert (row.status, row.progress, row.stages, row.steps, row.queries) == ("ok", 1.0, "half;whole", 34, 5)
+    assert 0 <= row.latency_p50_s <= row.latency_p95_s <= row.wall_s
+    episode = load_episode(it.folder / "episodes" / "LiftCube-v0.none.0.npz")
+    assert episode.spec == job.spec and episode.steps == 34
+    assert (it.folder / "videos" / "LiftCube-v0.none.0.mp4").read_bytes()[4:8] == b"ftyp"
+    origin = json.loads((it.folder / "run.json").read_text())
+    assert origin["config"] == json.loads(json.dumps(it.recorded()))
+    assert {"split_hash", "versions", "renderer", "device", "commit", "weights_hash", "corpus", "date"} <= set(origin)
+    assert sorted(path.name for path in it.folder.iterdir() if path.name != ".lock") == [
+        "episodes",
+        "episodes.csv",
+        "run.json",
+        "videos",
+    ]
+
+
+def test_the_policy_hears_what_it_is_told_and_the_run_says_so(config: Maker) -> None:
+    it = config("tests/stubs.py:Listener", instruction_of="TurnDial")
+    rows = run(it, line_world)
+    assert {row.policy for row in rows} == {"stubs.py:Listener(instruction_of=TurnDial)"}
+    assert {row.prompt for row in rows} == {"turn the dial"}
+    assert all(row.error.startswith("RuntimeError: told to turn the dial") for row in rows)
+    assert [row.spec_hash for row in rows] == [job.spec.hash for job in plan(config())]
+    assert json.loads((it.folder / "run.json").read_text())["config"]["instruction_of"] == "TurnDial"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("raise", "policy_error", "KeyError: 'no such thing"),
+        ("nan", "policy_error", "InvalidPlan: actions hold NaN"),
+        ("shape", "policy_error", "InvalidPlan: actions have shape (8, 5)"),
+        ("range", "policy_error", "InvalidPlan: an action of 6 is out of range"),
+        ("no plan", "policy_error", "InvalidPlan: act returned ndarray, not a Plan"),
+        ("exit", "env_error", "the worker process died: exit code 3"),
+    ],
+)
+def test_a_fault_ends_its_episode_only(config: Maker, fault: str, status: str, said: str) -> None:
+    rows = run(config("tests.stubs:Faulty", policy_args={"fault": fault}, workers=2), line_world)
+    bad = [row.seed % 3 == 0 for row in rows]
+    assert 0 < sum(bad) < len(bad)
+    assert [row.status for row in rows] == [status if wrong else "ok" for wrong in bad]
+    assert all(said in row.error for row, wrong in zip(rows, bad, strict=True) if wrong)
+    assert summary(rows) == f"progress 1.00, {sum(bad)} errors"
+
+
+def test_a_policy_that_hangs_is_killed(config: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_pool, "GRACE_S", 0.5)
+    monkeypatch.setattr(process_pool, "TICK_S", 0.1)
+    it = config("tests.stubs:Faulty", policy_args={"fault": "hang"}, time_limit_s=0.5)
+    rows = run(it, line_world)
+    assert {row.status for row in rows} == {"ok", "timeout"}
+    assert {row.error for row in rows} == {"", "no answer after 1 s"}
+
+
+def test_an_own_policy_in_a_file(config: Maker, tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("SPEED = 0.9\n")
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "from neighbour import SPEED\n"
+        "from wambench.interface import Plan, Spec\n"
+        "class Mine:\n"
+        "    spec = Spec(image_size=(8, 8))\n"
+        "    def reset(self, instruction, seed):\n"
+        "        self.steps = 0\n"
+        "    def act(self, history):\n"
+        "        return Plan(np.full((4, 7), SPEED))\n"
+    )
+    rows = run(config(f"{tmp_path}/mine.py:Mine", workers=2), line_world)
+    assert {(row.policy, row.status, row.progress) for row in rows} == {("mine.py:Mine", "ok", 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("policy", "arguments", "said"),
+    [
+        ("tests.stubs:Unfit", {}, "gripper: the environment has 'close_positive', the policy expects 'open_positive'"),
+        ("tests.stubs:Stedy", {}, "did you mean 'Steady'?"),
+        ("tests.stubs:Steady", {"sped": 1}, "'sped'; did you mean 'speed'?"),
+        ("tests.stubs:Spec", {}, "needs a `spec`"),
+        ("tests.nothing:Mine", {}, "no module named 'tests.nothing'"),
+    ],
+)
+def test_a_policy_that_cannot_play_stops_the_run_at_once(
+    config: Maker, policy: str, arguments: dict[str, Any], said: str
+) -> None:
+    it = config(policy, policy_args=arguments, workers=2)
+    with pytest.raises(WorkerFailed) as refused:
+        run(it, line_world)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert not it.folder.exists()
+
+
+# -- continuing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_played_again(config: Maker) -> None:
+    rows = run(config(), line_world)
+    assert run(config(workers=2), line_world) == [records.from_line(records.to_line(row)) for row in rows]
+
+
+def test_a_torn_row_is_played_again(config: Maker) -> None:
+    whole = config(out="whole")
+    run(whole, line_world)
+    rows, episodes = recorded(whole.folder)
+    text = (whole.folder / "episodes.csv").read_bytes()
+    for size in np.linspace(0, len(text) - 1, 6).astype(int):
+        (whole.folder / "episodes.csv").write_bytes(text[:size])
+        run(whole, line_world)
+        assert recorded(whole.folder) == (rows, episodes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda lines: [*lines[:2], lines[2][:40], *lines[3:]], "line 3: expected 29 fields, found"),
+        (lambda lines: [*lines[:3], lines[3].replace(",ok,", ",okay,"), *lines[4:]], "line 4: status: 'okay'"),
+        (lambda lines: [*lines[:4], lines[2], *lines[4:]], "line 5: LiftCube-v0, none, 1 is there twice"),
+        (lambda lines: [lines[0], lines[1].replace("LiftCube-v0", "OpenDrawer-v0"), *lines[2:]], "is not of this run"),
+        (lambda lines: [lines[0] + "x", *lines[1:]], "line 1: not the header"),
+        (lambda lines: [*lines[:2], '"' + lines[2], *lines[3:]], "line 3: "),
+    ],
+)
+def test_a_damaged_row_is_named_and_nothing_is_touched(config: Maker, damage: Callable[..., Any], said: str) -> None:
+    it = config()
+    run(it, line_world)
+    path = it.folder / "episodes.csv"
+    damaged = "\n".join(damage(path.read_text().split("\n")))
+    path.write_text(damaged)
+    with pytest.raises(ValueError, match=r"episodes\.csv") as refused:
+        run(it, line_world)
+    assert said in str(refused.value) and str(path) in str(refused.value)
+    assert path.read_text() == damaged
+
+
+def test_a_folder_of_another_run_is_refused(config: Maker) -> None:
+    run(config(), line_world)
+    with pytest.raises(ValueError, match=r"holds another run \(seed is 0 there, not 1\)"):
+        run(config(seed=1), line_world)
+    (config().folder / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json: damaged"):
+        run(config(), line_world)
+
+
+def test_the_visual_profile_is_part_of_run_and_episodes(config: Maker) -> None:
+    fast, full = config(), config(visual="full")
+    specs = [[job.spec for job in plan(it)] for it in (fast, full)]
+    assert [spec.visual for spec in specs[1]] == ["full"] * 8
+    assert not {spec.hash for spec in specs[0]} & {spec.hash for spec in specs[1]}
+    assert [dataclasses.replace(spec, visual="fast") for spec in specs[1]] == specs[0]  # the same scenes otherwise
+    assert dataclasses.replace(fast, out=None).folder != dataclasses.replace(full, out=None).folder
+    rows = run(full, line_world)
+    assert json.loads((full.folder / "run.json").read_text())["config"]["visual"] == "full"
+    assert [row.spec_hash for row in rows] == [spec.hash for spec in specs[1]]
+    with pytest.raises(ValueError, match=r"holds another run \(visual is 'full' there, not 'fast'\)"):
+        run(fast, line_world)
+
+
+def test_a_run_is_not_continued_with_other_weights(config: Maker) -> None:
+    it = config()
+    run(it, line_world)
+    path = it.folder / "run.json"
+    path.write_text(path.read_text().replace('"weights_hash": null', '"weights_hash": "abc"'))
+    rows = (it.folder / "episodes.csv").read_text().splitlines(keepends=True)
+    (it.folder / "episodes.csv").write_text("".join(rows[:-1]))
+    with pytest.raises(ValueError, match="was begun with weights_hash 'abc', now it is None"):
+        run(it, line_world)
+
+
+def test_two_runs_cannot_write_to_one_folder(config: Maker) -> None:
+    it = config()
+    with (
+        records.RunFolder(it.folder, it.recorded(), [job.key for job in plan(it)]),
+        pytest.raises(ValueError, match="another run is writing to"),
+    ):
+        run(it, line_world)
+
+
+# -- in a process of its own -----------------------------------------------------------------------------------------
+
+
+def command(out: Path, *more: str) -> list[str]:
+    play = ["run", "--policy", "tests.stubs:Steady", "--split", "seen", "--tasks", "LiftCube,PressButton"]
+    return [sys.executable, "-m", "tests.stubs", *play, "--out", str(out), *more]
+
+
+def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[str]:
+    import resource
+
+    def small_disk() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command(out, *more),
+        cwd=ROOT,
+        text=True,
+        stdout=pipe,
+        stderr=pipe,
+        preexec_fn=small_disk,
+        start_new_session=True,
+    )
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_killed_at_any_moment_it_ends_with_the_rows_of_an_undisturbed_run(tmp_path: Path) -> None:
+    arguments = ("--episodes", "60", "--workers", "2", "--policy-args", "pause_s=0.005")
+    assert start(tmp_path / "whole", *arguments).wait(300) == 0
+    rng = np.random.default_rng(0)
+    out, rows = tmp_path / "killed", tmp_path / "killed" / "episodes.csv"
+    sizes = []
+    for kill in range(6):
+        process = start(out, *arguments)
+        if kill >= 2:  # the first two at any moment of the start, the others between and within rows
+            before = size(rows)
+            while size(rows) == before and process.poll() is None:
+                time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)  # the parent alone: its workers must notice
+        process.communicate()
+        sizes.append(size(rows))
+    assert sizes == sorted(sizes) and len(set(sizes)) >= 3 and sizes[-1] < size(tmp_path / "whole" / "episodes.csv")
+    process = start(out, *arguments)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert recorded(out) == recorded(tmp_path / "whole")
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_ctrl_c_ends_tidily(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, "--episodes", "100", "--workers", "2", "--policy-args", "pause_s=0.01")
+    deadline = time.monotonic() + 300
+    while not (out / "episodes.csv").exists() or len(read_rows(out / "episodes.csv", torn=True)) < 3:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers alike
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("wambench: interrupted")
+    assert 3 <= len(read_rows(out / "episodes.csv")) < 200
+
+
+@pytest.mark.parametrize("limit", [3_000, 5_000])
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, limit: int) -> None:
+    out, episodes = tmp_path / "run", ("--episodes", "20", "--workers", "1")
+    process = start(out, *episodes, limit=limit)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert errors.splitlines()[-1].startswith(f"wambench: error: {out}/")
+    assert "File too large" in errors.splitlines()[-1] and "Traceback" not in errors
+    before = read_rows(out / "episodes.csv") if (out / "episodes.csv").exists() else []
+    assert not list(out.rglob("*.tmp"))
+    assert start(out, *episodes).wait(300) == 0
+    after = read_rows(out / "episodes.csv")
+    assert len(after) == 40 and {row.key: row for row in after}.items() >= {row.key: row for row in before}.items()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    process = start(tmp_path / "file" / "run")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert errors == f"wambench: error: {tmp_path}/file/run: Not a directory\n"

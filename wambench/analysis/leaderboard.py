@@ -1,0 +1,172 @@
+"""From rows to rates with n and intervals; pure functions, and one small table.
+
+Errors (`status` other than "ok") are no failures: they are left out of every rate and counted beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+RESAMPLES = 10_000
+SEED = 0  # of every interval: equal rows give equal bytes
+WHOLE = ("all", "none")  # factors of episodes that belong to the split itself, not to one factor of it
+DRAWS_AT_ONCE = 2_000_000
+COLUMNS = (
+    *("policy", "split", "group", "n", "n_error"),
+    *("progress", "progress_low", "progress_high"),
+    *("success_end", "success_end_low", "success_end_high"),
+    *("success_ever", "success_ever_low", "success_ever_high"),
+    *("seeds", "seed_lowest", "seed_highest"),
+)
+
+
+class Estimate(NamedTuple):
+    """A mean and its 95 % interval; NaN where there is nothing to tell it from."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """Returns a rate and its Wilson score interval (Wilson 1927): all p with |rate - p| <= z sqrt(p (1 - p) / n)."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes in {n} trials")
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    rate, squared = successes / n, Z95**2
+    middle = (rate + squared / (2 * n)) / (1 + squared / n)
+    half = Z95 / (1 + squared / n) * math.sqrt(rate * (1 - rate) / n + squared / (4 * n**2))
+    return Estimate(rate, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def stratified_bootstrap(strata: Sequence[np.ndarray], rng: np.random.Generator, draws: int = RESAMPLES) -> Estimate:
+    """Returns the mean over all values and its percentile bootstrap interval.
+
+    Episodes are drawn anew within each stratum, so that the tasks themselves are not a source of chance.
+
+    Args:
+        strata: The values of each task, (n_task,) each.
+        rng: Source of the draws.
+        draws: Number of bootstrap means.
+
+    Returns:
+        The interval is NaN if no stratum has two values: there is no spread to draw from.
+    """
+    values = [np.asarray(stratum, dtype=np.float64) for stratum in strata if len(stratum)]
+    n = sum(map(len, values))
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    mean = math.fsum(np.concatenate(values)) / n
+    if max(map(len, values)) < 2:
+        return Estimate(mean, math.nan, math.nan)
+    sums = np.zeros(draws)
+    for stratum in values:
+        for start in range(0, draws, block := max(1, DRAWS_AT_ONCE // len(stratum))):
+            part = sums[start : start + block]
+            part += stratum[rng.integers(len(stratum), size=(len(part), len(stratum)))].sum(axis=1)
+    low, high = np.percentile(sums / n, (2.5, 97.5))
+    return Estimate(mean, float(low), float(high))
+
+
+def leaderboard(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns one row per policy, split and group, sorted, with the columns `COLUMNS`.
+
+    Groups: "all" (the split as it is), each kind of novelty in it, and each single factor, whose episodes are counted
+    nowhere else. Runs of one policy with other weights are its training seeds: an episode then counts once, with the
+    mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
+    `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one.
+
+    Args:
+        rows: Episodes as `run_folder.load` returns them.
+
+    Raises:
+        ValueError: The seeds of a policy have played different episodes.
+    """
+    import pandas
+
+    lines = []
+    for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
+        for name, group in groups(run):
+            counted, n_error = episodes(group)
+            single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
+            seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
+            lines.append((policy, split, name, len(counted), n_error, *_rates(counted), *seeds))
+    return pandas.DataFrame(lines, columns=list(COLUMNS))
+
+
+def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
+    """Returns the episodes of a policy without errors, each once with its mean over training seeds, and the others.
+
+    The others are counted: episodes in which any seed had an error.
+    """
+    if group["weights"].nunique() <= 1:
+        fine = group[group["status"] == "ok"]
+        return fine, len(group) - len(fine)
+    seeds = group["weights"].nunique()
+    table = group.assign(fine=group["status"] == "ok").groupby(["task", "factor", "episode"], sort=True)
+    sizes = table.size()
+    if not (sizes == seeds).all():
+        task, factor, episode = sizes.index[sizes != seeds][0]
+        raise ValueError(
+            f"{group['policy'].iloc[0]} on {group['split'].iloc[0]}: its {seeds} training seeds have not all played "
+            f"episode {episode} of {task} ({factor}): give them the same episodes, or another --name"
+        )
+    means = table[["progress", "success_end", "success_ever"]].mean()
+    right = table["fine"].all().to_numpy(dtype=bool)
+    return means[right].reset_index(), int(np.count_nonzero(~right))
+
+
+def groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
+    """Yields the groups of the rows of one policy and split, by name."""
+    whole = rows[rows["factor"].isin(WHOLE)]
+    if len(whole):
+        yield "all", whole
+    for novelty in sorted(set(whole["novelty"]) - {"seen"}):
+        yield novelty, whole[whole["novelty"] == novelty]
+    for factor in sorted(set(rows["factor"]) - set(WHOLE)):
+        yield factor, rows[rows["factor"] == factor]
+
+
+def progress(rows: pandas.DataFrame) -> Estimate:
+    """Returns the mean progress of the rows and its task-stratified bootstrap interval."""
+    strata = [task["progress"].to_numpy() for _, task in rows.groupby("task", sort=True)]
+    return stratified_bootstrap(strata, np.random.default_rng(SEED))
+
+
+def _rates(fine: pandas.DataFrame) -> Iterator[float]:
+    yield from progress(fine)
+    for name in ("success_end", "success_ever"):
+        if fine[name].dtype == bool:
+            yield from wilson(int(fine[name].sum()), len(fine))
+        else:  # shares of training seeds are no trials
+            yield from progress(fine.assign(progress=fine[name]))
+
+
+def to_csv(table: pandas.DataFrame) -> str:
+    """Returns the leaderboard as CSV: numbers with three decimals, nothing where nothing is known."""
+    return table.to_csv(index=False, float_format="%.3f", lineterminator="\n")
+
+
+def to_text(table: pandas.DataFrame) -> str:
+    """Returns the leaderboard for people: mean [low, high]."""
+    header = ("policy", "split", "group", "n", "errors", "progress", "success at end", "success ever")
+    lines = [header, *(_text_line(line) for line in table.to_dict("records"))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _text_line(line: Mapping[Any, Any]) -> tuple[str, ...]:
+    estimates = []
+    for name in ("progress", "success_end", "success_ever"):
+        mean, low, high = line[name], line[f"{name}_low"], line[f"{name}_high"]
+        estimates.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates)

@@ -1,0 +1,1 @@
+"""Why a failed episode failed: read-out, intervention, first divergence, and the instrument they use."""

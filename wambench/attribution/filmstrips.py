@@ -1,0 +1,192 @@
+"""Filmstrips of the clearest failures: at the same moments what was imagined, what came, and what the expert would do.
+
+All three frames of a column are futures of one query, for the same env step. `save` renders the expert's with a world
+(at the end of `wambench attribute`) and leaves them in RUN/oracle; `clearest` only draws.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wambench.attribution.shapley import Row
+from wambench.interface import Chunk, Episode, Spec, canvas
+from wambench.records import episode_stem, load_episode, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from wambench.envs.tabletop import TabletopEnv
+
+FOLDER = "oracle"
+KINDS = ("video", "action", "both", "timing")
+PER_KIND = 3
+MOMENTS = 8
+APART_S = 0.4  # between the moments around a point of no return
+AGREEING = 0.25  # what another definition that says the same adds to the share that was lost
+
+
+def choose(rows: Sequence[Row], kind: str, count: int = PER_KIND) -> list[Row]:
+    """Returns the clearest failures of a kind: most lost to it, and all definitions saying so.
+
+    The kind is D2's verdict, or D3's of a policy whose cells are not complete.
+    """
+
+    def clearness(row: Row) -> float:
+        part = {"video": row.video, "action": row.action, "timing": row.timing}.get(kind, row.video + row.action)
+        return (part if math.isfinite(part) else 0.0) + AGREEING * sum(v == kind for v in (row.d1, row.d3))
+
+    own = [row for row in rows if (row.d2 or row.d3) == kind and row.chunks > 0]
+    return sorted(own, key=lambda row: (-clearness(row), row.key))[:count]
+
+
+def moments(episode: Episode, row: Row) -> list[int]:
+    """Returns the chunks to show: around the one that lost the episode, or evenly over it if none did."""
+    imagined = [i for i, chunk in enumerate(episode.chunks) if chunk.plan.frames is not None]
+    if not imagined:
+        return []
+    times = np.array([episode.chunks[i].step for i in imagined]) / episode.spec.control_hz
+    wanted = np.linspace(times[0], times[-1], MOMENTS)
+    if row.no_return >= 0:
+        lost = episode.chunks[row.no_return].step / episode.spec.control_hz
+        before, after = ((lost - times[0]) // APART_S, (times[-1] - lost) // APART_S)
+        first = min(
+            before, max(MOMENTS // 2 - 1, MOMENTS - 1 - after)
+        )  # as many as fit, the one that lost it among them
+        wanted = lost + APART_S * (np.arange(MOMENTS) - first)
+    return sorted({imagined[int(np.argmin(np.abs(times - t)))] for t in wanted})
+
+
+def render(run: Path, rows: Sequence[Row]) -> list[Path]:
+    """Renders what `save` does, in worlds like those of the run, and returns the files."""
+    from wambench.attribution.attribute import load_config
+    from wambench.evaluation.worker import tabletop
+
+    config, origin = load_config(run)
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in origin["convention"].items()}
+    return save(run, rows, lambda task: tabletop(task, config, Spec(**values)))  # type: ignore[arg-type,return-value]
+
+
+def save(run: Path, rows: Sequence[Row], make_world: Callable[[str], TabletopEnv]) -> list[Path]:
+    """Renders the expert's future at the moments of the clearest failures into RUN/oracle and returns the files.
+
+    Args:
+        run: Folder of the run.
+        rows: Its attribution.
+        make_world: Makes the world of a task, with the policy's cameras.
+    """
+    chosen = sorted((row for kind in KINDS for row in choose(rows, kind)), key=lambda row: row.key)
+    worlds: dict[str, TabletopEnv] = {}
+    paths = []
+    for row in chosen:
+        if row.task not in worlds:
+            for old in worlds.values():
+                old.close()
+            worlds = {row.task: make_world(row.task)}
+        episode = load_episode(run / "episodes" / f"{episode_stem(row.key)}.npz")
+        chunks = moments(episode, row)
+        frames = [_expert_frame(worlds[row.task], episode, episode.chunks[i]) for i in chunks]
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, frames=np.stack(frames), chunks=np.array(chunks))
+        paths.append(run / FOLDER / f"{episode_stem(row.key)}.npz")
+        paths[-1].parent.mkdir(exist_ok=True)
+        write_whole(paths[-1], buffer.getvalue())
+    for world in worlds.values():
+        world.close()
+    return paths
+
+
+def _expert_frame(world: TabletopEnv, episode: Episode, chunk: Chunk) -> np.ndarray:
+    """Returns what the cameras would see at the step of the chunk's last imagined frame, had the expert taken over."""
+    assert chunk.plan.frame_steps is not None
+    if world.episode != episode.spec:
+        world.begin(episode.spec, render=False)
+    world.restore(chunk.state)
+    for _ in range(int(chunk.plan.frame_steps[-1]) - chunk.step):
+        outcome = world.advance(world.expert_action())
+        if outcome.terminated or outcome.truncated:
+            break
+    return canvas(world.observe(), world.convention.cameras)
+
+
+def clearest(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
+    """Returns a figure for each kind of failure that a run has, by file name."""
+    figures = {}
+    for kind in KINDS:
+        if chosen := [row for row in choose(rows, kind) if _file(run, row).is_file()]:
+            figures[f"failures-{kind}-{run.name}.png"] = strips(run, chosen, kind)
+    return figures
+
+
+def _file(run: Path, row: Row) -> Path:
+    return run / "episodes" / f"{episode_stem(row.key)}.npz"
+
+
+def strips(run: Path, rows: Sequence[Row], kind: str) -> Figure:
+    """Returns the filmstrips of some failures below each other: imagined, realised and, if rendered, the expert's."""
+    from matplotlib.figure import Figure
+
+    oracles = [_oracle(run, row) for row in rows]
+    lines = 3 if any(oracles) else 2
+    figure = Figure(figsize=(1.75 * MOMENTS, (0.95 * lines + 0.75) * len(rows) + 0.5), layout="constrained")
+    said = {"both": "both video and action"}.get(kind, kind)
+    figure.suptitle(f"Lost to {said}: the clearest failures of {rows[0].policy} on {rows[0].split}")
+    panels = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for panel, row, oracle in zip(panels, rows, oracles, strict=True):
+        episode = load_episode(_file(run, row))
+        chunks = moments(episode, row)
+        grid = panel.subplots(lines, MOMENTS, squeeze=False)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for column, number in zip(grid.T, chunks, strict=False):
+            _column(column, episode, number, oracle, row)
+        for axes, name in zip(grid[:, 0], ("imagined", "realised", "expert"), strict=False):
+            axes.set_ylabel(name, fontsize=9)
+        panel.suptitle(_title(row, episode), fontsize=9)
+    return figure
+
+
+def _column(column: np.ndarray, episode: Episode, number: int, oracle: dict[int, np.ndarray], row: Row) -> None:
+    """Draws the three futures of one query."""
+    chunk, hz = episode.chunks[number], episode.spec.control_hz
+    assert chunk.plan.frames is not None and chunk.plan.frame_steps is not None
+    step = int(chunk.plan.frame_steps[-1])
+    came = min(episode.observations, key=lambda o: (abs(o.step - step), o.step))
+    images = [chunk.plan.frames[-1], canvas(came, list(came.images)), oracle.get(number)]
+    for axes, image in zip(column, images, strict=False):
+        if image is not None:
+            axes.imshow(image, interpolation="nearest")
+    lost = number == row.no_return
+    title = f"{chunk.step / hz:.1f} s → {step / hz:.1f} s" + ("\nlost here" if lost else "")
+    column[0].set_title(title, fontsize=8, color="#d55e00" if lost else "black", weight="bold" if lost else "normal")
+    if lost:
+        for axes in column:
+            _frame(axes)
+
+
+def _frame(axes: Axes) -> None:
+    axes.spines[:].set(visible=True, color="#d55e00", linewidth=2)
+
+
+def _title(row: Row, episode: Episode) -> str:
+    verdicts = ", ".join(f"{name.upper()} {getattr(row, name)}" for name in ("d1", "d2", "d3") if getattr(row, name))
+    shares = f"lost to video {row.video:.2f}, to action {row.action:.2f}, unattributed {row.unattributed:.2f}"
+    text = f"“{episode.spec.instruction}” ({row.task}, episode {row.episode}): reached {row.progress:.2f}"
+    text += f"; {shares}" if math.isfinite(row.video) else ""
+    return f"{text}\n{verdicts}" + (f"; seen: {row.behaviour}" if row.behaviour else "")
+
+
+def _oracle(run: Path, row: Row) -> dict[int, np.ndarray]:
+    """Returns the expert's frames of a row by chunk; none if they were not rendered."""
+    path = run / FOLDER / f"{episode_stem(row.key)}.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as saved:
+        return dict(zip(saved["chunks"].tolist(), saved["frames"], strict=True))

@@ -1,0 +1,220 @@
+"""The proof of the instrument: policies with a known fault are played and attributed like any other.
+
+    self_test(Path("results/self-test"), episodes=30, workers=2)   -> DIR/self-test.csv, and a summary
+
+Episodes of a fault that succeed anyhow are counted, not attributed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wambench import records, tasks
+from wambench.analysis.agreement import kappa, right
+from wambench.attribution import shapley
+from wambench.attribution.attribute import LIMIT_S, one_episode
+from wambench.attribution.planted_faults import FAULTS, Planted, fits
+from wambench.attribution.readout import Limits
+from wambench.attribution.shapley import Row
+from wambench.envs.episodes import episode_spec
+from wambench.evaluation.process_pool import Lost, Pool
+from wambench.interface import unknown
+
+ROWS = "self-test.csv"
+# Of eight verbs and more, in training and in unseen environments; the seed is that of development, not of results.
+TASKS = ("LiftCube", "PlaceInBin", "PlaceOnPlate", "StackCubes", "PushCube", "OpenDrawer", "CloseDrawer",
+         "PressButton", "WithdrawDrawer", "PullBlock", "TurnDial", "FlipLever")  # fmt: skip
+SEED = 1
+NAMES = ("fault", "truth", *shapley.NAMES)
+DEFINITIONS = ("d1", "d2", "d3")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode of a planted fault."""
+
+    fault: str
+    task: str
+    index: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.fault, self.task, self.index
+
+
+def jobs(faults: Sequence[str], episodes: int) -> list[Job]:
+    """Returns the episodes of each fault, spread over the tasks that it can make fail."""
+    found = []
+    for fault in faults:
+        able = [task for task in TASKS if fits(fault, task)]
+        found += [Job(fault, able[i % len(able)], i // len(able)) for i in range(episodes)]
+    return found
+
+
+def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[str] = ()) -> dict[str, Any]:
+    """Plays what DIR/self-test.csv does not hold yet and returns the summary of all of it.
+
+    Args:
+        out: Folder; continued.
+        episodes: Of each fault.
+        workers: Processes.
+        faults: Names of `planted_faults.FAULTS`; default: all.
+    """
+    for fault in faults:
+        if fault not in FAULTS:
+            raise unknown("fault", fault, FAULTS)
+    out.mkdir(parents=True, exist_ok=True)
+    path, wanted = out / ROWS, jobs(tuple(faults) or tuple(FAULTS), episodes)
+    with records.locked(out):
+        if not path.exists():
+            records.write_whole(path, _line(NAMES))
+        rows = read(path)
+        done = {(row["fault"], row["task"].split("-v")[0], int(row["episode"])) for row in rows}
+        mixed = np.random.default_rng(0).permutation(len(wanted))  # so that what is done so far is a fair sample
+        left = [wanted[i] for i in mixed if wanted[i].key not in done]
+        if left:
+            _play(path, left, len(wanted), workers)
+    keys = {job.key for job in wanted}
+    return summary([r for r in read(path) if (r["fault"], r["task"].split("-v")[0], int(r["episode"])) in keys])
+
+
+def _play(path: Path, left: Sequence[Job], total: int, workers: int) -> None:
+    from tqdm import tqdm
+
+    with (
+        Pool(_set_up, None, min(workers, len(left))) as pool,
+        tqdm(total=total, initial=total - len(left), unit="episode") as bar,
+    ):
+        for index, result in pool.results(left, LIMIT_S):
+            job = left[index]
+            row = result if isinstance(result, Row) else _blank(job, result)
+            records.append(path, _line([job.fault, FAULTS[job.fault], *next(csv.reader([_csv(row)]))]).encode())
+            bar.update()
+
+
+def _blank(job: Job, lost: Lost) -> Row:
+    task = tasks.find(job.task)
+    return Row("planted", "", task.id, task.novelty, "", job.index, 0, "", math.nan, error=lost.reason)
+
+
+def _csv(row: Row) -> str:
+    return shapley.to_csv([row], header=False).rstrip("\n")
+
+
+def _line(fields: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(fields)
+    return buffer.getvalue()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a self-test.csv, without a torn last one; a foreign file raises ValueError."""
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        records.write_whole(path, whole)
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    if rows and tuple(rows[0]) != NAMES:
+        raise ValueError(f"{path}: not a self-test of this version")
+    return rows
+
+
+def _set_up(payload: None) -> tuple[None, Any]:
+    """Returns the function that plays and attributes an episode of a planted fault."""
+    import torch
+
+    from wambench.attribution import paths, tracker
+
+    torch.set_num_threads(1)
+    reader, ways, worlds = tracker.Reader(), paths.load(tracker.weights(paths.WEIGHTS))[0], dict[str, Any]()
+
+    def work(job: Job) -> Row:
+        from wambench.envs.tabletop import TabletopEnv
+
+        if job.task not in worlds:
+            worlds[job.task] = TabletopEnv(job.task)
+        return planted(worlds[job.task], job, reader, ways)
+
+    return None, work
+
+
+def planted(world: Any, job: Job, reader: Any, ways: Any, limits: Limits | None = None, precise: bool = True) -> Row:
+    """Returns the row of an episode of a planted fault; of a success, without verdicts."""
+    from wambench.attribution.counterfactuals import Instrument
+    from wambench.evaluation.rollout import rollout
+
+    task = tasks.find(job.task)
+    split = tasks.default_split(task.name)
+    factor = tasks.default_factor(split)
+    spec = episode_spec(task, split, factor, job.index, SEED)
+    policy = Planted(world, job.fault)
+    episode = rollout(world, policy, spec)
+    about = ("planted", split, task.id, task.novelty, factor, job.index, spec.seed, spec.hash)
+    row = Row(*about, progress=episode.progress, steps=episode.steps, error=episode.error)
+    if episode.error or episode.progress >= 1.0 - 1e-6:
+        return row
+    return one_episode(Instrument(world, reader, ways, precise), policy, episode, row, limits or Limits())
+
+
+def summary(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Returns how often each definition was right, kappas, the placebo, and the ceiling of each task."""
+    failed = [row for row in rows if row["d2"]]
+    found: dict[str, Any] = {
+        "played": len(rows),
+        "failed": len(failed),
+        "errors": sum(bool(row["error"]) for row in rows),
+    }
+    single = [row for row in failed if row["truth"] in ("video", "action")]
+    for name, some in (("single", single), ("all", failed)):
+        found[name] = {d: [round(v, 3) for v in _right(some, d)] + [len(some)] for d in DEFINITIONS}
+    found["fault"] = {
+        fault: {d: round(_right(some, d)[0], 2) for d in DEFINITIONS} | {"n": len(some)}
+        for fault in FAULTS
+        if (some := [row for row in failed if row["fault"] == fault])
+    }
+    pairs = (("d1", "d2"), ("d1", "d3"), ("d2", "d3"))
+    found["kappa"] = {
+        f"{a},{b}": [round(v, 3) for v in kappa([r[a] for r in failed], [r[b] for r in failed])] for a, b in pairs
+    }
+    placebo = np.abs(_numbers(failed, "placebo"))
+    found["placebo"] = (
+        {"mean": round(float(placebo.mean()), 4), "largest": float(placebo.max())} if len(placebo) else {}
+    )
+    names = sorted({row["task"] for row in failed})
+    ceilings = {t: _numbers([row for row in failed if row["task"] == t], "oracle_oracle") for t in names}
+    found["ceiling"] = {t: [round(float(v.mean()), 3), len(v)] for t, v in ceilings.items() if len(v)}
+    found["abstained"] = round(float(np.nanmean(_numbers(failed, "abstained"))), 4) if failed else math.nan
+    return found
+
+
+def _right(rows: Sequence[Mapping[str, str]], definition: str) -> tuple[float, float, float]:
+    share, low, high = right([row["truth"] for row in rows], [row[definition] for row in rows])
+    return share, low, high
+
+
+def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
+    return np.array([float(row[name]) for row in rows if row[name]])
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Returns a summary for people."""
+    lines = [f"{found['failed']} failed of {found['played']} played, {found['errors']} errors"]
+    for name, title in (("single", "right on single faults"), ("all", "right on all faults")):
+        parts = [f"{d.upper()} {v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" for d, v in found[name].items()]
+        lines.append(f"{title}: {', '.join(parts)}")
+    for fault, values in found["fault"].items():
+        named = ", ".join(f"{d.upper()} {values[d]:.2f}" for d in DEFINITIONS)
+        lines.append(f"  {FAULTS[fault]:>7} {fault:<15} n={values['n']:<3} {named}")
+    lines.append("kappa: " + ", ".join(f"{k.upper()} {v[0]:.2f}" for k, v in found["kappa"].items()))
+    lines.append(f"placebo: {json.dumps(found['placebo'])}, frames not read: {found['abstained']:.3f}")
+    lines.append("ceiling f(oracle, oracle): " + ", ".join(f"{t} {v[0]:.2f}" for t, v in found["ceiling"].items()))
+    return "\n".join(lines)

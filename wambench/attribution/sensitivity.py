@@ -1,0 +1,207 @@
+"""Beside attribution: does the imagined video listen, how far ahead is it right, and is it late?
+
+`horizon` and `lags` read recorded frames alone. `sensitivity` asks the policy again at recorded moments: what it
+imagines for another instruction, and for other actions, with the same noise. Distances between frames are root mean
+squares over blocks of 8 x 8 pixels and colours, in grey levels of 255: what is imagined is blurred, and pixel by pixel
+a sharp picture of the past would be closer to any real frame than a blurred one of the future.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import inspect
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wambench import tasks
+from wambench.attribution.shapley import Row
+from wambench.interface import Episode, Observation, canvas
+from wambench.records import episode_stem, load_episode, write_whole
+
+TABLE = "sensitivity.csv"
+LAGS = tuple(range(-12, 25, 4))  # env steps
+BLOCK = 8  # pixels
+MOMENTS = 24  # asked of a run
+OTHER_NOISE = 1_000_003  # added to the seed: chance as the yardstick
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much an imagined future changes at one moment of an episode.
+
+    Attributes:
+        task, episode_seed, step: The moment.
+        motion: Distance of the imagined frames from the present one.
+        noise: Change by another seed.
+        instruction: Change by another instruction, same seed.
+        action: Change by the opposite actions, same seed; NaN if the policy cannot be asked.
+        other: The instruction that was given instead.
+    """
+
+    task: str
+    episode_seed: int
+    step: int
+    motion: float
+    noise: float
+    instruction: float
+    action: float
+    other: str
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns the root mean square difference of the block means of uint8 pictures (..., h, w, 3) of one shape."""
+    return float(np.sqrt(np.mean((_blocks(one) - _blocks(other)) ** 2)))
+
+
+def _blocks(pictures: np.ndarray) -> np.ndarray:
+    """Returns the means over blocks of `BLOCK` pixels, (..., h / BLOCK, w / BLOCK, 3), what is over being cut off."""
+    height, width = pictures.shape[-3:-1]
+    block = min(BLOCK, height, width)
+    h, w = height // block, width // block
+    cut = pictures[..., : h * block, : w * block, :].astype(np.float32)
+    return cut.reshape(*pictures.shape[:-3], h, block, w, block, 3).mean(axis=(-4, -2))
+
+
+def horizon(episodes: Sequence[Episode]) -> dict[int, tuple[float, float, int]]:
+    """Returns, by env steps ahead, the mean distance of imagined from real frames, that of the present one, and n.
+
+    The present frame is what a video that stands still would show: an imagined one that is no closer to what came
+    than this has foreseen nothing.
+    """
+    found: dict[int, list[tuple[float, float]]] = {}
+    for episode in episodes:
+        seen = _canvases(episode)
+        for step, frames, frame_steps in _imagined(episode):
+            for frame, at in zip(frames, frame_steps.tolist(), strict=True):
+                if at in seen and step in seen and at > step:
+                    pair = distance(frame, seen[at]), distance(seen[step], seen[at])
+                    found.setdefault(at - step, []).append(pair)
+    means = {ahead: np.mean(pairs, axis=0) for ahead, pairs in sorted(found.items())}
+    return {ahead: (float(m[0]), float(m[1]), len(found[ahead])) for ahead, m in means.items()}
+
+
+def lags(episodes: Sequence[Episode], asked: Sequence[int] = LAGS) -> dict[int, float]:
+    """Returns, by lag in env steps, the mean distance of frames imagined for a step from real ones so much later.
+
+    Only frames for which every lag was seen count, so that all lags are judged on the same frames. The smallest value
+    is at the best lag: above 0, what was imagined comes late; below, it had come before.
+    """
+    rows = []
+    for episode in episodes:
+        seen = _canvases(episode)
+        for _, frames, frame_steps in _imagined(episode):
+            for frame, at in zip(frames, frame_steps.tolist(), strict=True):
+                if all(at + lag in seen for lag in asked):
+                    rows.append([distance(frame, seen[at + lag]) for lag in asked])
+    return dict(zip(asked, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
+
+
+def _canvases(episode: Episode) -> dict[int, np.ndarray]:
+    return {o.step: canvas(o, list(o.images)) for o in episode.observations}
+
+
+def _imagined(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    plans = [(chunk.step, chunk.plan.frames, chunk.plan.frame_steps) for chunk in episode.chunks]
+    return [(step, frames, at) for step, frames, at in plans if frames is not None and at is not None]
+
+
+def sensitivity(policy: Any, episodes: Sequence[Episode], count: int, rng: np.random.Generator) -> list[Sensitivity]:
+    """Returns what another instruction, other actions and other noise do to imagined futures.
+
+    Args:
+        policy: With `imagine(history)`; if that takes `actions`, too, (H, A) in [-1, 1].
+        episodes: Recorded ones; moments are drawn from their queries.
+        count: Number of moments, spread over the episodes.
+        rng: Source of the draws.
+
+    Raises:
+        ValueError: The policy cannot be asked to imagine.
+    """
+    if not hasattr(policy, "imagine"):
+        raise ValueError("this policy has no imagine(history): its video cannot be asked what it listens to")
+    takes_actions = "actions" in inspect.signature(policy.imagine).parameters
+    found = []
+    for i in range(count):
+        episode = episodes[i % len(episodes)]
+        chunk = episode.chunks[int(rng.integers(len(episode.chunks)))]
+        now = next(o for o in episode.observations if o.step == chunk.step)
+        instructions = _others(episode)
+        other = instructions[int(rng.integers(len(instructions)))]
+        found.append(_swaps(policy, episode, now, other, chunk.plan.actions if takes_actions else None))
+    return found
+
+
+def _swaps(policy: Any, episode: Episode, now: Observation, other: str, actions: np.ndarray | None) -> Sensitivity:
+    own, seed = episode.spec.instruction, episode.spec.seed
+
+    def imagine(instruction: str, seed: int, **given: np.ndarray) -> np.ndarray:
+        policy.reset(instruction, seed)
+        frames: np.ndarray = policy.imagine([now], **given)
+        return frames
+
+    plain = imagine(own, seed)
+    by_action = float("nan")
+    if actions is not None:
+        by_action = distance(imagine(own, seed, actions=actions), imagine(own, seed, actions=-actions))
+    present = np.broadcast_to(canvas(now, list(now.images)), plain.shape)
+    return Sensitivity(
+        task=episode.spec.task,
+        episode_seed=seed,
+        step=now.step,
+        motion=distance(plain, present),
+        noise=distance(plain, imagine(own, seed + OTHER_NOISE)),
+        instruction=distance(plain, imagine(other, seed)),
+        action=by_action,
+        other=other,
+    )
+
+
+def _others(episode: Episode) -> list[str]:
+    """Returns instructions that could be given in the same scene, or those of other scenes if there are none."""
+    own = tasks.find(episode.spec.task)
+    rest = [task for task in tasks.TASKS.values() if task.verb != own.verb]
+    same = [task.instruction for task in rest if task.things == own.things]
+    return same or [task.instruction for task in rest]
+
+
+def ask(run: Path, rows: Sequence[Row], count: int = MOMENTS) -> Path | None:
+    """Writes RUN/sensitivity.csv for moments of the attributed failures and returns it; None without `imagine`."""
+    from wambench import policies
+    from wambench.attribution.attribute import load_config
+
+    path, config = run / TABLE, load_config(run)[0]
+    policy = policies.load(config.policy, config.policy_args) if rows and not path.is_file() else None
+    if not hasattr(policy, "imagine"):
+        return path if path.is_file() else None
+    rng = np.random.default_rng(config.seed)
+    chosen = [rows[i] for i in rng.permutation(len(rows))[:count]]
+    episodes = [load_episode(run / "episodes" / f"{episode_stem(row.key)}.npz") for row in chosen]
+    write(path, sensitivity(policy, episodes, count, rng))
+    return path
+
+
+def write(path: Path, rows: Sequence[Sensitivity]) -> None:
+    """Writes the rows as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([f.name for f in dataclasses.fields(Sensitivity)])
+    writer.writerows([f"{v:.3f}" if isinstance(v, float) else v for v in dataclasses.astuple(row)] for row in rows)
+    write_whole(path, buffer.getvalue())
+
+
+def read(path: Path) -> list[Sensitivity]:
+    """Returns the rows that `write` wrote; a foreign file raises ValueError."""
+    kinds: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        fields = dataclasses.fields(Sensitivity)
+        return [Sensitivity(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields}) for row in rows]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a table of sensitivities: {error}") from error

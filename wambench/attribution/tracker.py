@@ -1,0 +1,473 @@
+"""The oracle tracker of `wambench attribute`: where gripper and things are, relative to a frame that is known.
+
+It is no policy and helps none. It reads two canvases: the last real one, at which the simulator says where everything
+is, and an imagined one. What moved between the two is told far more exactly than where anything is: the wrist camera
+moves with the hand, and what is wrong in reading both cancels.
+
+Letters: B pairs, P key points, C things among them, M points that the encoder finds, V views.
+
+Design decisions:
+- A frame's features are what the key-point head of the package's frozen encoder finds: where each named point and
+  landmark is in each view, how strong and how narrow its peak. A small perceptron compares them, and where the points
+  of the known frame really are. With the latents as features, too, it learned the training frames by heart.
+- It predicts the scale of its own error (Laplace: |e| / b + log b) and has seen frames that do not belong to the
+  episode, so it says when it does not know. `limit_m` is the scale above which a reading is no reading.
+- A thing moves with the hand or it does not: a gate times the hand's motion, plus a rest.
+- It was trained on every environment, the unseen ones too: it is the instrument, not a contestant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from wambench.policies.perception import encoder as encoding
+from wambench.policies.perception.encoder import Encoder, state_features
+from wambench.policies.training.dataset import files_of, load_arrays, locate_frames, read_manifest
+
+WEIGHTS = "tracker-v1.safetensors"
+UNIT_M, UNIT_RAD, UNIT_WIDTH_M = 0.05, 0.2, 0.02  # what the network calls 1
+HOLD_OUT = 12  # every so many episodes one is held out
+STRANGE = 0.06  # share of training pairs whose second frame is of another episode, or noise
+VERSIONS = ("clean", "blurred", "reconstructed")
+FOUND = 4  # numbers of a point that was found
+JITTER = 0.012  # noise on places in training, a quarter of a cell
+GROUPS = 3  # of hand errors: position, rotation, opening
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Sizes of the tracker.
+
+    Attributes:
+        points: Names of the encoder's key points, those of the hand last; the others are the things it follows.
+        marks: Points that the encoder finds, its landmarks included.
+        views: Cameras in a frame.
+        hidden: Width.
+        limit_m: Predicted scale of the position error above which it abstains.
+    """
+
+    points: tuple[str, ...] = ()
+    marks: int = 0
+    views: int = 2
+    hidden: int = 256
+    limit_m: float = float("inf")
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the things."""
+        return tuple(name for name in self.points if name not in encoding.HAND)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What was read from frames.
+
+    Attributes:
+        positions: (N, 3) of the grip site in m.  rotations: (N, 3, 3).  widths: (N,) opening in m.
+        things: (N, C, 3) in m, NaN for things that are not in the scene.
+        scale_m, thing_scale_m: (N,), (N, C) predicted scale of the position errors.
+        sure: (N,) bool; False: the tracker abstains.
+    """
+
+    positions: np.ndarray
+    rotations: np.ndarray
+    widths: np.ndarray
+    things: np.ndarray
+    scale_m: np.ndarray
+    thing_scale_m: np.ndarray
+    sure: np.ndarray
+
+
+class Tracker(nn.Module):
+    """Features of two frames and what is known at the first -> motions between them, with their scales."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: TrackerConfig) -> None:
+        super().__init__()
+        self.config = config
+        things, points = len(config.things), len(config.points)
+        self.register_buffer("mean", torch.zeros(FOUND))
+        self.register_buffer("std", torch.ones(FOUND))
+        seen = config.views * (config.marks * (2 * FOUND + 2) + 5 * points)
+        known = encoding.STATE_FEATURES + 4 * things
+        self.layer1 = nn.Linear(seen + known, 2 * config.hidden)
+        self.layer2 = nn.Linear(2 * config.hidden, config.hidden)
+        self.layer3 = nn.Linear(config.hidden, config.hidden)
+        self.hand = nn.Linear(config.hidden, 7 + GROUPS)
+        self.thing = nn.Linear(config.hidden, 5 * things)
+
+    def forward(self, pairs: Pairs) -> Motion:
+        """Returns what moved between the frames of each pair (its `hand` and `things` are not read)."""
+        before, after = ((x.float() - self.mean) / self.std for x in (pairs.before, pairs.after))
+        visible = torch.isfinite(pairs.pixels).all(dim=3, keepdim=True)
+        pixels = torch.where(visible, pairs.pixels, 0.0)
+        wrong = (before[:, : pixels.shape[1], :, :2] - pixels) * visible  # how the known frame is misread
+        mask = pairs.present.float()[..., None]
+        relative = (pairs.points - pairs.state[:, None, :3]) * mask / (4 * UNIT_M)
+        parts = [before, after, 3.0 * (after - before)[..., :2], pixels, visible.float(), 3.0 * wrong, relative, mask]
+        x = torch.cat([part.flatten(1) for part in parts] + [3.0 * pairs.state], dim=1).clamp(-6, 6)
+        x = self.layer1(x.to(self.layer1.weight.dtype))
+        x = functional.silu(self.layer2(functional.silu(x)))
+        x = x + functional.silu(self.layer3(x))
+        hand, thing = self.hand(x).float(), self.thing(x).float().view(len(x), -1, 5)
+        carried = thing[..., :1].sigmoid() * hand[:, None, :3]
+        return Motion(hand[:, :7], hand[:, 7:], carried + thing[..., 1:4], thing[..., 4])
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Hand (B, 7): position, rotation vector, opening, in units; things (B, C, 3); log scales of the errors of each."""
+
+    hand: Tensor
+    hand_scale: Tensor
+    things: Tensor
+    thing_scale: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of frames: features (B, M, V, 4), what is known at the first one, and the true motion.
+
+    Known are the state's features (B, 11), things (B, C, 3) in m, whether they are there (B, C), and where all key
+    points are in each view (B, P, V, 2), NaN if not to be seen.
+    """
+
+    before: Tensor
+    after: Tensor
+    state: Tensor
+    points: Tensor
+    present: Tensor
+    pixels: Tensor
+    hand: Tensor
+    things: Tensor
+
+
+def loss(model: Tracker, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Returns the negative log likelihoods (Laplace) of the hand's and the things' motions."""
+    motion = model(pairs)
+    error = (motion.hand - pairs.hand).abs()
+    groups = torch.stack([error[:, :3].mean(dim=1), error[:, 3:6].mean(dim=1), error[:, 6]], dim=1)
+    scale = motion.hand_scale.clamp(-5.0, 3.0)
+    hand = (groups * (-scale).exp() + scale) * torch.tensor([2.0, 1.0, 1.0])
+    apart = (motion.things - pairs.things).abs().mean(dim=2)
+    scale = motion.thing_scale.clamp(-5.0, 3.0)
+    mask = pairs.present.float()
+    things = ((apart * (-scale).exp() + scale) * mask).sum() / mask.sum().clamp_min(1.0)
+    return hand.sum(dim=1).mean(), things
+
+
+@torch.no_grad()
+def frame_features(reader: Encoder, frames: Tensor) -> Tensor:
+    """Returns (N, M, V, 4) of (N, H, W, 3) uint8 frames: right and down in [-1, 1], strength and focus of the peak."""
+    found, _ = reader.key_points.read(reader.maps(encoding.to_pixels(frames)))
+    return torch.cat([found[..., :2], found[..., -2:]], dim=3)
+
+
+def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Generator) -> Tensor:
+    """Returns uint8 frames as a model might imagine them: blurred (to 1.5 pixels), or decoded from noisy latents."""
+    if version == "clean":
+        return frames
+    if version == "blurred":
+        sigma = 0.4 + 1.1 * float(torch.rand((), generator=generator))
+        offsets = torch.arange(-4, 5).float()
+        kernel = torch.exp(-offsets.square() / (2 * sigma * sigma))
+        kernel = (kernel / kernel.sum()).view(1, 1, 9, 1).expand(3, 1, 9, 1)
+        pixels = functional.pad(encoding.to_pixels(frames), (4, 4, 4, 4), mode="replicate")
+        pixels = functional.conv2d(functional.conv2d(pixels, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+        return ((pixels.permute(0, 2, 3, 1) + 0.5) * 255.0).round().clamp(0, 255).to(torch.uint8)
+    latents = reader.latents(frames)
+    noise = torch.randn(latents.shape, generator=generator)
+    amount = 0.4 * torch.rand(len(latents), 1, 1, 1, generator=generator)
+    return reader.decode(latents + amount * noise)
+
+
+@dataclass
+class Episodes:
+    """N frames of episodes as features (the clean and the degraded version), with states and labels as in `Pairs`."""
+
+    features: Tensor
+    versions: np.ndarray
+    state: Tensor
+    points: Tensor
+    present: Tensor
+    pixels: Tensor
+    first: np.ndarray
+    last: np.ndarray
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+
+def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episodes:
+    """Returns the frames of folders of `wambench collect --corpus tracks`, encoded; each clean and once degraded."""
+    from tqdm import tqdm
+
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[dict[str, Any]] = []
+    for folder in folders:
+        if read_manifest(folder).points != reader.config.points:
+            raise ValueError(f"{folder}: its key points are not those of the encoder")
+        count_things = sum(name not in encoding.HAND for name in reader.config.points)
+        for k, path in enumerate(tqdm(files_of(folder), desc="encoding", unit="file")):
+            arrays = load_arrays(path, ["states", "frame_steps", "points", "present", "pixels"])
+            frames = torch.from_numpy(locate_frames(path).all())
+            version = 1 + (k + k // HOLD_OUT) % 2
+            other = degraded(reader, frames, VERSIONS[version], generator)
+            count = len(frames)
+            parts.append(
+                {
+                    "features": torch.stack([frame_features(reader, f).half() for f in (frames, other)], dim=1),
+                    "versions": np.full(count, version),
+                    "state": state_features(torch.from_numpy(arrays["states"][arrays["frame_steps"]])),
+                    "points": torch.from_numpy(arrays["points"][:, :count_things]),
+                    "present": torch.from_numpy(arrays["present"][:, :count_things]),
+                    "pixels": torch.from_numpy(arrays["pixels"]),
+                    "held_out": np.full(count, k % HOLD_OUT == HOLD_OUT // 2),
+                }
+            )
+    lengths = np.array([len(part["state"]) for part in parts])
+    ends = np.cumsum(lengths)
+    merged: dict[str, Any] = {
+        name: (np.concatenate if isinstance(parts[0][name], np.ndarray) else torch.cat)([p[name] for p in parts])
+        for name in parts[0]
+    }
+    return Episodes(**merged, first=np.repeat(ends - lengths, lengths), last=np.repeat(ends - 1, lengths))
+
+
+def _rotation(features: Tensor) -> Tensor:
+    """Returns (N, 3, 3) rotations of (N, 11) state features."""
+    x, y = features[:, 3:6], features[:, 6:9]
+    return torch.stack([x, y, torch.cross(x, y, dim=1)], dim=2)
+
+
+def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor) -> Pairs:
+    """Returns the pairs of frames with some indices (B,), the second one in a version: 0 clean, 1 degraded."""
+    one, two = episodes.state[before], episodes.state[after]
+    turn = _rotation(two) @ _rotation(one).transpose(1, 2)
+    axis = torch.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], 1)
+    width = (two[:, 9] - two[:, 10]).abs()
+    hand = [(two[:, :3] - one[:, :3]) / UNIT_M, axis / 2 / UNIT_RAD, (width / UNIT_WIDTH_M)[:, None]]
+    return Pairs(
+        before=episodes.features[before, 0],
+        after=episodes.features[after, version],
+        state=one,
+        points=episodes.points[before],
+        present=episodes.present[before],
+        pixels=episodes.pixels[before],
+        hand=torch.cat(hand, dim=1),
+        things=(episodes.points[after] - episodes.points[before]) / UNIT_M,
+    )
+
+
+class TrackerJob:
+    """Trains the tracker: `loop.Job`."""
+
+    losses = ("hand", "things")
+    metrics = ("clean_mm", "degraded_mm", "rotation_deg", "width_mm")
+
+    def __init__(self, model: Tracker, episodes: Episodes, batch: int) -> None:
+        self.model: nn.Module = model
+        self.episodes, self.batch = episodes, batch
+        self.rows = torch.from_numpy(np.flatnonzero(~episodes.held_out))
+        self.test_rows = torch.from_numpy(np.flatnonzero(episodes.held_out))
+        self.first, self.last = torch.from_numpy(episodes.first), torch.from_numpy(episodes.last)
+
+    def _draw(self, generator: torch.Generator) -> Pairs:
+        before = self.rows[torch.randint(len(self.rows), (self.batch,), generator=generator)]
+        chance = torch.rand(3, self.batch, generator=generator)
+        ahead = torch.where(chance[0] < 0.75, (chance[1] * 5).long(), (chance[1] * 24).long() - 8)
+        after = torch.minimum(torch.maximum(before + ahead, self.first[before]), self.last[before])
+        pairs = pairs_of(self.episodes, before, after, (chance[2] < 0.7).long())
+        strange = torch.rand(self.batch, 1, 1, 1, generator=generator)
+        noise = [torch.randn(pairs.after.shape, generator=generator) for _ in range(3)]
+        spread = torch.tensor([JITTER, JITTER, 0.05, 0.02])
+        first, second = (x.float() + n * spread for x, n in zip((pairs.before, pairs.after), noise, strict=False))
+        second = torch.where(strange < STRANGE, second.roll(1, 0), second)
+        assert isinstance(self.model, Tracker)
+        wild = noise[2] * self.model.std + self.model.mean
+        return replace(pairs, before=first, after=torch.where(strange < STRANGE / 3, wild, second))
+
+    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the losses on random pairs."""
+        assert isinstance(model, Tracker)
+        return loss(model, self._draw(generator))
+
+    def test_pairs(self, ahead: int, version: int) -> Pairs:
+        """Returns held-out pairs so many frames apart."""
+        rows = self.test_rows[self.test_rows + ahead <= self.last[self.test_rows]]
+        return pairs_of(self.episodes, rows, rows + ahead, torch.full((len(rows),), version))
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> tuple[float, ...]:
+        """Returns median position errors in mm on clean and degraded frames, then rotation and opening on clean."""
+        errors = [errors_of(model, self.test_pairs(2, version)) for version in (0, 1)]
+        return tuple(float(e.median()) for e in (errors[0][0], errors[1][0], errors[0][1], errors[0][2]))
+
+
+@torch.no_grad()
+def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Returns (B,) errors of position (mm), rotation (deg) and opening (mm), predicted scale (m), things (B, C) mm."""
+    motion = model(pairs)
+    off = motion.hand - pairs.hand
+    things = (motion.things - pairs.things).norm(dim=2).masked_fill(~pairs.present, float("nan")) * UNIT_M * 1e3
+    return (
+        off[:, :3].norm(dim=1) * UNIT_M * 1e3,
+        torch.rad2deg(off[:, 3:6].norm(dim=1) * UNIT_RAD),
+        off[:, 6].abs() * UNIT_WIDTH_M * 1e3,
+        motion.hand_scale[:, 0].exp() * UNIT_M,
+        things,
+    )
+
+
+def report(model: Tracker, job: TrackerJob) -> dict[str, Any]:
+    """Returns medians and 90 % points of held-out errors 8 control steps apart, by version of the second frame."""
+    table: dict[str, Any] = {}
+    pairs = {"clean": job.test_pairs(2, 0), "degraded": job.test_pairs(2, 1)}
+    rows = job.test_rows[job.test_rows + 2 <= job.last[job.test_rows]]
+    versions = torch.from_numpy(job.episodes.versions)[rows + 2]
+    for name in VERSIONS:
+        position, rotation, width, scale, things = errors_of(model, pairs["clean" if name == "clean" else "degraded"])
+        own = torch.ones_like(position, dtype=torch.bool) if name == "clean" else versions == VERSIONS.index(name)
+        moved = (pairs["clean"].things.norm(dim=2) * UNIT_M > 0.01)[own]
+        values = {"position_mm": position, "rotation_deg": rotation, "width_mm": width, "scale_mm": scale * 1e3}
+        table[name] = {k: [round(float(v[own].quantile(q)), 2) for q in (0.5, 0.9)] for k, v in values.items()}
+        table[name]["things_mm"] = round(float(things[own].nanmedian()), 2)
+        table[name]["moved_things_mm"] = round(float(things[own][moved].nanmedian()), 2)
+        table[name]["n"] = int(own.sum())
+    return table
+
+
+@torch.no_grad()
+def finish(job: TrackerJob, out: str | Path, meta: dict[str, Any]) -> str:
+    """Sets the limit of abstention, measures errors, writes the weights and returns the errors as JSON.
+
+    The limit is the 99 % point of the predicted scale on held-out pairs, half of them degraded. Rejected are named for
+    pairs whose second frame is of another episode ("strange").
+    """
+    model = job.model.eval()
+    assert isinstance(model, Tracker)
+    pairs = [job.test_pairs(ahead, version) for ahead in (2, 4) for version in (0, 1)]
+    scales = torch.cat([errors_of(model, p)[3] for p in pairs])
+    limit = float(scales.quantile(0.99))
+    table = report(model, job)
+    other = replace(pairs[1], after=pairs[1].after.roll(len(pairs[1].after) // 2, 0))
+    table["strange"] = {"rejected": round(float((errors_of(model, other)[3] > limit).float().mean()), 3)}
+    model.config = replace(model.config, limit_m=limit)
+    save(model, out, meta | {"errors": table, "versions": list(VERSIONS)})
+    return json.dumps(table)
+
+
+def save(model: Tracker, path: str | Path, meta: dict[str, Any]) -> None:
+    """Writes a tracker with its config and whatever else `meta` says."""
+    meta = {**meta, "kind": "tracker", "config": asdict(model.config)}
+    encoding.write_weights(path, model.state_dict(), {"mean", "std"}, meta)
+
+
+def load(path: str | Path) -> tuple[Tracker, dict[str, Any]]:
+    """Returns a tracker in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
+    tensors, meta = encoding.read_weights(path, "tracker")
+    try:
+        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}
+        model = Tracker(TrackerConfig(**config))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
+    encoding.load_into(model, tensors, path)
+    return model.eval(), meta
+
+
+def weights(name: str) -> Path:
+    """Returns the path of a weights file that is shipped."""
+    return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
+
+
+class Reader:
+    """Reads frames with the shipped encoder and tracker (or those of other files)."""
+
+    def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
+        path = Path(encoder or weights("encoder-v1.safetensors"))
+        self.model, self.meta = load(tracker or weights(WEIGHTS))
+        self.encoder, _ = encoding.load(path)
+        if self.meta.get("encoder") != hashlib.sha256(path.read_bytes()).hexdigest():
+            raise ValueError(f"{tracker or WEIGHTS}: trained with another encoder than {path}")
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """Names of all key points, those of the hand last."""
+        return self.model.config.points
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the things it follows: the first of `points`."""
+        return self.model.config.things
+
+    @torch.no_grad()
+    def read(
+        self,
+        now: np.ndarray,
+        state: np.ndarray,
+        points: np.ndarray,
+        present: np.ndarray,
+        pixels: np.ndarray,
+        frames: np.ndarray,
+    ) -> Readings:
+        """Returns where everything is in some frames.
+
+        Args:
+            now: (h, w, 3) uint8 canvas of a moment at which everything is known:
+            state: (8,) the robot's state,
+            points: (P, 3) positions of `points`,
+            present: (P,) whether they are in the scene, and
+            pixels: (P, V, 2) where they appear, NaN out of view.
+            frames: (N, h, w, 3) uint8 canvases to be read.
+        """
+        count = len(frames)
+        features = frame_features(self.encoder, torch.from_numpy(np.concatenate([now[None], frames])))
+        known = state_features(torch.from_numpy(state.astype(np.float32))[None]).expand(count, -1)
+        things = len(self.things)
+        there, where = present[:things], points[:things]
+        places = torch.from_numpy(np.where(there[:, None], where, 0.0).astype(np.float32)).expand(count, -1, -1)
+        pairs = Pairs(
+            before=features[:1].expand(count, -1, -1, -1),
+            after=features[1:],
+            state=known,
+            points=places,
+            present=torch.from_numpy(there).expand(count, -1),
+            pixels=torch.from_numpy(pixels.astype(np.float32)).expand(count, -1, -1, -1),
+            hand=known,
+            things=known,
+        )
+        motion = self.model(pairs)
+        hand, scale = motion.hand.double().numpy(), motion.hand_scale[:, 0].exp().numpy() * UNIT_M
+        turns = [_turn(vector * UNIT_RAD) for vector in hand[:, 3:6]]
+        moved = places.numpy() + motion.things.numpy() * UNIT_M
+        return Readings(
+            positions=state[:3] + hand[:, :3] * UNIT_M,
+            rotations=np.stack(turns) @ _rotation(known[:1].double())[0].numpy(),
+            widths=np.clip(hand[:, 6] * UNIT_WIDTH_M, 0.0, 0.08),
+            things=np.where(there[None, :, None], moved, np.nan),
+            scale_m=scale,
+            thing_scale_m=motion.thing_scale.exp().numpy() * UNIT_M,
+            sure=scale <= self.model.config.limit_m,
+        )
+
+
+def _turn(vector: np.ndarray) -> np.ndarray:
+    """Returns the rotation whose off-diagonal half-differences are `vector`: sin(angle) times the axis."""
+    sine = float(np.linalg.norm(vector))
+    if sine < 1e-9:
+        return np.eye(3)
+    x, y, z = vector / sine
+    angle = np.arcsin(min(1.0, sine))
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross)

@@ -1,0 +1,447 @@
+"""Training data: demonstrations by the experts, action-free video, and random layouts for the image encoder.
+
+Every file is written whole or not at all (temporary name, then rename), and a file that exists is not made again, so
+the same command resumes after any kill. Episodes come from streams of their own, never those of an evaluation:
+demonstrations from "train" and training environments, video from "video" and other rooms (`envs.variation.ELSEWHERE`).
+
+Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps (no pickles):
+    frames (F, h, w * 2, 3) uint8: canvases (agentview | wrist) at `frame_steps` (F,) int32: every second, and the last
+    actions (T, 7) float32: what the expert would do;  executed (T, 7) float32: what was done (with noise)
+    states (T + 1, 8) float32;  points (F, C, 3) float32: world positions of `manifest["points"]`;  present (F, C) bool;
+    pixels (F, C, V, 2) float32: where they appear in each view, right and down in [-1, 1], NaN out of view
+    instruction, task, arm, spec: strings;  attempt: how many tries failed before this one
+Action-free video, `DIR/<task>.<arm>.<index>.npz`: the same without actions, executed and states. Other arms, moved by
+    the same experts through the same controller (true physics); the instruction is the short command in one half and
+    the motion paraphrase in the other. points, present and pixels are for the image encoder alone, as with renders.
+Renders, `DIR/renders.<k>.npz`: frames (N, h, w * 2, 3), states (N, 8), points (N, C, 3), present (N, C), arm (N,), and
+    pixels (N, C, 2, 2) float32: where each point lies in each view, right and down in [-1, 1], NaN if it is not in it.
+    States of other arms than the Panda are NaN: unknown, as they would be of a video.
+Tracks, `DIR/<task>.<index>.npz`: episodes like demonstrations, for the tracker of `wambench attribute` alone and for no
+    policy: every environment takes its turn, the unseen ones too, noise is strong, the fingers sometimes close or open
+    at the wrong time, the end does not matter, and a frame is kept every fourth step.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wambench import tasks
+from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
+from wambench.interface import EpisodeSpec, Spec, WorldDiverged, canvas, unknown
+
+if TYPE_CHECKING:
+    from wambench.envs.tabletop import TabletopEnv
+
+CORPORA = ("demos", "video", "renders", "tracks")
+ROOMS = {"train": TRAINING, "elsewhere": VIDEO}  # whose looks to draw -> stream of the episodes
+TRACK_ROOMS = ((TRAINING, "none"), (VIDEO, "none"), (TRAINING, "all"))  # streams and factors that take turns
+TRACK_EVERY = 4  # control steps between frames of tracks
+TRACK_FIRST = 900_000_000  # number of their first episode, far from those of demonstrations
+FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
+RENDERS_PER_FILE = 250
+MAX_ATTEMPTS = 40
+PATIENCE = 1.6  # longer horizon of demonstrations that lose time by lapses
+# A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
+# second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
+MAX_ENVS = 9
+ROUND = 25
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to collect.
+
+    Attributes:
+        corpus: "demos", "video", "renders" or "tracks".
+        tasks: Task names; for renders, whose scenes to draw.
+        episodes: Demonstrations or videos per task, or number of pictures in all.
+        seed: Non-negative seed.
+        workers: Processes.
+        out: Folder; continued if it holds the same corpus.
+        rooms: For renders: "train" (training environments, the default) or "elsewhere" (`envs.variation.ELSEWHERE`).
+            Demonstrations are always made in "train", videos "elsewhere".
+        arms: Names of `envs.robot.ARMS`, which take turns. Default: all others than the Panda for videos, else the
+            Panda, which alone makes demonstrations.
+    """
+
+    corpus: str
+    tasks: tuple[str, ...]
+    episodes: int
+    out: Path
+    seed: int = 0
+    workers: int = 1
+    rooms: str = ""
+    arms: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.corpus not in CORPORA:
+            raise unknown("corpus", self.corpus, CORPORA)
+        self._settle_rooms()
+        self._settle_arms()
+        for name in self.tasks:
+            tasks.find(name)
+        if not self.tasks:
+            raise ValueError("no tasks to collect")
+        if self.episodes < 1 or self.workers < 1 or self.seed < 0:
+            raise ValueError("--episodes and --workers must be at least 1, and --seed at least 0")
+
+    def _settle_rooms(self) -> None:
+        usual = "elsewhere" if self.corpus == "video" else "train"
+        rooms = self.rooms or usual
+        if rooms not in ROOMS:
+            raise unknown("rooms", rooms, ROOMS)
+        if self.corpus == "tracks" and self.rooms:
+            raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
+        if self.corpus != "renders" and rooms != usual:
+            raise ValueError(f"{self.corpus} are made in rooms {usual!r}, not {rooms!r}: --rooms is for renders")
+        object.__setattr__(self, "rooms", rooms)
+
+    def _settle_arms(self) -> None:
+        from wambench.envs.robot import OTHER_ARMS, find_arm
+
+        arms = self.arms or (OTHER_ARMS if self.corpus == "video" else ("Panda",))
+        arms = tuple(dict.fromkeys(find_arm(name) for name in arms))
+        if self.corpus in ("demos", "tracks") and arms != ("Panda",):
+            raise ValueError(f"{self.corpus} are made by the Panda, not by {', '.join(arms)}")
+        object.__setattr__(self, "arms", arms)
+
+
+def collect(config: CollectConfig) -> Path:
+    """Writes the corpus and returns its folder; raises ValueError if the folder holds another one."""
+    from tqdm import tqdm
+
+    _write_manifest(config)
+    jobs = [job for job in _jobs(config) if not job.path.exists()]
+    total = len(list(_jobs(config)))
+    with tqdm(total=total, initial=total - len(jobs), desc=config.corpus, unit="file") as bar:
+        for _ in _run(jobs, min(config.workers, max(1, len(jobs)))):
+            bar.update()
+    return config.out
+
+
+@dataclass(frozen=True)
+class _Job:
+    corpus: str
+    task: str
+    index: int
+    seed: int
+    path: Path
+    tasks: tuple[str, ...]
+    count: int
+    rooms: str
+    arm: str
+    paraphrase: bool = False
+
+
+def _jobs(config: CollectConfig) -> Iterator[_Job]:
+    """Yields the jobs of a corpus in an order in which a worker rarely needs another environment."""
+    if config.corpus in ("demos", "tracks"):
+        for index in range(config.episodes):
+            for task in config.tasks:
+                yield _job(config, index, f"{task}.{index}.npz", "Panda", task)
+    elif config.corpus == "video":
+        for start in range(0, config.episodes, ROUND):
+            yield from _video_round(config, range(start, min(start + ROUND, config.episodes)))
+    else:
+        for first, arm in enumerate(config.arms):
+            for k in range(first, -(-config.episodes // RENDERS_PER_FILE), len(config.arms)):
+                count = min(RENDERS_PER_FILE, config.episodes - k * RENDERS_PER_FILE)
+                yield _job(config, k, f"renders.{k}.npz", arm, count=count)
+
+
+def _video_round(config: CollectConfig, indices: range) -> Iterator[_Job]:
+    """Yields the videos of some indices; arms and kinds of caption take turns, so that each goes with each."""
+    arms, jobs = config.arms, []
+    for number, task in enumerate(config.tasks):
+        for index in indices:
+            turn = index + number
+            arm, paraphrase = arms[turn % len(arms)], turn // len(arms) % 2 == 1
+            jobs.append(_job(config, index, f"{task}.{arm}.{index}.npz", arm, task, paraphrase=paraphrase))
+    yield from sorted(jobs, key=lambda job: (job.arm, tasks.find(job.task).things))
+
+
+def _job(
+    config: CollectConfig, index: int, file: str, arm: str, task: str = "", count: int = 1, paraphrase: bool = False
+) -> _Job:
+    path = config.out / file
+    return _Job(config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase)
+
+
+def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
+    if workers == 1:
+        try:
+            yield from map(_do, jobs)
+        finally:  # at exit the display is gone before the worlds are
+            while _ENVS:
+                _ENVS.popitem()[1].close()
+        return
+    # spawn: a forked child of a process that has rendered hangs
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(_do, jobs)
+
+
+def _write_manifest(config: CollectConfig) -> None:
+    from wambench.envs.objects import KEYPOINTS
+
+    manifest = {
+        "corpus": config.corpus,
+        "seed": config.seed,
+        "points": list(KEYPOINTS),
+        "spec": asdict(Spec()),
+        "frame_every": FRAME_EVERY,
+        "rooms": config.rooms,
+        "arms": list(config.arms),
+    }
+    config.out.mkdir(parents=True, exist_ok=True)
+    path = config.out / "manifest.json"
+    text = json.dumps(manifest, indent=1)
+    if path.exists() and json.loads(path.read_text()) != json.loads(text):
+        raise ValueError(f"{config.out} holds another corpus (see {path}); choose another --out")
+    path.write_text(text)
+
+
+_ENVS: OrderedDict[tuple[Any, ...], TabletopEnv] = OrderedDict()  # of this process, those used last at the end
+
+
+def _env(task: str, arm: str) -> TabletopEnv:
+    """Returns an environment set to a task; tasks with the same things share one."""
+    from wambench.envs.scene import compile_family
+    from wambench.envs.tabletop import TabletopEnv
+
+    wanted = tasks.find(task)
+    key = (wanted.things, arm)
+    if key not in _ENVS:
+        if len(_ENVS) >= MAX_ENVS:
+            _ENVS.popitem(last=False)[1].close()
+        compile_family.cache_clear()  # each environment has its own copy of the model
+        _ENVS[key] = TabletopEnv(task, arm=arm)
+    _ENVS.move_to_end(key)
+    _ENVS[key].task = wanted
+    return _ENVS[key]
+
+
+def _do(job: _Job) -> Path:
+    arrays = {"renders": _renders, "tracks": _track}.get(job.corpus, _episode)(job)
+    temporary = job.path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    temporary.rename(job.path)
+    return job.path
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What disturbs a demonstration: the expert's answer to it is what teaches recovery.
+
+    Attributes:
+        sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
+        wander: Steps of smooth random motion at the start.
+        jolt: Probability per step of a shove of four steps.
+        lapse: Probability per step of a lapse: for a while the hand rises, as if all were done, and the fingers may do
+            the opposite of what they should.
+    """
+
+    sigma: float
+    wander: int
+    jolt: float
+    lapse: float = 0.0
+
+
+def draw_noise(rng: np.random.Generator) -> Noise:
+    """Returns the disturbance of one episode: a quarter of them has none."""
+    if rng.random() < 0.25:
+        return Noise(0.0, 0, 0.0)
+    wander = int(rng.integers(5, 40)) if rng.random() < 0.25 else 0
+    return Noise(float(rng.uniform(0.1, 0.4)), wander, 0.01, 0.015 if rng.random() < 0.6 else 0.0)
+
+
+def draw_mild_noise(rng: np.random.Generator) -> Noise:
+    """Returns the disturbance of one video: half of them have none, and nobody shoves the arm."""
+    if rng.random() < 0.5:
+        return Noise(0.0, 0, 0.0)
+    wander = int(rng.integers(5, 20)) if rng.random() < 0.2 else 0
+    return Noise(float(rng.uniform(0.05, 0.2)), wander, 0.0)
+
+
+def disturbances(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns (steps, 6) numbers to be added to the expert's motion."""
+    drift, shove, out = np.zeros(6), np.zeros(6), np.zeros((steps, 6))
+    left = 0
+    for i in range(steps):
+        drift = 0.85 * drift + noise.sigma * np.sqrt(1 - 0.85**2) * rng.normal(size=6)
+        if left == 0 and rng.random() < noise.jolt:
+            shove, left = rng.uniform(-0.8, 0.8, 6), 4
+        out[i] = drift + (shove if left else 0)
+        left = max(0, left - 1)
+    out[:, 3:] *= 0.3  # a turned hand is no use for learning to recover
+    return out
+
+
+def lapses(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns (steps, 7) what is done instead of the expert's motion, NaN where nothing is; 7th: factor of its gripper.
+
+    Policies believe too early that they are done, and nothing but a demonstration that goes on from there cures it.
+    """
+    out = np.full((steps, 7), np.nan)
+    out[:, 6] = 1.0
+    start = 0
+    while start < steps:
+        if rng.random() < noise.lapse:
+            end = start + int(rng.integers(8, 25))
+            out[start:end, :6] = [*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
+            out[start:end, 6] = -1.0 if rng.random() < 0.4 else 1.0
+            start = end + 20  # time to recover
+        start += 1
+    return out
+
+
+def _episode(job: _Job) -> dict[str, np.ndarray]:
+    for attempt in range(MAX_ATTEMPTS):
+        recorded = _attempt(job, attempt)
+        if recorded is not None:
+            return {**recorded, "attempt": np.array(attempt)}
+    raise RuntimeError(f"{job.task}: the expert failed {MAX_ATTEMPTS} times in a row at index {job.index}")
+
+
+def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
+    """Returns the arrays of one episode, or None if the expert did not succeed."""
+    env = _env(job.task, job.arm)
+    index = job.index + attempt * 1_000_000
+    episode = episode_spec(env.task, ROOMS[job.rooms], "none", index, job.seed, paraphrase=job.paraphrase)
+    rng = np.random.default_rng([job.seed, index, len(job.task)])
+    noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
+    try:
+        played = _play(env, episode, noise, rng)
+    except WorldDiverged:
+        return None
+    if played is None:
+        return None
+    if job.corpus == "video":
+        for name in ("actions", "executed", "states"):
+            del played[name]
+    about = {"instruction": episode.instruction, "task": job.task, "arm": job.arm, "spec": episode.to_json()}
+    return {**played, **{name: np.array(text) for name, text in about.items()}}
+
+
+def _play(
+    env: TabletopEnv, episode: EpisodeSpec, noise: Noise, rng: np.random.Generator
+) -> dict[str, np.ndarray] | None:
+    """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
+    episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.lapse else episode
+    added, instead = disturbances(noise, episode.horizon, rng), lapses(noise, episode.horizon, rng)
+    outcome = env.begin(episode)
+    seen = [outcome.observations[-1]]
+    labels = [_labels(env)]
+    states = [env.proprioception()]
+    actions: list[np.ndarray] = []
+    executed: list[np.ndarray] = []
+    wander = rng.uniform(-0.6, 0.6, 6) * [1, 1, 0.6, 0.3, 0.3, 0.3]
+    while not (outcome.terminated or outcome.truncated):
+        wanted = env.expert_action()
+        done = wanted.copy()
+        step = len(actions)
+        done[:6] = wander if step < noise.wander else done[:6] + added[step]
+        done = np.where(np.isnan(instead[step]), done, instead[step])
+        done[6] = wanted[6] * instead[step, 6]
+        done = np.clip(done, -1, 1)
+        actions.append(wanted)
+        executed.append(done)
+        outcome = env.advance(done)
+        states.append(env.proprioception())
+        if len(actions) % FRAME_EVERY == 0 or outcome.terminated or outcome.truncated:
+            seen.append(env.observe())
+            labels.append(_labels(env))
+    if not outcome.success:
+        return None
+    return {
+        "frames": np.stack([canvas(o, env.convention.cameras) for o in seen]),
+        "frame_steps": np.array([o.step for o in seen], np.int32),
+        "actions": np.array(actions, np.float32),
+        "executed": np.array(executed, np.float32),
+        "states": np.array(states, np.float32),
+        **_stacked(labels),
+    }
+
+
+def _track(job: _Job) -> dict[str, np.ndarray]:
+    """Returns what was seen while the expert was led astray, whatever came of it."""
+    env = _env(job.task, job.arm)
+    stream, factor = TRACK_ROOMS[job.index % len(TRACK_ROOMS)]
+    episode = episode_spec(env.task, stream, factor, TRACK_FIRST + job.index, job.seed)
+    rng = np.random.default_rng([job.seed, job.index, len(job.task)])
+    added = disturbances(Noise(float(rng.uniform(0.0, 0.5)), 0, 0.02), episode.horizon, rng)
+    outcome = env.begin(episode)
+    seen, labels, states, wrong = [outcome.observations[-1]], [_labels(env)], [env.proprioception()], 0
+    try:
+        while not (outcome.terminated or outcome.truncated):
+            action = env.expert_action()
+            action[:6] += added[len(states) - 1]
+            wrong = 12 if rng.random() < 0.01 else max(0, wrong - 1)
+            action[6] *= -1.0 if wrong else 1.0
+            outcome = env.advance(np.clip(action, -1, 1))
+            states.append(env.proprioception())
+            if outcome.steps % TRACK_EVERY == 0:
+                seen.append(env.observe())
+                labels.append(_labels(env))
+    except WorldDiverged:
+        pass  # what came before is as good as any
+    return {
+        "frames": np.stack([canvas(o, env.convention.cameras) for o in seen]),
+        "frame_steps": np.array([o.step for o in seen], np.int32),
+        "states": np.array(states, np.float32),
+        **_stacked(labels),
+        **{"task": np.array(job.task), "spec": np.array(episode.to_json())},
+    }
+
+
+def _labels(env: TabletopEnv) -> dict[str, np.ndarray]:
+    """Returns the key points now: world position (C, 3), presence (C,), and place in every view (C, V, 2)."""
+    from wambench.envs.objects import HAND_POINTS, KEYPOINTS
+
+    present = np.array([name in HAND_POINTS or name.split("/")[0] in env.task.things for name in KEYPOINTS])
+    points = np.zeros((len(KEYPOINTS), 3))
+    pixels = np.full((len(KEYPOINTS), len(env.convention.cameras), 2), np.nan)
+    for i in np.flatnonzero(present):
+        points[i] = env.view.point(KEYPOINTS[i])
+    for v, camera in enumerate(env.convention.cameras):
+        pixels[present, v] = env.view.project(camera, points[present])
+    return {"points": points.astype(np.float32), "present": present, "pixels": pixels.astype(np.float32)}
+
+
+def _stacked(labels: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([label[name] for label in labels]) for name in labels[0]}
+
+
+def _renders(job: _Job) -> dict[str, np.ndarray]:
+    from wambench.envs.random_layouts import random_layout
+
+    rng = np.random.default_rng([job.seed, job.index])
+    frames, states, labels = [], [], []
+    # by scene family, not by task, or what stands in one task's scene only is rarely seen; and one family for a run of
+    # pictures, because switching costs more than a picture
+    families = sorted({tasks.find(name).things: name for name in job.tasks}.values())
+    for block in range(-(-job.count // 25)):
+        env = _env(str(rng.choice(families)), job.arm)
+        for i in range(min(25, job.count - 25 * block)):
+            index = (job.index * RENDERS_PER_FILE + 25 * block + i) + 500_000_000
+            env.begin(episode_spec(env.task, ROOMS[job.rooms], "none", index, job.seed), render=False)
+            random_layout(env.scene, env.view, rng)
+            observation = env.observe()
+            frames.append(canvas(observation, env.convention.cameras))
+            states.append(observation.state if job.arm == "Panda" else np.full(8, np.nan))
+            labels.append(_labels(env))
+    return {
+        "frames": np.stack(frames),
+        "arm": np.array([job.arm] * job.count),
+        "states": np.array(states, np.float32),
+        **_stacked(labels),
+    }

@@ -1,0 +1,1 @@
+"""Playing a split with a policy: rollouts, clocks, executors, worker processes."""

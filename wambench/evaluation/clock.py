@@ -1,0 +1,109 @@
+"""The clock that runs while a policy computes: virtual, so that the same run gives the same rows on any machine.
+
+A clock plays an episode query by query. On the virtual one an answer is there at once, and takes effect as many control
+steps later as its latency says; what happens meanwhile is known, so a turn is one `step_chunk`. See `wallclock` for the
+real one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from wambench.evaluation.executors import EXECUTORS, Answer, Executor, Timeline
+from wambench.evaluation.latency import delay_steps
+from wambench.evaluation.plan_validation import checked
+from wambench.interface import Chunk, EpisodeSpec, Guided, Observation, Outcome, Plan, Policy, World
+
+RECENT = 10  # delays whose largest is expected of the next answer, as in real-time chunking
+Seconds = Callable[[int, float], float]  # number of the call, measured seconds -> seconds on the clock
+
+
+class Clock(Protocol):
+    """Plays an episode; `blame` is the status of an exception that comes out of it now."""
+
+    blame: str
+
+    def begin(self, world: World, policy: Policy, spec: EpisodeSpec) -> None:
+        """Starts an episode in a world that has begun it."""
+
+    def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
+        """Asks the policy once and plays until the next query, or to the episode's end."""
+
+    def end(self) -> None:
+        """Ends the episode; what is still being computed is dropped."""
+
+
+class Virtual:
+    """The virtual clock.
+
+    Args:
+        executor: How chunks are played.
+        seconds: Latency of a call.
+        replan: Control steps from query to query, at most the plan's length; None for the executor's own.
+    """
+
+    def __init__(
+        self, executor: Executor = EXECUTORS["sync"], seconds: Seconds = lambda _, __: 0.0, replan: int | None = None
+    ) -> None:
+        self.blame = "env_error"
+        self._executor, self._seconds, self._replan = executor, seconds, replan
+
+    def begin(self, world: World, policy: Policy, spec: EpisodeSpec) -> None:
+        self.blame = "policy_error"
+        self._world, self._policy = world, policy
+        self._timeline = Timeline(self._executor.blend, world.convention)
+        self._delays: list[int] = []
+        policy.reset(spec.instruction, spec.seed)
+
+    def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
+        self.blame = "env_error"
+        step, state, convention = outcome.steps, self._world.snapshot(), self._world.convention
+        self.blame = "policy_error"
+        asked = time.perf_counter()
+        answer = self._ask(outcome.observations)
+        latency_s = time.perf_counter() - asked
+        plan = checked(answer, convention)
+        self.blame = "env_error"
+        delay = delay_steps(self._seconds(len(self._delays), latency_s), convention.control_hz)
+        self._delays.append(delay)
+        waits = self._executor.waits
+        self._timeline.add(Answer(step, step if waits else step + delay, plan.actions))
+        stop = step + max(until_query(plan, self._executor, self._replan, delay), 0 if waits else delay)
+        actions = self._timeline.actions(step, stop)
+        outcome = self._world.step_chunk(actions)
+        return Chunk(step, state, plan, actions[: outcome.steps - step], latency_s, delay, outcome.progress), outcome
+
+    def end(self) -> None:
+        """Nothing is ever open here."""
+
+    def _ask(self, history: Sequence[Observation]) -> Plan:
+        previous = expected(self._executor, self._timeline, history[-1].step, self._delays)
+        if previous is None:
+            return self._policy.act(history)
+        assert isinstance(self._policy, Guided)
+        return self._policy.act_guided(history, *previous)
+
+
+def until_query(plan: Plan, executor: Executor, replan: int | None, delay: int) -> int:
+    """Returns the control steps from one query to the next if its answer is there in time.
+
+    What a plan or executor wants by itself is cut so that the next answer is expected before this chunk runs dry; what
+    was asked for (`replan`) is not.
+    """
+    length = len(plan.actions)
+    if replan is not None:
+        return min(replan, length)
+    wanted = min(executor.replan or plan.execute or length, length)
+    return wanted if executor.waits else max(1, min(wanted, length - delay))
+
+
+def expected(executor: Executor, timeline: Timeline, step: int, delays: Sequence[int]) -> tuple[np.ndarray, int] | None:
+    """Returns what a guided policy is told: the actions to come and the delay to expect; None at the first query."""
+    if not executor.guided or not delays:
+        return None
+    delay = max(delays[-RECENT:])
+    return timeline.ahead(step, delay), delay

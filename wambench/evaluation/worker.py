@@ -1,0 +1,214 @@
+"""The worker's side of a run: one policy, the world of the task at hand, one episode after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wambench import policies, tasks
+from wambench.evaluation import latency
+from wambench.evaluation.clock import Clock, Virtual
+from wambench.evaluation.executors import find, timing
+from wambench.evaluation.frame_recorder import Tape
+from wambench.evaluation.process_pool import Lost
+from wambench.evaluation.rollout import Observer, rollout
+from wambench.evaluation.video import Film
+from wambench.interface import Episode, EpisodeSpec, Guided, Policy, Spec, World, mismatches
+from wambench.records import Key, Row, encode_episode, episode_stem
+
+if TYPE_CHECKING:
+    from wambench.evaluation.run import RunConfig
+    from wambench.evaluation.wall_clock import Inference
+
+MakeWorld = Callable[[str, "RunConfig", Spec], World]
+Result = tuple[Row, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An episode to be played, its number among those of its task and factor, and what the policy is told.
+
+    Attributes:
+        spec: The episode.
+        index: Its number.
+        prompt: Told to the policy instead of the episode's own instruction, if not empty.
+    """
+
+    spec: EpisodeSpec
+    index: int
+    prompt: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.spec.task, self.spec.factor, self.index
+
+
+def tabletop(task: str, config: RunConfig, convention: Spec) -> World:
+    """Returns the simulated world of a task, with the image size and video rate that the policy asks for."""
+    from wambench.envs.tabletop import TabletopEnv
+
+    size, video_hz = convention.image_size, convention.video_hz
+    return TabletopEnv(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
+
+
+@dataclass(frozen=True)
+class Make:
+    """Makes the policy of a run, in whatever process it is called."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    smooth: bool
+
+    def __call__(self, **given: Any) -> Policy:
+        policy = policies.load(self.name, self.arguments, **given)
+        if not self.smooth:
+            return policy
+        from wambench.policies.actions.smoothing import Smoothed
+
+        return Smoothed(policy)
+
+
+def set_up(payload: tuple[RunConfig, MakeWorld, str]) -> tuple[dict[str, Any], Callable[[Job], Result]]:
+    """Returns what the run should know about policy and world, and the function that plays a job."""
+    config, make_world, task = payload
+    player = Player(config, make_world)
+    return player.describe(task), player.play
+
+
+class Player:
+    """Plays episodes of one policy.
+
+    Only one world is kept: a run goes through its tasks in order.
+
+    Args:
+        config: The run.
+        make_world: Makes the world of a task.
+    """
+
+    def __init__(self, config: RunConfig, make_world: MakeWorld) -> None:
+        self._config, self._make_world = config, make_world
+        self._make = Make(config.policy, config.policy_args, config.smooth)
+        self._policy = None if config.policy == policies.EXPERT else self._make()
+        self._executor, self._latency = find(config.execution), latency.parse(config.latency)
+        self._stage: tuple[str, World, Policy] | None = None
+        self._tape: Tape | None = None
+        self._inference: Inference | None = None
+
+    def enter(self, task: str) -> tuple[World, Policy]:
+        """Returns the world of a task and who acts in it; raises ValueError if their conventions differ."""
+        if self._stage is not None:
+            name, world, policy = self._stage
+            if name == task:
+                return world, policy
+            self._stage = None
+            if hasattr(world, "close"):
+                world.close()
+        world = self._make_world(task, self._config, self._policy.spec if self._policy else Spec())
+        policy = self._policy or self._make(world=world)
+        lines = mismatches(world.convention, policy.spec)
+        if lines:
+            raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
+        if not self._executor.waits:
+            world.convention.hold_action(None)  # an embodiment without one is found out now
+        if self._executor.guided and not isinstance(policy, Guided):
+            raise ValueError(
+                f"policy {self._config.policy!r} cannot be played by rtc: it has no act_guided (interface.Guided); "
+                "sync, async and ensemble play any policy"
+            )
+        self._stage = task, world, policy
+        return world, policy
+
+    def _clock(self, job: Job, policy: Policy) -> Clock:
+        """Returns the clock of an episode."""
+        stem = episode_stem(job.key)
+
+        def seconds(query: int, measured_s: float) -> float:
+            return self._latency.seconds(stem, query, measured_s)
+
+        if self._config.clock == "virtual":
+            return Virtual(self._executor, seconds, self._config.replan)
+        from wambench.evaluation.wall_clock import Wall, inference_of
+
+        if self._inference is None:
+            self._inference = inference_of(policy, self._make)
+        return Wall(self._inference, self._executor, seconds, self._config.replan)
+
+    def describe(self, task: str) -> dict[str, Any]:
+        """Returns where the numbers of a task come from, as JSON values."""
+        _, policy = self.enter(task)
+        rendering = sys.modules.get("wambench.envs.rendering")
+        return {
+            "renderer": rendering.gl_backend() if rendering else "none",
+            "device": str(getattr(policy, "device", "cpu")),
+            "weights_hash": getattr(policy, "weights_hash", None),
+            "corpus": getattr(policy, "corpus", None),
+            "convention": dataclasses.asdict(policy.spec),
+        }
+
+    def _tape_of(self, cameras: tuple[str, ...]) -> Tape:
+        """Returns an empty tape; worlds of one run have the same cameras."""
+        if self._tape is None:
+            self._tape = Tape(cameras)
+        self._tape.begin()
+        return self._tape
+
+    def play(self, job: Job) -> Result:
+        """Returns the row of an episode and its files by path within the run's folder."""
+        world, policy = self.enter(job.spec.task)
+        cameras = world.convention.cameras
+        film, tape = Film(world.convention) if self._config.record_video else None, self._tape_of(cameras)
+        observers: list[Observer] = [tape, film] if film else [tape]
+        time_limit, clock = self._config.time_limit_s, self._clock(job, policy)
+        episode = rollout(world, policy, job.spec, observers, time_limit, job.prompt or None, clock)
+        frames = tape.packed(len(episode.observations))
+        stem = episode_stem(job.key)
+        files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
+        if film:
+            files[f"videos/{stem}.mp4"] = film.mp4()
+        return to_row(self._config, job, episode, world.convention), files
+
+
+def to_row(config: RunConfig, job: Job, episode: Episode, convention: Spec | None = None) -> Row:
+    """Returns the row of an episode, its times in the convention of its world."""
+    task, progress = tasks.find(job.spec.task), float(episode.progress)
+    times = timing(episode.chunks, config.execution, convention or Spec(), job.spec.horizon, progress)
+    latencies = [chunk.latency_s for chunk in episode.chunks]
+    return Row(
+        policy=config.label,
+        split=job.spec.split,
+        task=job.spec.task,
+        verb=task.verb,
+        novelty=task.novelty,
+        factor=job.spec.factor,
+        episode=job.index,
+        seed=job.spec.seed,
+        spec_hash=job.spec.hash,
+        prompt=job.prompt or job.spec.instruction,
+        status=episode.status,
+        progress=progress,
+        success_end=bool(episode.success_end),
+        success_ever=bool(episode.success_ever),
+        stages=";".join(episode.stages),
+        steps=int(episode.steps),
+        queries=len(latencies),
+        latency_p50_s=float(np.percentile(latencies, 50)) if latencies else math.nan,
+        latency_p95_s=float(np.percentile(latencies, 95)) if latencies else math.nan,
+        wall_s=episode.wall_s,
+        error=episode.error,
+        execution=config.execution,
+        latency=latency.parse(config.latency).label,
+        **dataclasses.asdict(times),
+    )
+
+
+def lost_row(config: RunConfig, job: Job, lost: Lost) -> Row:
+    """Returns the row of an episode whose worker died: nothing is known of how far it had come."""
+    status = "timeout" if lost.timeout else "env_error"
+    episode = Episode(job.spec, status, lost.reason, math.nan, False, False, (), 0, math.nan, (), ())
+    return to_row(config, job, episode)

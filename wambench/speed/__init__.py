@@ -1,0 +1,1 @@
+"""What simulation and policies cost in time: `wambench bench`."""

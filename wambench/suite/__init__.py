@@ -1,0 +1,1 @@
+"""Is the benchmark itself sound: success of the experts, galleries, render profiles, a check of the machine."""
