@@ -31,7 +31,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., Any]:
     """Returns a maker of small runs of the stub policies: two tasks, a few episodes, in a folder of their own."""
-    from wambench.evaluation.run import RunConfig
+    from wambench.evaluation.config import RunConfig
 
     def make(policy: str = "tests.stubs:Steady", out: str = "run", **values: Any) -> RunConfig:
         return RunConfig(policy, **{"split": "seen", "tasks": TASKS, "episodes": 4, "out": tmp_path / out, **values})

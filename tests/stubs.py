@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from wambench.evaluation import run as play
-from wambench.evaluation.run import RunConfig
+from wambench.evaluation.config import RunConfig
 from wambench.interface import EpisodeSpec, Observation, Outcome, Plan, Spec, WorldDiverged
 
 HORIZON = 40

@@ -274,7 +274,8 @@ def _task_names(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from wambench.evaluation.run import RunConfig, run, summary
+    from wambench.evaluation.config import RunConfig
+    from wambench.evaluation.run import run, summary
 
     config = RunConfig(
         policy=arguments.policy,

@@ -36,10 +36,11 @@ from wambench.policies.dreamzero.inference import (
     _Branch,
 )
 from wambench.policies.dreamzero.kv_cache import Context, KVCache
-from wambench.policies.dreamzero.layers import Block, attend
+from wambench.policies.dreamzero.layers import Block
 from wambench.policies.dreamzero.quantization import Float4Linear, Float8Linear
 from wambench.policies.dreamzero.token_layout import Layout
 from wambench.policies.networks import rope
+from wambench.policies.networks.layers import attend
 
 T = TypeVar("T")
 MakeLinear = Callable[[Tensor, Tensor | None], nn.Module]

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from wambench.policies.dreamzero.config import CONFIGS, DiTConfig, config_for
 from wambench.policies.dreamzero.kv_cache import Context, KVCache, bias_from
-from wambench.policies.dreamzero.layers import ActionEncoder, Block, CategoryMLP, Head, ImageProjection, sinusoid
+from wambench.policies.dreamzero.layers import Block, Head, ImageProjection
 from wambench.policies.dreamzero.token_layout import Layout, Plan, Slots, plan, slot_index, training_reads
 from wambench.policies.networks import rope
+from wambench.policies.networks.layers import ActionEncoder, CategoryMLP, sinusoid
 
 __all__ = ["CONFIGS", "Context", "DiT", "DiTConfig", "Frames", "KVCache", "Prediction", "config_for"]
 

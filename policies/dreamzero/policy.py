@@ -9,8 +9,6 @@ of an episode that differ only in what is clamped start from the same noise.
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.resources
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
-from wambench.policies import check_arguments
+from wambench.policies import check_arguments, weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
 from wambench.policies.dreamzero import nano, sampling
@@ -30,12 +28,13 @@ from wambench.policies.dreamzero.dit import Frames
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import state_features
+from wambench.policies.perception.scene import Scene, Words, encode_words
+from wambench.policies.weight_files import ENCODER, digest, packaged
 
 if TYPE_CHECKING:
     from wambench.policies.dreamzero.official.policy import OfficialDreamZero
 
 WEIGHTS = "dreamzero-nano.safetensors"
-ENCODER = "encoder-v1.safetensors"
 MODES = ("joint", "video_first", "inverse", "no_video")
 HISTORIES = ("cache", "sliding", "none")
 SCHEDULES = ("exact", "repeat4", "single")
@@ -56,34 +55,21 @@ class Session:
     what was imagined last, as frames (K, h, w, 3) and as the model knows it."""
 
     seed: int
-    words: nano.Words
+    words: Words
     seen: dict[int, Seen] = field(default_factory=dict)
     memories: dict[bool, sampling.Memory] = field(default_factory=dict)
     newest: int = -1
     dream: tuple[np.ndarray, Frames] | None = None
 
 
-def packaged(name: str) -> Path:
-    """Returns the path of a weights file that is shipped with the package."""
-    return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a weights file; one that cannot be read raises ValueError."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read weights ({error.strerror})") from None
-
-
 def load_nano(path: Path) -> tuple[nano.Nano, dict]:
     """Returns a model in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
-    tensors, meta = encoding.read_weights(path, "dreamzero")
+    tensors, meta = weight_files.read_weights(path, "dreamzero")
     try:
         model = nano.Nano(nano.NanoConfig.from_dict(meta["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    encoding.load_into(model, tensors, path)
+    weight_files.load_into(model, tensors, path)
     return model.eval(), meta
 
 
@@ -199,7 +185,7 @@ class DreamZero:
 
     def session(self, instruction: str, seed: int) -> Session:
         """Returns the state of a new episode, for `act_batch`."""
-        return Session(seed, nano.encode_words([instruction], self.model.config.points).to(self.device))
+        return Session(seed, encode_words([instruction], self.model.config.points).to(self.device))
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -333,7 +319,7 @@ class DreamZero:
         latents, points = torch.stack([s.latent for s in seen]), torch.stack([s.points for s in seen])
         return self.model.frames(latents[None], points[None])
 
-    def _words(self, session: Session, hidden: bool) -> nano.Words:
+    def _words(self, session: Session, hidden: bool) -> Words:
         return session.words.hidden(torch.tensor([hidden], device=self.device))
 
     def _memory(self, session: Session, step: int, hidden: bool) -> tuple[sampling.Memory, Tensor]:
@@ -343,7 +329,7 @@ class DreamZero:
             session.memories[hidden] = sampling.remember(self.model, self._frames(session, [step]), words)
         known = torch.ones(1, 1, 1, device=self.device)
         points = seen.points[None, None]
-        scene = nano.Scene(seen.latent[None, None], points, seen.state[None, None], known, points)
+        scene = Scene(seen.latent[None, None], points, seen.state[None, None], known, points)
         return session.memories[hidden], self.model.states(scene, words)
 
     def _sample(

@@ -16,9 +16,10 @@ from torch import Tensor
 from wambench.policies.actions.real_time_chunking import Guidance, correction
 from wambench.policies.dreamzero.dit import Context, DiT, Frames
 from wambench.policies.dreamzero.kv_cache import KVCache
-from wambench.policies.dreamzero.nano import Nano, NanoConfig, Words
+from wambench.policies.dreamzero.nano import Nano, NanoConfig
 from wambench.policies.dreamzero.solvers import SamplerConfig, levels_of
 from wambench.policies.dreamzero.solvers import sample as denoise
+from wambench.policies.perception.scene import Words
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ Design decisions:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from wambench.policies.perception import word_embedding
+from wambench.policies.weight_files import load_into, read_weights, write_weights
 
 STATE_FEATURES = 11
 HAND = ("hand", "finger_left", "finger_right")  # key points of the robot's hand
@@ -409,51 +407,6 @@ def moving_psnr(model: Encoder, before: Tensor, after: Tensor, threshold: int = 
     moves = ((after.int() - before.int()).abs().amax(dim=3) > threshold).cpu()
     error = (model.decode(model.latents(after)).float() - after.float()).cpu().square().mean(dim=3)
     return float(10.0 * torch.log10(255.0**2 / error[moves].mean().clamp_min(1e-6)))
-
-
-def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns the float32 tensors and the metadata of a weights file; one that is no such file raises ValueError."""
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get("wambench", "{}"))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such weights file") from None
-    except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: damaged weights file ({error})") from None
-    if meta.get("kind") != kind:
-        raise ValueError(f"{path}: holds {meta.get('kind', 'unknown')!r} weights, not {kind!r}")
-    return tensors, meta
-
-
-def load_into(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Copies tensors into a model; names or shapes that do not fit raise ValueError."""
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: weights do not fit the model ({reason})") from None
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
-        raise ValueError(f"{path}: damaged weights file (not finite)")
-
-
-def warm_start(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> list[str]:
-    """Copies the tensors that fit by name and shape, returns the names of the others; none at all raises ValueError."""
-    own = model.state_dict()
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    if not fitting:
-        raise ValueError(f"{path}: no tensor fits the model that should start from it")
-    model.load_state_dict(fitting, strict=False)
-    return sorted(set(own) - set(fitting))
-
-
-def write_weights(path: str | Path, tensors: dict[str, Tensor], exact: set[str], meta: dict[str, Any]) -> None:
-    """Writes a weights file in one step: float16, except the tensors named in `exact`."""
-    half = {k: (v.float() if k in exact else v.half()).contiguous() for k, v in tensors.items()}
-    path, part = Path(path), Path(f"{path}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(half, str(part), metadata={"wambench": json.dumps(meta, sort_keys=True)})
-    part.replace(path)
 
 
 def save(model: Encoder, path: str | Path, meta: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wambench.policies import weight_files
 from wambench.policies.actions import fast_tokenizer
-from wambench.policies.dreamzero import nano
-from wambench.policies.perception import encoder
-from wambench.policies.training import dataset
+from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.training import augmentation, dataset
 from wambench.policies.training.config import VALIDATION, TrainConfig, read_clips
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import knowledge_insulation as ki
@@ -47,21 +47,21 @@ class Captions:
         self.clips, self.points, self.present = clips, points, present
         self.kit = questions.Answers(self.names, network.words)
         self.captions = self.kit.captions(clips.sentences)
-        self.asked = nano.encode_words(questions.questions(self.names), self.names)
-        self.how = nano.Disturbance()
+        self.asked = encode_words(questions.questions(self.names), self.names)
+        self.how = augmentation.Disturbance()
         self.train_rows = torch.nonzero(~clips.held_out).flatten()
         self.test_rows = torch.nonzero(clips.held_out).flatten()
 
-    def exchange(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, nano.Batch, Tensor]:
+    def exchange(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, augmentation.Batch, Tensor]:
         """Returns questions about some rows, the moments with the questions as instructions, and the answers."""
         clips, at = self.clips, rows[:, None]
         asked = questions.draw(self.present[rows], generator)
         answers = self.kit.answer(asked, self.points[rows], self.present[rows], self.captions[clips.sentence[rows]])
         points, nothing = clips.points[at].to(self.device), torch.zeros(len(rows), 1, 1, device=self.device)
         latents, state = clips.latents[at].float().to(self.device), clips.features[at].to(self.device)
-        scene = nano.Scene(latents, points, state, nothing, points)
+        scene = Scene(latents, points, state, nothing, points)
         words, no_actions = self.asked.at(asked).to(self.device), nothing[..., None]
-        batch = nano.Batch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
+        batch = augmentation.Batch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
         return asked, batch, answers.to(self.device)
 
     def loss(self, network: vla.Network, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
@@ -69,10 +69,10 @@ class Captions:
         assert isinstance(network, ki.Ki)
         rows = self.train_rows[torch.randint(len(self.train_rows), (count,), generator=generator)]
         _, batch, answers = self.exchange(rows, generator)
-        batch = nano.disturb(batch, self.how, self.names, generator)
+        batch = augmentation.disturb(batch, self.how, self.names, generator)
         return (network.answer_loss(self._seen(network, batch), answers),)
 
-    def _seen(self, network: vla.Network, batch: nano.Batch) -> vla.Observed:
+    def _seen(self, network: vla.Network, batch: augmentation.Batch) -> vla.Observed:
         return vla.observe(batch.scene, batch.words, network.points_mean, network.inputs.patch)
 
     def validate(self, network: vla.Network) -> tuple[float, ...]:
@@ -122,7 +122,7 @@ def side(config: TrainConfig, network: ki.Ki, demos: dataset.Clips, rank: int, w
         raise ValueError(f"{', '.join(config.data)}: ki learns words from captioned video first (--corpus video)")
     _, clips = read_clips(replace(config, data=folders), rank, wait)
     if config.init:
-        before = ki.from_dict(encoder.read_weights(config.init, config.policy)[1]["config"])
+        before = ki.from_dict(weight_files.read_weights(config.init, config.policy)[1]["config"])
         network.learn(before.fast, before.words)
     else:
         tokens = fast_tokenizer.fit(

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano, sampling
 from wambench.policies.dreamzero.nano import Nano
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
-from wambench.policies.training import dataset, loop
+from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.training import augmentation, dataset, loop, nano_loss
 from wambench.policies.training.config import (
     ENCODER_FILE,
     VALIDATION,
@@ -37,8 +39,8 @@ class NanoJob:
     def __init__(self, config: TrainConfig, model: Nano, clips: dataset.Clips) -> None:
         self.model: nn.Module = model
         self.config, self.batch, self.clips = config, config.batch, clips
-        self.words = nano.encode_words(clips.sentences, model.config.points)
-        self.how = nano.Disturbance(levels=config.levels, prefix=config.prefix)
+        self.words = encode_words(clips.sentences, model.config.points)
+        self.how = augmentation.Disturbance(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
         parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
         self.train_rows = [rows for rows in parts if len(rows)]
@@ -54,7 +56,7 @@ class NanoJob:
         acted, video = (part[(pick * len(part)).long()] for part in rows)
         return torch.where(other, video, acted)
 
-    def _sequences(self, rows: Tensor, chunks: int) -> nano.Batch:
+    def _sequences(self, rows: Tensor, chunks: int) -> augmentation.Batch:
         """Returns the sequences of some chunks that begin at some rows."""
         clips, model, device = self.clips, self.model, self.config.device
         assert isinstance(model, Nano)
@@ -64,7 +66,7 @@ class NanoJob:
         at = clips.frames_at(rows, starts)
         actions, executed, begun = clips.chunks_at(rows, starts, c.chunk_steps)
         has = (clips.offset[rows] >= 0).float()[:, None].expand(-1, chunks)
-        scene = nano.Scene(
+        scene = Scene(
             latents=clips.latents[frames].float().to(device),
             points=clips.points[frames].to(device),
             state=clips.features[at].to(device),
@@ -73,7 +75,7 @@ class NanoJob:
         )
         pair = [(values.to(device) - model.action_mean) / model.action_std for values in (actions, executed)]
         words = self.words.at(clips.sentence[rows]).to(device)
-        return nano.Batch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
+        return augmentation.Batch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
@@ -82,7 +84,7 @@ class NanoJob:
         if model.config.ablation == "bidirectional":
             chunks = 1
         rows = self._draw(generator, max(1, self.batch // chunks))
-        return nano.loss(model, self._sequences(rows, chunks), self.how, generator)
+        return nano_loss.loss(model, self._sequences(rows, chunks), self.how, generator)
 
     def validate(self, model: nn.Module) -> tuple[float, ...]:
         """Returns errors of 4-step samples on held-out demonstrations.
@@ -100,7 +102,7 @@ class NanoJob:
         return tuple((totals / len(rows)).tolist())
 
     @torch.no_grad()
-    def _judge(self, model: Nano, batch: nano.Batch, number: int) -> Tensor:
+    def _judge(self, model: Nano, batch: augmentation.Batch, number: int) -> Tensor:
         device, count = self.config.device, len(batch.actions)
         generators = [torch.Generator().manual_seed(64 * number + k) for k in range(count)]
         noise = sampling.draw_noise(model.config, generators).to(device)
@@ -143,7 +145,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> NanoJob:
     sizes = _sizes(config, reader)
     model = seeded(config.seed, Nano, sizes)
     if config.init:
-        encoder.load_into(model, encoder.read_weights(config.init, "dreamzero")[0], config.init)
+        weight_files.load_into(model, weight_files.read_weights(config.init, "dreamzero")[0], config.init)
         return NanoJob(config, model.to(config.device), clips)
     rows = ~clips.held_out & clips.known
     if not rows.any():
@@ -166,7 +168,7 @@ def finish(job: NanoJob, config: TrainConfig, standing: loop.Standing, flops: fl
     meta = describe(config, standing, corpora, flops) | scores
     meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
     meta |= {"frames": sum(len(rows) for rows in job.train_rows), "prefix": config.prefix}
-    encoder.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
+    weight_files.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 
 
 def parameters(config: TrainConfig) -> int:

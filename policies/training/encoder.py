@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
 from wambench.policies.training import dataset, loop
@@ -100,7 +101,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> EncoderJob:
     sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=(height, width))
     model = seeded(config.seed, Encoder, sizes)
     if config.init:
-        encoder.warm_start(model, encoder.read_weights(config.init, "encoder")[0], config.init)
+        weight_files.warm_start(model, weight_files.read_weights(config.init, "encoder")[0], config.init)
     states = torch.cat([s.states for s in sources])
     standardise(model, "state", encoder.state_features(states[torch.isfinite(states).all(dim=1)]), 0.005)
     model.points_mean.copy_(torch.cat([s.points[s.present] for s in sources]).mean(dim=0))

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wambench.policies.dreamzero import nano
+from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
-from wambench.policies.training import dataset, loop
+from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.training import augmentation, dataset, loop
 from wambench.policies.training.config import (
     ENCODER_FILE,
     VALIDATION,
@@ -63,19 +64,19 @@ class VlaJob:
         self.config, self.batch, self.clips, self.side = config, config.batch, clips, side
         self.losses = (*model.losses, *(side.losses if side else ()))
         self.metrics = ("val_action_mse", "val_gripper_error", *(side.metrics if side else ()))
-        self.words = nano.encode_words(clips.sentences, model.inputs.points)
-        self.how = nano.Disturbance()
+        self.words = encode_words(clips.sentences, model.inputs.points)
+        self.how = augmentation.Disturbance()
         self.action_std = clips.actions.std(dim=0).clamp_min(vla.ACTION_FLOOR)  # the unit of errors, as nano's
         own = clips.offset >= 0
         self.train_rows = torch.nonzero(own & ~clips.held_out & (clips.step < clips.length)).flatten()
         self.test_rows = torch.nonzero(own & clips.held_out).flatten()
 
-    def _moments(self, rows: Tensor) -> nano.Batch:
+    def _moments(self, rows: Tensor) -> augmentation.Batch:
         """Returns the moments at some rows with the chunks that follow, actions as the environment takes them."""
         clips, device = self.clips, self.config.device
         at = rows[:, None]
         points = clips.points[at].to(device)
-        scene = nano.Scene(
+        scene = Scene(
             latents=clips.latents[at].float().to(device),
             points=points,
             state=clips.features[at].to(device),
@@ -86,7 +87,7 @@ class VlaJob:
         assert isinstance(model, vla.Network)
         actions, executed, begun = (x.to(device) for x in clips.chunks_at(rows, [0], model.inputs.horizon))
         words = self.words.at(clips.sentence[rows]).to(device)
-        return nano.Batch(scene, words, actions, executed, torch.ones_like(begun).float(), begun.float())
+        return augmentation.Batch(scene, words, actions, executed, torch.ones_like(begun).float(), begun.float())
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the network's losses on `batch` disturbed moments, and those of its side corpus."""
@@ -97,7 +98,7 @@ class VlaJob:
                 *self._beside(model, generator),
             )
         rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
-        batch = nano.disturb(self._moments(rows), self.how, model.inputs.points, generator)
+        batch = augmentation.disturb(self._moments(rows), self.how, model.inputs.points, generator)
         seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
         losses = model.loss(seen, batch.actions[:, 0], generator)
         return (*losses, *self._beside(model, generator))
@@ -125,7 +126,7 @@ class VlaJob:
         return (*(totals / len(rows)).tolist(), *(self.side.validate(model) if self.side else ()))
 
     @torch.no_grad()
-    def _judge(self, model: vla.Network, batch: nano.Batch, number: int) -> Tensor:
+    def _judge(self, model: vla.Network, batch: augmentation.Batch, number: int) -> Tensor:
         truth = batch.actions[:, 0]
         generators = [torch.Generator().manual_seed(64 * number + k) for k in range(len(truth))]
         noise = torch.stack([torch.randn(truth.shape[1:], generator=g) for g in generators]).to(truth.device)
@@ -167,7 +168,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
     reader, clips = read_clips(replace(config, data=with_actions(config)), rank, wait)
     network = seeded(config.seed, module.build, config.config, inputs_of(config, reader))
     if config.init:
-        encoder.load_into(network, encoder.read_weights(config.init, config.policy)[0], config.init)
+        weight_files.load_into(network, weight_files.read_weights(config.init, config.policy)[0], config.init)
     else:
         fit(network, clips)
     side = module.side(config, network, clips, rank, wait) if hasattr(module, "side") else None

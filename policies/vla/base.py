@@ -26,14 +26,15 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from wambench.interface import Observation, Plan, Spec, canvas, unknown
+from wambench.policies import weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
 from wambench.policies.actions.normalization import Normaliser
-from wambench.policies.dreamzero import nano
-from wambench.policies.dreamzero.policy import ENCODER, digest, packaged
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import STATE_FEATURES, state_features
+from wambench.policies.perception.scene import Scene, Words, encode_words, scene_features, scene_width
+from wambench.policies.weight_files import ENCODER, digest, packaged
 
 # kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
 MODULES: Mapping[str, str] = MappingProxyType(
@@ -83,7 +84,7 @@ class Inputs:
     @property
     def scene_width(self) -> int:
         """Numbers of the scene vector: key points, named things, mean word."""
-        return nano.scene_width(len(self.points))
+        return scene_width(len(self.points))
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Inputs:
@@ -113,12 +114,12 @@ class Observed:
     mask: Tensor
 
 
-def observe(scene: nano.Scene, words: nano.Words, points_mean: Tensor, patch: tuple[int, int]) -> Observed:
+def observe(scene: Scene, words: Words, points_mean: Tensor, patch: tuple[int, int]) -> Observed:
     """Returns what a network reads of the first moment of each sequence."""
     latents = scene.latents[:, 0]
     cells = functional.unfold(latents, patch, stride=patch).transpose(1, 2)  # (B, P, Z p q)
     longest = max(1, int(words.mask.sum(dim=1).max()))
-    features = nano.scene_features(scene, words, points_mean)[:, 0]
+    features = scene_features(scene, words, points_mean)[:, 0]
     known = scene.known[:, 0, 0] > 0.5
     return Observed(cells, features, scene.state[:, 0], known, words.vectors[:, :longest], words.mask[:, :longest])
 
@@ -204,17 +205,17 @@ def module_of(kind: str) -> Any:
 def save(kind: str, network: Network, path: str | Path, meta: dict[str, Any]) -> None:
     """Writes a network with its config and whatever else `meta` says (`encoder`: hash of the one it reads with)."""
     meta = {**meta, "kind": kind, "config": network.to_dict()}
-    encoding.write_weights(path, network.state_dict(), {name for name, _ in network.named_buffers()}, meta)
+    weight_files.write_weights(path, network.state_dict(), {name for name, _ in network.named_buffers()}, meta)
 
 
 def load(kind: str, path: str | Path) -> tuple[Network, dict[str, Any]]:
     """Returns a network in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
-    tensors, meta = encoding.read_weights(path, kind)
+    tensors, meta = weight_files.read_weights(path, kind)
     try:
         network: Network = module_of(kind).from_dict(meta["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    encoding.load_into(network, tensors, path)
+    weight_files.load_into(network, tensors, path)
     return network.eval(), meta
 
 
@@ -223,7 +224,7 @@ class Session:
     """One episode: its seed and instruction."""
 
     seed: int
-    words: nano.Words
+    words: Words
 
 
 class Actor:
@@ -277,7 +278,7 @@ class Actor:
 
     def session(self, instruction: str, seed: int) -> Session:
         """Returns the state of a new episode, for `act_batch`."""
-        return Session(seed, nano.encode_words([instruction], self.network.inputs.points).to(self.device))
+        return Session(seed, encode_words([instruction], self.network.inputs.points).to(self.device))
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -300,7 +301,7 @@ class Actor:
         return [self._plan(*one, share) for one in zip(sessions, scenes, steps, strict=True)]
 
     @torch.no_grad()
-    def _scenes(self, now: Sequence[Observation]) -> list[nano.Scene]:
+    def _scenes(self, now: Sequence[Observation]) -> list[Scene]:
         """Returns each observation as a scene of one frame."""
         frames = np.stack([canvas(o, self.spec.cameras) for o in now])
         if frames.shape[1:3] != self.encoder.config.canvas:
@@ -309,7 +310,7 @@ class Actor:
         latents, points = self.encoder.encode(pixels, states)
         features, known = state_features(states), torch.ones(1, 1, 1, device=self.device)
         return [
-            nano.Scene(z[None, None], p[None, None], s[None, None], known, p[None, None])
+            Scene(z[None, None], p[None, None], s[None, None], known, p[None, None])
             for z, p, s in zip(latents, points, features, strict=True)
         ]
 
@@ -317,7 +318,7 @@ class Actor:
     def _plan(
         self,
         session: Session,
-        scene: nano.Scene,
+        scene: Scene,
         step: int,
         encode_s: float,
         guidance: rtc.Guidance | None = None,

@@ -18,7 +18,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from wambench.policies.actions import real_time_chunking as rtc
-from wambench.policies.dreamzero.layers import ActionEncoder, CategoryLinear, CategoryMLP, attend
+from wambench.policies.networks.layers import ActionEncoder, CategoryLinear, CategoryMLP, attend
 
 BUCKETS = 1000
 FREQUENCIES = 256

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from tests.records.test_run_folder import ROW
-from wambench.analysis.leaderboard import leaderboard, stratified_bootstrap, to_csv, to_text, wilson
+from wambench.analysis.intervals import stratified_bootstrap, wilson
+from wambench.analysis.leaderboard import leaderboard, to_csv, to_text
 from wambench.records import HEADER, Row, load, to_line
 
 GOLDEN = Path(__file__).parents[1] / "golden"

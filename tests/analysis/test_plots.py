@@ -12,8 +12,9 @@ from tests.stubs import SMALL, LineWorld, Steady, line_world
 from wambench import tasks
 from wambench.analysis import plots
 from wambench.envs.episodes import episode_spec
+from wambench.evaluation.config import RunConfig
 from wambench.evaluation.rollout import rollout
-from wambench.evaluation.run import RunConfig, run
+from wambench.evaluation.run import run
 from wambench.interface import canvas
 from wambench.records import load
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from wambench.attribution import attribute, shapley
+from wambench.attribution import attribute, table
 from wambench.cli import main
-from wambench.evaluation.run import RunConfig, run
+from wambench.evaluation.config import RunConfig
+from wambench.evaluation.run import run
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_what_cannot_be_replayed_is_refused_before_any_rollout(folder: Path, tmp
     edit(folder, split_hash="of another version")
     with pytest.raises(ValueError, match="is of another version"):
         attribute.attribute(folder)
-    assert not (folder / shapley.TABLE).exists()
+    assert not (folder / table.TABLE).exists()
 
 
 def test_a_policy_with_other_weights_is_refused(folder: Path) -> None:
@@ -55,11 +56,11 @@ def test_a_policy_without_video_gets_types_of_failure_only_and_a_second_call_cha
     rows = attribute.attribute(folder, episodes=1)
     assert [row.missing for row in rows] == [attribute.NO_VIDEO]
     assert rows[0].behaviour and rows[0].d2 == rows[0].d3 == ""
-    text = (folder / shapley.TABLE).read_text()
+    text = (folder / table.TABLE).read_text()
     attribute.attribute(folder, episodes=1)
-    assert (folder / shapley.TABLE).read_text() == text
+    assert (folder / table.TABLE).read_text() == text
     assert len(attribute.attribute(folder)) == 2
-    assert "2 failed episodes, the four cells played for 0" in attribute.summary(shapley.read(folder))
+    assert "2 failed episodes, the four cells played for 0" in attribute.summary(table.read(folder))
 
 
 def test_wrong_words_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from wambench.attribution.attribute import one_episode
 from wambench.attribution.counterfactuals import Instrument, layout_of
 from wambench.attribution.planted_faults import FAULTS, OFFSETS, Planted, fits
 from wambench.attribution.pose_servo import Servo
-from wambench.attribution.shapley import Row, d3_verdict
+from wambench.attribution.table import Row
+from wambench.attribution.verdicts import d3_verdict
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.evaluation.rollout import rollout

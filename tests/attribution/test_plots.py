@@ -12,13 +12,14 @@ import pytest
 
 from tests.stubs import Steady, line_world
 from wambench import cli, records, tasks
-from wambench.attribution import filmstrips, shapley
+from wambench.attribution import filmstrips, table
 from wambench.attribution import plots as attribution_plots
-from wambench.attribution.shapley import Row
+from wambench.attribution.table import Row
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
+from wambench.evaluation.config import RunConfig
 from wambench.evaluation.rollout import rollout
-from wambench.evaluation.run import RunConfig, run
+from wambench.evaluation.run import run
 from wambench.interface import Spec, canvas
 
 FAILED: dict[str, Any] = {"own_own": 0.5, "oracle_own": 0.9, "own_oracle": 0.6, "oracle_oracle": 1.0}
@@ -43,7 +44,7 @@ def attributed(folder: Path, **values: Any) -> list[Row]:
             behaviour=("slip", "stall")[i % 2],
         )  # fmt: skip
         rows.append(dataclasses.replace(made, **values))
-    (folder / shapley.TABLE).write_text(shapley.to_csv(rows))
+    (folder / table.TABLE).write_text(table.to_csv(rows))
     return rows
 
 

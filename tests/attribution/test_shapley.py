@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from wambench.attribution import shapley as attribution
-from wambench.attribution.shapley import Cells, Fatal, Row, d2_verdict, d3_verdict, shapley, to_csv
+from wambench.attribution import table
+from wambench.attribution.shapley import Cells, shapley
+from wambench.attribution.table import Row, to_csv
+from wambench.attribution.verdicts import Fatal, d2_verdict, d3_verdict
 
 
 def test_shares_add_up_to_what_was_lost() -> None:
@@ -63,23 +66,23 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
         Row("p", "seen", "LiftCube-v0", "seen", "none", 3, 7, "abc", 0.6, own_own=0.6, d2="video", missing="a, b"),
         Row("p", "seen", "LiftCube-v0", "seen", "none", 4, 8, "abd", 1 / 3),
     ]
-    path = tmp_path / attribution.TABLE
+    path = tmp_path / table.TABLE
     path.write_text(to_csv(rows))
-    first, second = attribution.read(tmp_path)
+    first, second = table.read(tmp_path)
     assert first.own_own == 0.6 and math.isnan(first.oracle_own) and first.missing == "a, b"
     assert dataclasses.replace(second, progress=1 / 3).key == rows[1].key
 
 
 def test_a_torn_table_is_refused_or_repaired(tmp_path: Path) -> None:
     row = Row("p", "seen", "LiftCube-v0", "seen", "none", 3, 7, "abc", 0.6)
-    path = tmp_path / attribution.TABLE
+    path = tmp_path / table.TABLE
     path.write_text(to_csv([row]) + "p,se")
-    assert len(attribution.read(path, torn=True)) == 1
+    assert len(table.read(path, torn=True)) == 1
     with pytest.raises(ValueError, match="cut off"):
-        attribution.read(path)
+        table.read(path)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="line 1"):
-        attribution.read(path)
+        table.read(path)
 
 
 def test_what_could_not_be_read_is_a_part_and_bounds_what_video_lost() -> None:

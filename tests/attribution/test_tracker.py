@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wambench.attribution import paths, tracker
+from wambench.attribution import paths, paths_training, tracker
 from wambench.policies.perception import encoder
 
 POINTS = ("red_cube", "bin", *encoder.HAND)
@@ -66,7 +66,7 @@ def test_grip_is_told_before_held_fingers_open() -> None:
     widths = np.concatenate(
         [np.full(5, 0.08), np.linspace(0.08, 0.044, 6), np.full(10, 0.044), np.linspace(0.05, 0.08, 5)]
     )
-    grips = paths.grips_of(widths)
+    grips = paths_training.grips_of(widths)
     assert grips[0] == -1.0 and grips[12] == 1.0
     opened = int(np.flatnonzero(np.diff(grips) < 0)[0]) + 1
     assert 13 <= opened <= 16  # the fingers move at 20; their goal needs five steps to come back from shut

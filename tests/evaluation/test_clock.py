@@ -17,10 +17,11 @@ from tests.stubs import HORIZON, SMALL, LineWorld, Steady, line_world
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation.clock import Virtual
+from wambench.evaluation.config import RunConfig
 from wambench.evaluation.executors import EXECUTORS, timing
 from wambench.evaluation.process_pool import WorkerFailed
 from wambench.evaluation.rollout import rollout
-from wambench.evaluation.run import RunConfig, run
+from wambench.evaluation.run import run
 from wambench.evaluation.wall_clock import Inference, Wall
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Plan
 from wambench.records import load_episode, read_rows

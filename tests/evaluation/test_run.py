@@ -17,8 +17,9 @@ import pytest
 from tests.stubs import line_world
 from wambench import records
 from wambench.evaluation import process_pool
+from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import WorkerFailed
-from wambench.evaluation.run import RunConfig, plan, run, summary
+from wambench.evaluation.run import plan, run, summary
 from wambench.records import Row, load_episode, read_rows
 
 ROOT = Path(__file__).parents[2]

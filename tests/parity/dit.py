@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare
-from wambench.policies.dreamzero import dit, layers
+from wambench.policies.dreamzero import dit
 from wambench.policies.dreamzero import token_layout as layout
 from wambench.policies.dreamzero.dit import DiT, DiTConfig, Frames
-from wambench.policies.networks import rope
+from wambench.policies.networks import layers, rope
 
 PREFIX = "action_head.model."
 VIDEO, ACTION, BLOCK, CACHE, MODULE = 5e-5, 1e-4, 2e-4, 5e-5, 1e-4

@@ -6,8 +6,8 @@ import pytest
 from wambench import policies
 from wambench.evaluation.plan_validation import checked
 from wambench.interface import Observation, Policy
-from wambench.policies.dreamzero.policy import packaged
 from wambench.policies.vla import base as vla
+from wambench.policies.weight_files import packaged
 
 NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a world: tests/tasks
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.evaluation.test_run import recorded
-from wambench.evaluation.run import RunConfig, run
+from wambench.evaluation.config import RunConfig
+from wambench.evaluation.run import run
 from wambench.records import load_episode
 
 Maker = Callable[..., RunConfig]

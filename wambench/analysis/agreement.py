@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wambench.analysis.leaderboard import Estimate, wilson
+from wambench.analysis.intervals import Estimate, wilson
 
 RESAMPLES = 10_000
 

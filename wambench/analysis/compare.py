@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from wambench import records
-from wambench.analysis.leaderboard import SEED, Z95, Estimate, groups, stratified_bootstrap
+from wambench.analysis.intervals import SEED, Z95, Estimate, stratified_bootstrap
+from wambench.analysis.leaderboard import groups
 
 if TYPE_CHECKING:
     import pandas

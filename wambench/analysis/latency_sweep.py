@@ -23,7 +23,8 @@ from wambench import policies
 from wambench.analysis.leaderboard import progress
 from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
-from wambench.evaluation.run import RunConfig, run
+from wambench.evaluation.config import RunConfig
+from wambench.evaluation.run import run
 from wambench.evaluation.worker import MakeWorld, tabletop
 from wambench.interface import Chunk, Guided, Plan
 from wambench.records import Row, episode_stem, write_whole

@@ -23,12 +23,15 @@ import numpy as np
 from tqdm import tqdm
 
 from wambench import policies, records
-from wambench.analysis.leaderboard import Estimate
-from wambench.attribution import shapley
+from wambench.analysis.intervals import Estimate
+from wambench.attribution import shapley, table
 from wambench.attribution.readout import Limits, Query, Track, d1
-from wambench.attribution.shapley import TABLE, Cells, Row
+from wambench.attribution.shapley import Cells
+from wambench.attribution.table import TABLE, Row
+from wambench.attribution.verdicts import d2_verdict, d3_verdict
+from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import Lost, Pool
-from wambench.evaluation.run import RunConfig, plan
+from wambench.evaluation.run import plan
 from wambench.evaluation.worker import Player, tabletop
 from wambench.interface import Episode, Observation
 from wambench.records import RUN, provenance
@@ -115,18 +118,18 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
     todo = failed(run, config, episodes)
     path, lock = run / TABLE, records.locked(run)
     with lock:
-        before = shapley.read(path, torn=True) if path.exists() else []
+        before = table.read(path, torn=True) if path.exists() else []
         rows = {row.key: row for row in before if not row.error}  # what went wrong is tried again
-        records.write_whole(path, shapley.to_csv(rows.values()))
+        records.write_whole(path, table.to_csv(rows.values()))
         left = [one for one in todo if one.row.key not in rows]
         if left:
             with Pool(_set_up, (config, left[0].row.task, values.get("weights_hash")), min(workers, len(left))) as pool:
                 for one, result in _results(pool, left, len(todo)):
                     rows[one.row.key] = _lost(one.row, result) if isinstance(result, Lost) else result
-                    records.append(path, shapley.to_csv([rows[one.row.key]], header=False).encode())
+                    records.append(path, table.to_csv([rows[one.row.key]], header=False).encode())
         order = {one.row.key: i for i, one in enumerate(todo)}
         done = sorted(rows.values(), key=lambda row: (order.get(row.key, len(order)), row.key))
-        records.write_whole(path, shapley.to_csv(done))
+        records.write_whole(path, table.to_csv(done))
     return done
 
 
@@ -219,7 +222,7 @@ def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout
     found["oracle_own"] = instrument.play(spec, policy, layout, "oracle", "own").progress
     found |= {"placebo": placebo.progress - own, "placebo_action": placebo.difference}
     cells = Cells(own, found["oracle_own"], by_tracker.value, ceiling.value)
-    verdict, confidence = shapley.d2_verdict(cells, found["timing"])
+    verdict, confidence = d2_verdict(cells, found["timing"])
     found |= {"d2": verdict, "d2_confidence": confidence}
     if verdict == "abstain":
         return found | {"video": nan, "action": nan, "unattributed": nan}
@@ -228,7 +231,7 @@ def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout
 
 def _divergence(instrument: Instrument, policy: Any, episode: Episode, layout: Layout, late: bool) -> dict[str, Any]:
     fatal, number = instrument.fatal(episode, policy, layout, policy if late else None)
-    verdict, confidence = shapley.d3_verdict(fatal)
+    verdict, confidence = d3_verdict(fatal)
     seconds = episode.chunks[number].step / episode.spec.control_hz if number >= 0 else math.nan
     return {"d3": verdict, "d3_confidence": confidence, "no_return": number, "no_return_s": seconds}
 

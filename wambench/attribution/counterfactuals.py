@@ -17,7 +17,7 @@ import numpy as np
 
 from wambench.attribution import pose_alignment
 from wambench.attribution.pose_servo import Pose, Servo, bent, pose_of, turned
-from wambench.attribution.shapley import Fatal
+from wambench.attribution.verdicts import Fatal
 from wambench.evaluation.plan_validation import checked
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Plan, Policy, canvas
 from wambench.policies.expert import ExpertWorld

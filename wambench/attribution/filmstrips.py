@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wambench.attribution.shapley import Row
+from wambench.attribution.table import Row
 from wambench.interface import Chunk, Episode, Spec, canvas
 from wambench.records import episode_stem, load_episode, write_whole
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench.analysis.agreement import confusion, kappa, right
-from wambench.analysis.leaderboard import WHOLE, Estimate, progress
-from wambench.attribution import sensitivity, shapley
+from wambench.analysis.intervals import Estimate
+from wambench.analysis.leaderboard import WHOLE, progress
+from wambench.attribution import sensitivity, shapley, table, verdicts
 from wambench.attribution.failure_types import TYPES
-from wambench.attribution.shapley import Row
+from wambench.attribution.table import Row
 from wambench.records import episode_stem, load, load_episode
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ def read(runs: Sequence[Path]) -> list[Attributed]:
     """Returns the runs that have been attributed; only episodes of the split as a whole, not those of one factor."""
     found = []
     for run in runs:
-        if not (run / shapley.TABLE).is_file():
+        if not (run / table.TABLE).is_file():
             continue
-        episodes, rows = load([run]), shapley.read(run)
+        episodes, rows = load([run]), table.read(run)
         episodes = episodes[(episodes["status"] == "ok") & episodes["factor"].isin(WHOLE)]
         kept = tuple(row for row in rows if row.factor in WHOLE)
         for (policy, split), part in episodes.groupby(["policy", "split"], sort=True):
@@ -92,9 +93,9 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
         if any(row.behaviour for one in found for row in one.rows):
             figures["attribution-behaviour.png"] = behaviours(found)
     for run in runs:
-        if (run / shapley.TABLE).is_file():
-            figures |= filmstrips.clearest(run, shapley.read(run))
-            figures |= diagnosed(run, shapley.read(run))
+        if (run / table.TABLE).is_file():
+            figures |= filmstrips.clearest(run, table.read(run))
+            figures |= diagnosed(run, table.read(run))
         if (run / SELF_TEST).is_file():
             figures["self-test.png"] = self_test(read_self_test(run / SELF_TEST))
     out.mkdir(parents=True, exist_ok=True)
@@ -375,8 +376,8 @@ def self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
     if not rows:
         raise ValueError("no planted fault has been attributed yet")
     faults = list(dict.fromkeys((row["truth"], row["fault"]) for row in rows))
-    faults.sort(key=lambda pair: (list(shapley.VERDICTS).index(pair[0]), pair[1]))
-    said = [v for v in shapley.VERDICTS if any(row[d] == v for row in rows for d in DEFINITIONS)]
+    faults.sort(key=lambda pair: (list(verdicts.VERDICTS).index(pair[0]), pair[1]))
+    said = [v for v in verdicts.VERDICTS if any(row[d] == v for row in rows for d in DEFINITIONS)]
     figure = Figure(figsize=(3.2 + 3.1 * len(DEFINITIONS), 2.0 + 0.3 * len(faults)), layout="constrained")
     panels = figure.subplots(1, len(DEFINITIONS), sharey=True)
     names = [fault if truth == fault else f"{truth}: {fault}" for truth, fault in faults]

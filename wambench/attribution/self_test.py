@@ -20,11 +20,11 @@ import numpy as np
 
 from wambench import records, tasks
 from wambench.analysis.agreement import kappa, right
-from wambench.attribution import shapley
+from wambench.attribution import table
 from wambench.attribution.attribute import LIMIT_S, one_episode
 from wambench.attribution.planted_faults import FAULTS, Planted, fits
 from wambench.attribution.readout import Limits
-from wambench.attribution.shapley import Row
+from wambench.attribution.table import Row
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation.process_pool import Lost, Pool
 from wambench.interface import unknown
@@ -34,7 +34,7 @@ ROWS = "self-test.csv"
 TASKS = ("LiftCube", "PlaceInBin", "PlaceOnPlate", "StackCubes", "PushCube", "OpenDrawer", "CloseDrawer",
          "PressButton", "WithdrawDrawer", "PullBlock", "TurnDial", "FlipLever")  # fmt: skip
 SEED = 1
-NAMES = ("fault", "truth", *shapley.NAMES)
+NAMES = ("fault", "truth", *table.NAMES)
 DEFINITIONS = ("d1", "d2", "d3")
 
 
@@ -107,7 +107,7 @@ def _blank(job: Job, lost: Lost) -> Row:
 
 
 def _csv(row: Row) -> str:
-    return shapley.to_csv([row], header=False).rstrip("\n")
+    return table.to_csv([row], header=False).rstrip("\n")
 
 
 def _line(fields: Sequence[Any]) -> str:

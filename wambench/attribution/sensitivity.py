@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from wambench import tasks
-from wambench.attribution.shapley import Row
+from wambench.attribution.table import Row
 from wambench.interface import Episode, Observation, canvas
 from wambench.records import episode_stem, load_episode, write_whole
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wambench.attribution import paths, tracker
+from wambench.attribution import paths, paths_training, tracker, tracker_training
+from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.training import loop
 from wambench.policies.training.config import ENCODER_FILE, TrainConfig, describe, file_hash, half, seeded
@@ -16,36 +17,41 @@ from wambench.policies.training.config import ENCODER_FILE, TrainConfig, describ
 PAIRS = 8  # for each sample of a batch: their features are ready
 
 
-def _tracker_job(config: TrainConfig) -> tracker.TrackerJob:
+def _tracker_job(config: TrainConfig) -> tracker_training.TrackerJob:
     reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
     half(reader)
-    episodes = tracker.load_episodes(config.data, reader, config.seed)
+    episodes = tracker_training.load_episodes(config.data, reader, config.seed)
     sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
     model: tracker.Tracker = seeded(config.seed, tracker.Tracker, sizes)
     peaks = episodes.features[:, 0, ..., 2:].float().flatten(0, 2)  # places stay as they are
     model.mean[2:], model.std[2:] = peaks.mean(dim=0), peaks.std(dim=0).clamp_min(1e-2)
     if config.init:
-        encoder.load_into(model, encoder.read_weights(config.init, "tracker")[0], config.init)
-    return tracker.TrackerJob(model, episodes, PAIRS * config.batch)
+        weight_files.load_into(model, weight_files.read_weights(config.init, "tracker")[0], config.init)
+    return tracker_training.TrackerJob(model, episodes, PAIRS * config.batch)
 
 
-def _paths_job(config: TrainConfig) -> paths.PathsJob:
+def _paths_job(config: TrainConfig) -> paths_training.PathsJob:
     model: paths.Paths = seeded(config.seed, paths.Paths, paths.PathsConfig())
-    return paths.PathsJob(model, paths.load_walks(config.data), PAIRS * config.batch)
+    return paths_training.PathsJob(model, paths_training.load_walks(config.data), PAIRS * config.batch)
 
 
-def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tracker.TrackerJob | paths.PathsJob:
+def job(
+    config: TrainConfig, rank: int, wait: Callable[[], Any]
+) -> tracker_training.TrackerJob | paths_training.PathsJob:
     """Returns the job of the tracker or of the paths."""
     return _tracker_job(config) if config.policy == "tracker" else _paths_job(config)
 
 
 def finish(
-    job: tracker.TrackerJob | paths.PathsJob, config: TrainConfig, standing: loop.Standing, flops: float
+    job: tracker_training.TrackerJob | paths_training.PathsJob,
+    config: TrainConfig,
+    standing: loop.Standing,
+    flops: float,
 ) -> None:
     """Measures errors on held-out episodes, and writes the weights."""
     meta = describe(config, standing, "tracks")
-    if isinstance(job, tracker.TrackerJob):
+    if isinstance(job, tracker_training.TrackerJob):
         meta |= {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
-        tqdm.write(tracker.finish(job, config.out, meta))
+        tqdm.write(tracker_training.finish(job, config.out, meta))
     else:
-        tqdm.write(paths.finish(job, config.out, meta))
+        tqdm.write(paths_training.finish(job, config.out, meta))

@@ -23,7 +23,7 @@ from wambench.interface import Episode, EpisodeSpec, Guided, Policy, Spec, World
 from wambench.records import Key, Row, encode_episode, episode_stem
 
 if TYPE_CHECKING:
-    from wambench.evaluation.run import RunConfig
+    from wambench.evaluation.config import RunConfig
     from wambench.evaluation.wall_clock import Inference
 
 MakeWorld = Callable[[str, "RunConfig", Spec], World]

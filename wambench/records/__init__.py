@@ -1,33 +1,27 @@
 """What a run leaves on disk: its rows, its episodes, and where they came from."""
 
-from wambench.records.run_folder import (
+from wambench.records.episode_file import encode_episode, load_episode
+from wambench.records.files import append, locked, write_whole
+from wambench.records.rows import (
     COLUMNS,
     FIRST,
-    FORMAT,
     HEADER,
-    HEADERS,
     NAMES,
-    PACKED,
     ROWS,
     RUN,
     Column,
     Key,
     Row,
-    RunFolder,
-    append,
-    encode_episode,
     episode_stem,
     from_line,
     load,
-    load_episode,
-    locked,
     read_rows,
     to_line,
-    write_whole,
 )  # fmt: skip
+from wambench.records.run_folder import RunFolder
 
 __all__ = [
-    "COLUMNS", "FIRST", "FORMAT", "HEADER", "HEADERS", "NAMES", "PACKED", "ROWS", "RUN", "Column", "Key", "Row",
-    "RunFolder", "append", "encode_episode", "episode_stem", "from_line", "load", "load_episode", "locked",
-    "read_rows", "to_line", "write_whole",
+    "COLUMNS", "FIRST", "HEADER", "NAMES", "ROWS", "RUN", "Column", "Key", "Row", "RunFolder", "append",
+    "encode_episode", "episode_stem", "from_line", "load", "load_episode", "locked", "read_rows", "to_line",
+    "write_whole",
 ]  # fmt: skip

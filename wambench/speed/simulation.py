@@ -26,7 +26,7 @@ from wambench.interface import EpisodeSpec, Plan, Spec
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
-    from wambench.evaluation.run import RunConfig
+    from wambench.evaluation.config import RunConfig
 
 SIZE = (128, 128)
 TASK = "LiftCube"
@@ -212,7 +212,8 @@ def _harness(episodes: int) -> dict[str, Any]:
     That is everything between the first query of an episode and the first query of the next: scoring, snapshots,
     encoding, handing over to the parent, waiting for the next job, and setting the next scene. Medians over episodes.
     """
-    from wambench.evaluation.run import RunConfig, run
+    from wambench.evaluation.config import RunConfig
+    from wambench.evaluation.run import run
     from wambench.records import load_episode
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):

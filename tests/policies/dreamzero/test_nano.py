@@ -8,11 +8,13 @@ import torch
 from wambench.policies.dreamzero import nano, sampling
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception.encoder import STATE_FEATURES
+from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.training import augmentation, nano_loss
 
 POINTS = ("red_cube", "blue_cube", "hand")
 CONFIG = nano.config_for("tiny", POINTS, (8, 6, 12))
 LATENT = (8, 6, 12)
-CALM = nano.Disturbance("mixed", 0, 0, 0, 0, 0, 0, 0, 0, 0)
+CALM = augmentation.Disturbance("mixed", 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def model_of(seed: int = 0) -> nano.Nano:
@@ -24,25 +26,25 @@ def model_of(seed: int = 0) -> nano.Nano:
     return model.eval()
 
 
-def batch_of(count: int = 4, chunks: int = 2, seed: int = 0) -> nano.Batch:
+def batch_of(count: int = 4, chunks: int = 2, seed: int = 0) -> augmentation.Batch:
     g = torch.Generator().manual_seed(seed)
     points = torch.randn(count, 1 + 2 * chunks, 3, 4, generator=g)
     points[..., 3] = (points[..., 3] > -1).float()
-    scene = nano.Scene(
+    scene = Scene(
         latents=torch.randn(count, 1 + 2 * chunks, *LATENT, generator=g),
         points=points,
         state=torch.randn(count, chunks, STATE_FEATURES, generator=g),
         known=torch.ones(count, chunks, 1),
         at_chunk=points[:, : 2 * chunks : 2],
     )
-    words = nano.encode_words(["reach the red cube"] * (count - 1) + ["put the blue cube beside the red cube"], POINTS)
+    words = encode_words(["reach the red cube"] * (count - 1) + ["put the blue cube beside the red cube"], POINTS)
     ones = torch.ones(count, chunks)
     actions = torch.randn(count, chunks, 16, 7, generator=g)
-    return nano.Batch(scene, words, actions, actions, ones, ones)
+    return augmentation.Batch(scene, words, actions, actions, ones, ones)
 
 
 def test_words_name_things() -> None:
-    words = nano.encode_words(["put the blue cube beside the red cube", "wait"], POINTS)
+    words = encode_words(["put the blue cube beside the red cube", "wait"], POINTS)
     assert words.slots[0, 0].argmax() == 1 and words.slots[0, 1].argmax() == 0
     assert not words.slots[1].any() and words.mask.sum(dim=1).tolist() == [6, 1]
     hidden = words.hidden(torch.tensor([True, False]))
@@ -72,8 +74,10 @@ def test_an_unknown_state_is_not_read() -> None:
 def test_borrowed_style_keeps_the_picture() -> None:
     latents = torch.randn(3, 4, 2, 6, 12) * torch.tensor([1.0, 2.0, 0.5]).view(3, 1, 1, 1, 1) + 3.0
     lender = torch.tensor([1, 2, 0])
-    torch.testing.assert_close(nano.borrow_style(latents, lender, torch.zeros(3)), latents, atol=1e-4, rtol=1e-4)
-    out = nano.borrow_style(latents, lender, torch.ones(3)).view(3, 4, 2, 6, 2, 6)
+    torch.testing.assert_close(
+        augmentation.borrow_style(latents, lender, torch.zeros(3)), latents, atol=1e-4, rtol=1e-4
+    )
+    out = augmentation.borrow_style(latents, lender, torch.ones(3)).view(3, 4, 2, 6, 2, 6)
     want = latents[lender].view(3, 4, 2, 6, 2, 6)
     for statistic in (torch.mean, torch.std):
         torch.testing.assert_close(statistic(out, (1, 3, 5)), statistic(want, (1, 3, 5)), atol=1e-2, rtol=1e-2)
@@ -82,7 +86,7 @@ def test_borrowed_style_keeps_the_picture() -> None:
 def test_video_without_actions_teaches_no_action() -> None:
     batch = batch_of()
     batch = replace(batch, has_actions=torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]))
-    video, action, _, _ = nano.draw_levels(batch, nano.Disturbance(), torch.Generator().manual_seed(0))
+    video, action, _, _ = nano_loss.draw_levels(batch, augmentation.Disturbance(), torch.Generator().manual_seed(0))
     assert (action[[0, 2]] == 1).all() and (video[[0, 2]] > 0).all()
     model = model_of()
     losses = []
@@ -90,7 +94,9 @@ def test_video_without_actions_teaches_no_action() -> None:
         actions = batch.actions.clone()
         actions[[0, 2]] += change  # nothing must depend on what stands in for missing actions
         g = torch.Generator().manual_seed(1)
-        losses.append(nano.loss(model, replace(batch, actions=actions, executed=actions), nano.Disturbance(), g))
+        losses.append(
+            nano_loss.loss(model, replace(batch, actions=actions, executed=actions), augmentation.Disturbance(), g)
+        )
     for a, b in zip(*losses, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -158,7 +164,7 @@ def test_overfits_one_batch() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3)
     losses = []
     for _ in range(150):
-        action = nano.loss(model, batch, CALM, g)[2]
+        action = nano_loss.loss(model, batch, CALM, g)[2]
         losses.append(float(action.detach()))
         optimiser.zero_grad()
         action.backward()
@@ -180,7 +186,7 @@ def test_ablations_train_and_sample(ablation: str) -> None:
     model, batch = nano.Nano(nano.config_for("tiny", POINTS, LATENT, ablation)), batch_of(4, 1)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape)
-    losses = nano.loss(model, batch, nano.Disturbance(), torch.Generator().manual_seed(0))
+    losses = nano_loss.loss(model, batch, augmentation.Disturbance(), torch.Generator().manual_seed(0))
     assert (losses[0] == 0) == (ablation == "no_video_loss") and losses[2] > 0
     sum(losses).backward()  # type: ignore[union-attr]
     frames = model.frames(batch.scene.latents, batch.scene.points)
@@ -264,11 +270,11 @@ def test_cached_velocities_are_reused() -> None:
 def test_doubt_moves_things_alike_in_all_frames_and_never_the_hand() -> None:
     batch = batch_of(8, 2)
     how = replace(CALM, doubt=1.0, doubt_m=0.012)
-    moved = nano.disturb(batch, how, POINTS, torch.Generator().manual_seed(0)).scene
+    moved = augmentation.disturb(batch, how, POINTS, torch.Generator().manual_seed(0)).scene
     shift = moved.points[..., :3] - batch.scene.points[..., :3]
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift))
     assert not shift[:, :, 2].any() and 0.005 < float(shift[:, :, :2].std()) < 0.02
     torch.testing.assert_close(moved.at_chunk, moved.points[:, :4:2])
-    same = nano.disturb(batch, CALM, POINTS, torch.Generator().manual_seed(0)).scene
+    same = augmentation.disturb(batch, CALM, POINTS, torch.Generator().manual_seed(0)).scene
     assert torch.equal(same.points, batch.scene.points)
     torch.testing.assert_close(same.latents, batch.scene.latents)

@@ -8,9 +8,9 @@ import pytest
 
 from tests.policies.conftest import observe
 from wambench.interface import Observation, Policy, Spec
+from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano
 from wambench.policies.dreamzero.policy import DreamZero, load_nano
-from wambench.policies.perception import encoder
 
 CUBES = np.array([[0.1, -0.1, 0.0], [-0.1, 0.15, 0.0]])
 
@@ -129,7 +129,7 @@ def test_separate_networks_play_video_first_unless_asked(
     model = nano.Nano(replace(whole.config, ablation="separate"))
     path = tmp_path / "separate.safetensors"
     buffers = {name for name, _ in model.named_buffers()}
-    encoder.write_weights(path, model.state_dict(), buffers, meta | {"config": model.config.to_dict()})
+    weight_files.write_weights(path, model.state_dict(), buffers, meta | {"config": model.config.to_dict()})
     policies = [make(path, encoder_file), make(path, encoder_file, mode="video_first")]
     assert [p.mode for p in policies] == ["video_first"] * 2 and make(dreamzero_file, encoder_file).mode == "joint"
     usual, asked = (p.act(history(0)).actions for p in policies)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.policies.conftest import POINTS
+from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 
 TINY = replace(encoder.CONFIGS["tiny"], points=POINTS)
@@ -76,10 +77,10 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"e\.safetensors: damaged") as caught:
         encoder.load(path)
     assert "\n" not in str(caught.value)
-    encoder.write_weights(path, {"a": torch.zeros(2)}, set(), {"kind": "dreamzero"})
+    weight_files.write_weights(path, {"a": torch.zeros(2)}, set(), {"kind": "dreamzero"})
     with pytest.raises(ValueError, match="holds 'dreamzero' weights, not 'encoder'"):
         encoder.load(path)
-    encoder.write_weights(path, {"a": torch.zeros(2)}, set(), {"kind": "encoder", "config": {"channels": 8}})
+    weight_files.write_weights(path, {"a": torch.zeros(2)}, set(), {"kind": "encoder", "config": {"channels": 8}})
     with pytest.raises(ValueError, match="do not fit") as caught:
         encoder.load(path)
     assert "\n" not in str(caught.value)

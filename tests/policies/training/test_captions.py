@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.policies.conftest import POINTS, observe
 from wambench.policies.actions import fast_tokenizer
-from wambench.policies.dreamzero import nano
+from wambench.policies.perception import scene
 from wambench.policies.training import captions, dataset, train
 from wambench.policies.training import flops as training_flops
 from wambench.policies.training import vla as vla_training
@@ -58,7 +58,7 @@ def test_answers_are_what_the_files_say(job: vla_training.VlaJob, video: Path) -
                 expected = ["yes"]
             assert said == [*expected, "END"], question
         first += len(stored["points"])
-    words = nano.encode_words([questions.questions(POINTS)[i] for i in asked[:9].tolist()], POINTS)
+    words = scene.encode_words([questions.questions(POINTS)[i] for i in asked[:9].tolist()], POINTS)
     assert torch.equal(batch.words.vectors[:9], words.vectors)
 
 

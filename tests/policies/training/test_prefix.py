@@ -13,6 +13,7 @@ from tests.policies.actions.test_real_time_chunking import history
 from tests.policies.dreamzero.test_nano import CALM, batch_of, model_of
 from wambench.policies.dreamzero import nano
 from wambench.policies.dreamzero.policy import DreamZero
+from wambench.policies.training import nano_loss
 from wambench.policies.training.config import TrainConfig
 
 
@@ -20,7 +21,7 @@ def test_as_many_are_given_as_was_drawn() -> None:
     batch = batch_of(200, 2)
     has = batch.has_actions.clone()
     has[:50] = 0.0  # video without actions
-    given = nano.give_prefix(replace(batch, has_actions=has), 8, torch.Generator().manual_seed(0))
+    given = nano_loss.give_prefix(replace(batch, has_actions=has), 8, torch.Generator().manual_seed(0))
     count = given.sum(dim=2)
     assert given.shape == (200, 2, 16) and not given[:50].any() and not given[..., 8:].any()
     assert given[..., :-1].int().diff(dim=2).max() <= 0  # from the first one on
@@ -44,7 +45,7 @@ def test_given_actions_are_as_carried_out_and_cost_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(nano, "_predict", answer)
     for off, expected in ((0.0, 0.0), (2.0, 4.0)):
         told["off"] = off
-        error = nano.loss(model, batch, replace(CALM, prefix=6), torch.Generator().manual_seed(0))[2]
+        error = nano_loss.loss(model, batch, replace(CALM, prefix=6), torch.Generator().manual_seed(0))[2]
         assert float(error) == pytest.approx(expected, abs=1e-5)
     action, sigma = (x.unflatten(1, (2, 16)) for x in (told["action"], told["levels"][1]))
     torch.testing.assert_close(action[:, :, :6], batch.executed[:, :, :6])

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano
 from wambench.policies.perception import encoder
 from wambench.policies.training import dataset, loop, train
@@ -103,7 +104,7 @@ def test_training_can_start_from_a_file(tmp_path: Path, demos: Path, renders: Pa
         "encoder", "tiny", (str(demos), str(renders)), str(out), steps=1, lr=1e-9, init=str(encoder_file), batch=4
     )
     train.train(config)
-    a, b = (encoder.read_weights(path, "encoder")[0] for path in (encoder_file, out))
+    a, b = (weight_files.read_weights(path, "encoder")[0] for path in (encoder_file, out))
     torch.testing.assert_close(a["stem.weight"], b["stem.weight"], atol=1e-3, rtol=1e-2)
     assert torch.equal(a["points_mean"], b["points_mean"])
 
@@ -165,7 +166,7 @@ def test_two_workers_train(tmp_path: Path, demos: Path, encoder_file: Path) -> N
         "dreamzero", "tiny", (str(demos),), str(out), encoder=str(encoder_file), steps=6, batch=4, workers=2
     )
     train.train(config)
-    assert encoder.read_weights(out, "dreamzero")[1]["samples"] == 6 * 4 * 2
+    assert weight_files.read_weights(out, "dreamzero")[1]["samples"] == 6 * 4 * 2
 
 
 def test_bad_requests_are_named(tmp_path: Path, demos: Path, encoder_file: Path) -> None:

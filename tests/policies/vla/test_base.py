@@ -12,12 +12,13 @@ from tests.policies.conftest import observe
 from wambench.evaluation.plan_validation import checked
 from wambench.interface import Observation
 from wambench.policies.dreamzero import nano
-from wambench.policies.perception.encoder import read_weights
+from wambench.policies.perception.scene import Scene, encode_words
 from wambench.policies.training import dataset, train
 from wambench.policies.training import flops as training_flops
 from wambench.policies.training import vla as vla_training
 from wambench.policies.training.config import TrainConfig, file_hash
 from wambench.policies.vla import base as vla
+from wambench.policies.weight_files import read_weights
 
 
 def config(kind: str, folders: tuple[Path, ...], encoder_file: Path, out: Path, **budget: float) -> TrainConfig:
@@ -155,9 +156,9 @@ def test_what_is_observed_is_what_dreamzero_sees(demos: Path, encoder_file: Path
     at = torch.tensor([[3], [30]])
     known = torch.ones(2, 1, 1)
     points = clips.points[at]
-    scene = nano.Scene(clips.latents[at].float(), points, clips.features[at], known, points)
+    scene = Scene(clips.latents[at].float(), points, clips.features[at], known, points)
     names = ("red_cube", "blue_cube", "hand")
-    words = nano.encode_words(["reach the red cube", "reach the blue cube quickly"], names)
+    words = encode_words(["reach the red cube", "reach the blue cube quickly"], names)
     model = nano.Nano(nano.config_for("tiny", names, (8, 6, 12)))
     seen = vla.observe(scene, words, model.points_mean, (3, 3))
     torch.testing.assert_close(model.states(scene, words)[:, 0, 12:], seen.scene)

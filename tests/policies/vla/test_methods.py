@@ -7,10 +7,11 @@ import torch
 
 from tests.policies.vla.toys import INPUTS, awake, chunks, observed
 from wambench.policies.actions import real_time_chunking as rtc
-from wambench.policies.dreamzero.policy import ENCODER, WEIGHTS, packaged
-from wambench.policies.perception.encoder import load, read_weights
+from wambench.policies.dreamzero.policy import WEIGHTS
+from wambench.policies.perception.encoder import load
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import pi0
+from wambench.policies.weight_files import ENCODER, packaged, read_weights
 
 METHODS = ("ki", "groot", "l1")
 NOISE = torch.randn(3, 16, 7, generator=torch.Generator().manual_seed(2))

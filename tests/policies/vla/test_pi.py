@@ -8,10 +8,10 @@ import torch
 
 from tests.parity import vla_pi as parity
 from tests.policies.vla.toys import INPUTS, awake, chunks, observed
-from wambench.policies.dreamzero.policy import WEIGHTS, packaged
-from wambench.policies.perception.encoder import read_weights
+from wambench.policies.dreamzero.policy import WEIGHTS
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import pi0, pi05
+from wambench.policies.weight_files import packaged, read_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vla"
 BOTH = [pi0, pi05]

@@ -496,7 +496,7 @@ def test_the_fingerprint_is_of_the_weights(folder: Path, policy: OfficialDreamZe
 
 def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) -> None:
     from tests.stubs import line_world
-    from wambench.evaluation.run import RunConfig
+    from wambench.evaluation.config import RunConfig
     from wambench.evaluation.worker import Player
 
     lines = mismatches(Spec(), DROID)

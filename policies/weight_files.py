@@ -1,0 +1,75 @@
+"""Weight files: safetensors whose metadata say what is in them, and where the shipped ones are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+
+def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the float32 tensors and the metadata of a weights file; one that is no such file raises ValueError."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("wambench", "{}"))
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such weights file") from None
+    except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged weights file ({error})") from None
+    if meta.get("kind") != kind:
+        raise ValueError(f"{path}: holds {meta.get('kind', 'unknown')!r} weights, not {kind!r}")
+    return tensors, meta
+
+
+def load_into(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Copies tensors into a model; names or shapes that do not fit raise ValueError."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: weights do not fit the model ({reason})") from None
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise ValueError(f"{path}: damaged weights file (not finite)")
+
+
+def warm_start(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> list[str]:
+    """Copies the tensors that fit by name and shape, returns the names of the others; none at all raises ValueError."""
+    own = model.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise ValueError(f"{path}: no tensor fits the model that should start from it")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
+
+
+def write_weights(path: str | Path, tensors: dict[str, Tensor], exact: set[str], meta: dict[str, Any]) -> None:
+    """Writes a weights file in one step: float16, except the tensors named in `exact`."""
+    half = {k: (v.float() if k in exact else v.half()).contiguous() for k, v in tensors.items()}
+    path, part = Path(path), Path(f"{path}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(half, str(part), metadata={"wambench": json.dumps(meta, sort_keys=True)})
+    part.replace(path)
+
+
+ENCODER = "encoder-v1.safetensors"
+
+
+def packaged(name: str) -> Path:
+    """Returns the path of a weights file that is shipped with the package."""
+    return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a weights file; one that cannot be read raises ValueError."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read weights ({error.strerror})") from None

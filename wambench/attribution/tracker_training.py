@@ -1,0 +1,220 @@
+"""Training of the tracker that reads imagined frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from wambench.attribution.tracker import (
+    UNIT_M,
+    UNIT_RAD,
+    UNIT_WIDTH_M,
+    Pairs,
+    Tracker,
+    _rotation,
+    frame_features,
+    loss,
+    save,
+)
+from wambench.policies.perception import encoder as encoding
+from wambench.policies.perception.encoder import Encoder, state_features
+from wambench.policies.training.dataset import files_of, load_arrays, locate_frames, read_manifest
+
+HOLD_OUT = 12  # every so many episodes one is held out
+STRANGE = 0.06  # share of training pairs whose second frame is of another episode, or noise
+VERSIONS = ("clean", "blurred", "reconstructed")
+JITTER = 0.012  # noise on places in training, a quarter of a cell
+
+
+def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Generator) -> Tensor:
+    """Returns uint8 frames as a model might imagine them: blurred (to 1.5 pixels), or decoded from noisy latents."""
+    if version == "clean":
+        return frames
+    if version == "blurred":
+        sigma = 0.4 + 1.1 * float(torch.rand((), generator=generator))
+        offsets = torch.arange(-4, 5).float()
+        kernel = torch.exp(-offsets.square() / (2 * sigma * sigma))
+        kernel = (kernel / kernel.sum()).view(1, 1, 9, 1).expand(3, 1, 9, 1)
+        pixels = functional.pad(encoding.to_pixels(frames), (4, 4, 4, 4), mode="replicate")
+        pixels = functional.conv2d(functional.conv2d(pixels, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+        return ((pixels.permute(0, 2, 3, 1) + 0.5) * 255.0).round().clamp(0, 255).to(torch.uint8)
+    latents = reader.latents(frames)
+    noise = torch.randn(latents.shape, generator=generator)
+    amount = 0.4 * torch.rand(len(latents), 1, 1, 1, generator=generator)
+    return reader.decode(latents + amount * noise)
+
+
+@dataclass
+class Episodes:
+    """N frames of episodes as features (the clean and the degraded version), with states and labels as in `Pairs`."""
+
+    features: Tensor
+    versions: np.ndarray
+    state: Tensor
+    points: Tensor
+    present: Tensor
+    pixels: Tensor
+    first: np.ndarray
+    last: np.ndarray
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+
+def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episodes:
+    """Returns the frames of folders of `wambench collect --corpus tracks`, encoded; each clean and once degraded."""
+    from tqdm import tqdm
+
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[dict[str, Any]] = []
+    for folder in folders:
+        if read_manifest(folder).points != reader.config.points:
+            raise ValueError(f"{folder}: its key points are not those of the encoder")
+        count_things = sum(name not in encoding.HAND for name in reader.config.points)
+        for k, path in enumerate(tqdm(files_of(folder), desc="encoding", unit="file")):
+            arrays = load_arrays(path, ["states", "frame_steps", "points", "present", "pixels"])
+            frames = torch.from_numpy(locate_frames(path).all())
+            version = 1 + (k + k // HOLD_OUT) % 2
+            other = degraded(reader, frames, VERSIONS[version], generator)
+            count = len(frames)
+            parts.append(
+                {
+                    "features": torch.stack([frame_features(reader, f).half() for f in (frames, other)], dim=1),
+                    "versions": np.full(count, version),
+                    "state": state_features(torch.from_numpy(arrays["states"][arrays["frame_steps"]])),
+                    "points": torch.from_numpy(arrays["points"][:, :count_things]),
+                    "present": torch.from_numpy(arrays["present"][:, :count_things]),
+                    "pixels": torch.from_numpy(arrays["pixels"]),
+                    "held_out": np.full(count, k % HOLD_OUT == HOLD_OUT // 2),
+                }
+            )
+    lengths = np.array([len(part["state"]) for part in parts])
+    ends = np.cumsum(lengths)
+    merged: dict[str, Any] = {
+        name: (np.concatenate if isinstance(parts[0][name], np.ndarray) else torch.cat)([p[name] for p in parts])
+        for name in parts[0]
+    }
+    return Episodes(**merged, first=np.repeat(ends - lengths, lengths), last=np.repeat(ends - 1, lengths))
+
+
+def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor) -> Pairs:
+    """Returns the pairs of frames with some indices (B,), the second one in a version: 0 clean, 1 degraded."""
+    one, two = episodes.state[before], episodes.state[after]
+    turn = _rotation(two) @ _rotation(one).transpose(1, 2)
+    axis = torch.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], 1)
+    width = (two[:, 9] - two[:, 10]).abs()
+    hand = [(two[:, :3] - one[:, :3]) / UNIT_M, axis / 2 / UNIT_RAD, (width / UNIT_WIDTH_M)[:, None]]
+    return Pairs(
+        before=episodes.features[before, 0],
+        after=episodes.features[after, version],
+        state=one,
+        points=episodes.points[before],
+        present=episodes.present[before],
+        pixels=episodes.pixels[before],
+        hand=torch.cat(hand, dim=1),
+        things=(episodes.points[after] - episodes.points[before]) / UNIT_M,
+    )
+
+
+class TrackerJob:
+    """Trains the tracker: `loop.Job`."""
+
+    losses = ("hand", "things")
+    metrics = ("clean_mm", "degraded_mm", "rotation_deg", "width_mm")
+
+    def __init__(self, model: Tracker, episodes: Episodes, batch: int) -> None:
+        self.model: nn.Module = model
+        self.episodes, self.batch = episodes, batch
+        self.rows = torch.from_numpy(np.flatnonzero(~episodes.held_out))
+        self.test_rows = torch.from_numpy(np.flatnonzero(episodes.held_out))
+        self.first, self.last = torch.from_numpy(episodes.first), torch.from_numpy(episodes.last)
+
+    def _draw(self, generator: torch.Generator) -> Pairs:
+        before = self.rows[torch.randint(len(self.rows), (self.batch,), generator=generator)]
+        chance = torch.rand(3, self.batch, generator=generator)
+        ahead = torch.where(chance[0] < 0.75, (chance[1] * 5).long(), (chance[1] * 24).long() - 8)
+        after = torch.minimum(torch.maximum(before + ahead, self.first[before]), self.last[before])
+        pairs = pairs_of(self.episodes, before, after, (chance[2] < 0.7).long())
+        strange = torch.rand(self.batch, 1, 1, 1, generator=generator)
+        noise = [torch.randn(pairs.after.shape, generator=generator) for _ in range(3)]
+        spread = torch.tensor([JITTER, JITTER, 0.05, 0.02])
+        first, second = (x.float() + n * spread for x, n in zip((pairs.before, pairs.after), noise, strict=False))
+        second = torch.where(strange < STRANGE, second.roll(1, 0), second)
+        assert isinstance(self.model, Tracker)
+        wild = noise[2] * self.model.std + self.model.mean
+        return replace(pairs, before=first, after=torch.where(strange < STRANGE / 3, wild, second))
+
+    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the losses on random pairs."""
+        assert isinstance(model, Tracker)
+        return loss(model, self._draw(generator))
+
+    def test_pairs(self, ahead: int, version: int) -> Pairs:
+        """Returns held-out pairs so many frames apart."""
+        rows = self.test_rows[self.test_rows + ahead <= self.last[self.test_rows]]
+        return pairs_of(self.episodes, rows, rows + ahead, torch.full((len(rows),), version))
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> tuple[float, ...]:
+        """Returns median position errors in mm on clean and degraded frames, then rotation and opening on clean."""
+        errors = [errors_of(model, self.test_pairs(2, version)) for version in (0, 1)]
+        return tuple(float(e.median()) for e in (errors[0][0], errors[1][0], errors[0][1], errors[0][2]))
+
+
+@torch.no_grad()
+def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Returns (B,) errors of position (mm), rotation (deg) and opening (mm), predicted scale (m), things (B, C) mm."""
+    motion = model(pairs)
+    off = motion.hand - pairs.hand
+    things = (motion.things - pairs.things).norm(dim=2).masked_fill(~pairs.present, float("nan")) * UNIT_M * 1e3
+    return (
+        off[:, :3].norm(dim=1) * UNIT_M * 1e3,
+        torch.rad2deg(off[:, 3:6].norm(dim=1) * UNIT_RAD),
+        off[:, 6].abs() * UNIT_WIDTH_M * 1e3,
+        motion.hand_scale[:, 0].exp() * UNIT_M,
+        things,
+    )
+
+
+def report(model: Tracker, job: TrackerJob) -> dict[str, Any]:
+    """Returns medians and 90 % points of held-out errors 8 control steps apart, by version of the second frame."""
+    table: dict[str, Any] = {}
+    pairs = {"clean": job.test_pairs(2, 0), "degraded": job.test_pairs(2, 1)}
+    rows = job.test_rows[job.test_rows + 2 <= job.last[job.test_rows]]
+    versions = torch.from_numpy(job.episodes.versions)[rows + 2]
+    for name in VERSIONS:
+        position, rotation, width, scale, things = errors_of(model, pairs["clean" if name == "clean" else "degraded"])
+        own = torch.ones_like(position, dtype=torch.bool) if name == "clean" else versions == VERSIONS.index(name)
+        moved = (pairs["clean"].things.norm(dim=2) * UNIT_M > 0.01)[own]
+        values = {"position_mm": position, "rotation_deg": rotation, "width_mm": width, "scale_mm": scale * 1e3}
+        table[name] = {k: [round(float(v[own].quantile(q)), 2) for q in (0.5, 0.9)] for k, v in values.items()}
+        table[name]["things_mm"] = round(float(things[own].nanmedian()), 2)
+        table[name]["moved_things_mm"] = round(float(things[own][moved].nanmedian()), 2)
+        table[name]["n"] = int(own.sum())
+    return table
+
+
+@torch.no_grad()
+def finish(job: TrackerJob, out: str | Path, meta: dict[str, Any]) -> str:
+    """Sets the limit of abstention, measures errors, writes the weights and returns the errors as JSON.
+
+    The limit is the 99 % point of the predicted scale on held-out pairs, half of them degraded. Rejected are named for
+    pairs whose second frame is of another episode ("strange").
+    """
+    model = job.model.eval()
+    assert isinstance(model, Tracker)
+    pairs = [job.test_pairs(ahead, version) for ahead in (2, 4) for version in (0, 1)]
+    scales = torch.cat([errors_of(model, p)[3] for p in pairs])
+    limit = float(scales.quantile(0.99))
+    table = report(model, job)
+    other = replace(pairs[1], after=pairs[1].after.roll(len(pairs[1].after) // 2, 0))
+    table["strange"] = {"rejected": round(float((errors_of(model, other)[3] > limit).float().mean()), 3)}
+    model.config = replace(model.config, limit_m=limit)
+    save(model, out, meta | {"errors": table, "versions": list(VERSIONS)})
+    return json.dumps(table)

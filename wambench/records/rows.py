@@ -1,0 +1,239 @@
+"""Rows of `episodes.csv`: one for each episode, typed, and readable by any CSV reader."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wambench.interface import STATUSES
+
+if TYPE_CHECKING:
+    import pandas
+
+
+ROWS = "episodes.csv"
+RUN = "run.json"
+Key = tuple[str, str, int]  # task, factor, episode
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(f"{text!r} is neither True nor False")
+    return text == "True"
+
+
+def _number(text: str) -> float:
+    return math.nan if text == "" else float(text)
+
+
+def _status(text: str) -> str:
+    if text not in STATUSES:
+        raise ValueError(f"{text!r} is not one of {', '.join(STATUSES)}")
+    return text
+
+
+def episode_stem(key: Key) -> str:
+    """Returns the name of an episode's files without their ending."""
+    return ".".join(map(str, key))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of episodes.csv: how it is read, and its type in a DataFrame."""
+
+    name: str
+    parse: Callable[[str], Any]
+    dtype: str
+
+
+COLUMNS = (
+    Column("policy", str, "object"),
+    Column("split", str, "object"),
+    Column("task", str, "object"),
+    Column("verb", str, "object"),
+    Column("novelty", str, "object"),
+    Column("factor", str, "object"),
+    Column("episode", int, "int64"),
+    Column("seed", int, "int64"),
+    Column("spec_hash", str, "object"),
+    Column("prompt", str, "object"),
+    Column("status", _status, "object"),
+    Column("progress", _number, "float64"),
+    Column("success_end", _boolean, "bool"),
+    Column("success_ever", _boolean, "bool"),
+    Column("stages", str, "object"),
+    Column("steps", int, "int64"),
+    Column("queries", int, "int64"),
+    Column("latency_p50_s", _number, "float64"),
+    Column("latency_p95_s", _number, "float64"),
+    Column("wall_s", _number, "float64"),
+    Column("error", str, "object"),
+    # what time did: see execution.Timing
+    Column("execution", str, "object"),
+    Column("latency", str, "object"),
+    Column("stale_ratio", _number, "float64"),
+    Column("holds", int, "int64"),
+    Column("effective_hz", _number, "float64"),
+    Column("boundary_jump", _number, "float64"),
+    Column("jerk", _number, "float64"),
+    Column("progress_wall", _number, "float64"),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+FIRST = 21  # columns of files written before time was counted: they still load
+
+
+@dataclass(frozen=True)
+class Row:
+    """One episode. `stages` are the names of the stages reached, joined by ";"; times are in seconds.
+
+    An error (`status` other than "ok") is no failure: progress and success then say how far it had come.
+    """
+
+    policy: str
+    split: str
+    task: str
+    verb: str
+    novelty: str
+    factor: str
+    episode: int
+    seed: int
+    spec_hash: str
+    prompt: str
+    status: str
+    progress: float
+    success_end: bool
+    success_ever: bool
+    stages: str
+    steps: int
+    queries: int
+    latency_p50_s: float
+    latency_p95_s: float
+    wall_s: float
+    error: str
+    execution: str = "sync"
+    latency: str = "0"
+    stale_ratio: float = math.nan
+    holds: int = 0
+    effective_hz: float = math.nan
+    boundary_jump: float = math.nan
+    jerk: float = math.nan
+    progress_wall: float = math.nan
+
+    @property
+    def key(self) -> Key:
+        """What a row is about, within its run."""
+        return self.task, self.factor, self.episode
+
+
+def to_line(row: Row) -> str:
+    """Returns the row as a line of CSV; numbers have at most 6 decimals, NaN is empty, text is one line."""
+    return _csv_line(_text(value) for value in dataclasses.astuple(row))
+
+
+def from_line(line: str, columns: Sequence[Column] = COLUMNS) -> Row:
+    """Returns the row of a line of CSV with these columns; raises ValueError if it is none."""
+    fields = next(csv.reader([line], strict=True), [])
+    if len(fields) != len(columns):
+        raise ValueError(f"expected {len(columns)} fields, found {len(fields)}")
+    values = {}
+    for column, text in zip(columns, fields, strict=True):
+        try:
+            values[column.name] = column.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{column.name}: {error}") from error
+    return Row(**values)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, float):
+        plain = str(value).encode(errors="replace").decode()
+        return " ".join(plain.replace("\0", " ").split())
+    if math.isnan(value):
+        return ""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _csv_line(fields: Iterable[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(fields)
+    return buffer.getvalue()
+
+
+HEADER = _csv_line(NAMES)
+HEADERS = {HEADER: COLUMNS, _csv_line(NAMES[:FIRST]): COLUMNS[:FIRST]}
+
+
+def read_rows(path: Path, torn: bool = False) -> list[Row]:
+    """Returns the rows of an episodes.csv.
+
+    Args:
+        path: The file.
+        torn: Leave out a last line without its end, what a kill in the middle of writing leaves behind.
+
+    Raises:
+        ValueError: The file is not one, or a row is damaged: names file and line.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: damaged: {error}") from error
+    lines = text.split("\n")
+    if lines.pop() and not torn:
+        raise ValueError(f"{path}, line {len(lines) + 1}: the line is cut off; rerun its run to repair it")
+    if lines and lines[0] + "\n" not in HEADERS:
+        raise ValueError(f"{path}, line 1: not the header of {ROWS}")
+    columns = HEADERS[lines[0] + "\n"] if lines else COLUMNS
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            rows.append(from_line(line, columns))
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    return rows
+
+
+def load(runs: Iterable[Path]) -> pandas.DataFrame:
+    """Returns the rows of several runs (folders, or paths of episodes.csv) as one typed DataFrame.
+
+    Beside the `COLUMNS` it has `weights`, the hash of the policy's weights in `run.json` ("" if there is none). The
+    order is that of the rows' values, whatever the order of the runs. The same episode of the same policy and weights
+    in two runs raises ValueError: they cannot be told apart.
+    """
+    import pandas
+
+    rows: list[tuple[Row, str]] = []
+    origin: dict[tuple[Any, ...], Path] = {}
+    for path in dict.fromkeys(_rows_file(run).resolve() for run in runs):
+        weights = _weights(path.parent)
+        for row in read_rows(path):
+            identity = (row.policy, row.split, *row.key, row.seed, weights)
+            if identity in origin:
+                what = f"episode {row.episode} of {row.task} ({row.factor}) by {row.policy}, {row.split}"
+                raise ValueError(f"{origin[identity]} and {path} both hold {what}: leave one out")
+            origin[identity] = path
+            rows.append((row, weights))
+    rows.sort(key=lambda pair: (pair[0].policy, pair[0].split, pair[0].key, pair[0].seed, pair[1]))
+    values = [(*dataclasses.astuple(row), weights) for row, weights in rows]
+    types = {column.name: column.dtype for column in COLUMNS} | {"weights": "object"}
+    return pandas.DataFrame(values, columns=list(types)).astype(types)
+
+
+def _weights(run: Path) -> str:
+    try:
+        return str(json.loads((run / RUN).read_text()).get("weights_hash") or "")
+    except (OSError, ValueError, AttributeError):  # rows alone can be read, too
+        return ""
+
+
+def _rows_file(run: Path) -> Path:
+    path = run / ROWS if run.is_dir() else run
+    if not path.is_file():
+        raise ValueError(f"no run at {run}: there is no {path}")
+    return path
