@@ -1,4 +1,4 @@
-"""Worlds: the robot, the scenes, their environment factors, and the Gymnasium ids of all tasks."""
+"""The simulator: the robot, the scenes, their environment factors, and the Gymnasium ids of all tasks."""
 
 
 def register_all() -> None:

@@ -312,7 +312,7 @@ class Arm:
         parents = model.dof_parentid[self._dofs]
         hinges = np.all(model.jnt_type[self._joints] == mujoco.mjtJoint.mjJNT_HINGE)
         if not hinges or parents.tolist() != [-1, *range(first, first + self.count - 1)]:
-            raise ValueError(f"the arm must be one chain of {self.count} hinges that starts at the world")
+            raise ValueError(f"the arm must be one chain of {self.count} hinges that starts at the simulator")
         if model.body_weldid[model.site_bodyid[self._base]] != 0:
             raise ValueError(f"{BASE_SITE!r} moves; only a fixed base is supported")
         start = int(model.M_rowadr[first])

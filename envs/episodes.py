@@ -41,7 +41,7 @@ def episode_spec(
     """
     stream = split if split in (TRAINING, VIDEO) else "evaluation"
     poses = task.place(np.random.default_rng(_seed(stream, "poses", task.id, seed, index)))
-    missing = set(task.things) - set(poses)
+    missing = set(task.objects) - set(poses)
     if missing:
         raise ValueError(f"{task.id} does not place {sorted(missing)}")
     look_seed = _seed(stream, "look", task.id, seed, index)
@@ -57,7 +57,7 @@ def episode_spec(
         visual=visual,
         poses={
             name: {key: round(float(value), 6) for key, value in dataclasses.asdict(poses[name]).items()}
-            for name in task.things
+            for name in task.objects
         },
         look=draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor),
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 FACTORS = ("camera", "lighting", "background", "table", "object", "distractors", "robot")
 Look = Mapping[str, Any]
@@ -168,7 +168,7 @@ def unseen_factors(factor: str) -> frozenset[str]:
         return frozenset()
     if factor in FACTORS:
         return frozenset((factor,))
-    raise unknown("factor", factor, ("all", "none", *FACTORS))
+    raise unknown_name("factor", factor, ("all", "none", *FACTORS))
 
 
 def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What can stand on the table, generated as MJCF in code: free objects and articulated fixtures.
 
 robosuite has no drawer, button, dial or lever, and mesh objects cannot change size in a compiled model. Everything
-here is made of primitives, so that one compiled scene serves every size and colour (see `envs.scene`). A thing's
+here is made of primitives, so that one compiled scene serves every size and colour (see `envs.scene`). An object's
 origin lies at the centre of its footprint: at the centre of mass for free objects, on the table for fixtures.
 """
 
@@ -44,8 +44,8 @@ STICK = [0.9999, 0.9999, 0.001, 0.5, 2.0]
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One thing.
+class SceneObject:
+    """One object.
 
     Attributes:
         name: Its name in tasks and views.
@@ -226,8 +226,8 @@ def _spot(body: mujoco.MjsBody) -> None:
 
 
 def _thing(name: str, free: bool, half: tuple[float, float, float], build: Callable[[mujoco.MjsBody], None],
-           joint_range: tuple[float, float] | None = None) -> Thing:  # fmt: skip
-    return Thing(name, free, half, build, joint_range)
+           joint_range: tuple[float, float] | None = None) -> SceneObject:  # fmt: skip
+    return SceneObject(name, free, half, build, joint_range)
 
 
 CUBE = (0.022, 0.022, 0.022)
@@ -236,10 +236,10 @@ BRICK = (0.020, 0.020, 0.028)
 # middle brick of a tower is slimmer than its neighbours.
 SLIM_BRICK = (0.0185, 0.0185, 0.028)
 
-THINGS: Mapping[str, Thing] = MappingProxyType(
+OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
     {
-        thing.name: thing
-        for thing in (
+        item.name: item
+        for item in (
             _thing("red_cube", True, CUBE, _box(CUBE, RED, 0.06)),
             _thing("blue_cube", True, CUBE, _box(CUBE, BLUE, 0.06)),
             _thing("green_cube", True, CUBE, _box(CUBE, GREEN, 0.06)),
@@ -259,7 +259,7 @@ THINGS: Mapping[str, Thing] = MappingProxyType(
     }
 )
 
-# Key points whose world positions are labels for perception: a thing's origin or its named site, and what every scene
+# Key points whose world positions are labels for perception: an object's origin or its named site, and what every scene
 # has: the grip site between the finger tips, and the pad of each finger.
 HAND_POINTS = ("hand", "finger_left", "finger_right")
 KEYPOINTS = (
@@ -278,7 +278,7 @@ def _mug(body: mujoco.MjsBody) -> None:
     _geom(body, CAPSULE, (0.007, 0.022), (0.045, 0, 0), (0.90, 0.55, 0.65), mass=0.01)
 
 
-DISTRACTORS: tuple[Thing, ...] = (
+DISTRACTORS: tuple[SceneObject, ...] = (
     _thing("distractor_can", True, (0.0305, 0.0305, 0.050), _can),
     _thing("distractor_mug", True, (0.052, 0.036, 0.040), _mug),
     _thing("distractor_carton", True, (0.030, 0.022, 0.060), _box((0.030, 0.022, 0.060), (0.60, 0.78, 0.30), 0.25)),

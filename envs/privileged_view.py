@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wambench.envs.objects import THINGS
+from wambench.envs.objects import OBJECTS
 from wambench.envs.scene import CAMERAS, TABLE_Z, Scene
 
 FINGER_BODIES = {
@@ -30,17 +30,17 @@ class SceneView:
         self._site_xpos, self._site_xmat, self._geom_xpos = data.site_xpos, data.site_xmat, data.geom_xpos
         self._grip_site = model.site("gripper0_right_grip_site").id
         # What can touch, one bit each; "fingers" are two.
-        self._bit = {name: 1 << i for i, name in enumerate([*scene.things, *FINGER_BODIES, "table"])}
+        self._bit = {name: 1 << i for i, name in enumerate([*scene.objects, *FINGER_BODIES, "table"])}
         self._geom_bit = np.zeros(model.ngeom, np.int64)
-        for name in scene.things:
+        for name in scene.objects:
             self._geom_bit[scene.geoms(name)] = self._bit[name]
         for finger, bodies in FINGER_BODIES.items():
             ids = [model.body(body).id for body in bodies]
             self._geom_bit[np.isin(model.geom_bodyid, ids)] = self._bit[finger]
         self._geom_bit[model.geom("table_collision").id] = self._bit["table"]
         self._bit["fingers"] = self._bit["left_finger"] | self._bit["right_finger"]
-        self._half = {name: np.array(THINGS[name].half) for name in scene.things}
-        self._body = {name: model.body(name).id for name in scene.things}
+        self._half = {name: np.array(OBJECTS[name].half) for name in scene.objects}
+        self._body = {name: model.body(name).id for name in scene.objects}
         self._pad = {name: model.geom(geom).id for name, geom in FINGER_PADS.items()}
         self._site = {model.site(i).name: i for i in range(model.nsite) if "/" in model.site(i).name}
         self._joint = {model.joint(i).name: model.joint(i).qposadr[0] for i in range(model.njnt)}
@@ -62,7 +62,7 @@ class SceneView:
         return self._xmat[self._body[name]].reshape(3, 3).copy()
 
     def vel(self, name: str) -> np.ndarray:
-        if not THINGS[name].free:
+        if not OBJECTS[name].free:
             return np.zeros(3)
         address = self._scene.model.joint(f"{name}_free").dofadr[0]
         return self._qvel[address : address + 3].copy()
@@ -71,7 +71,7 @@ class SceneView:
         return float(self._qpos[self._joint[name]])
 
     def size(self, name: str) -> np.ndarray:
-        return self._half[name] * (self._scene.scale if THINGS[name].free else 1.0)
+        return self._half[name] * (self._scene.scale if OBJECTS[name].free else 1.0)
 
     def eef(self) -> np.ndarray:
         return self._site_xpos[self._grip_site].copy()

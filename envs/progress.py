@@ -10,7 +10,7 @@ EVER_S = 0.5  # success counts as "ever" when it has held this long
 SETTLED_S = 1.0  # and ends the episode when it has held this long
 
 
-class Tracker:
+class ProgressTracker:
     """Follows one episode of a task: call `update` once after reset and after every control step."""
 
     def __init__(self, task: Task, control_hz: float) -> None:

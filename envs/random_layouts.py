@@ -7,7 +7,7 @@ import numpy as np
 
 from wambench.envs import robot
 from wambench.envs.arm import rotation_from_axis_angle
-from wambench.envs.objects import THINGS
+from wambench.envs.objects import OBJECTS
 from wambench.envs.privileged_view import SceneView
 from wambench.envs.scene import TABLE_Z, Scene
 
@@ -15,10 +15,10 @@ REACH = ((-0.26, 0.22), (-0.30, 0.30), (TABLE_Z + 0.005, TABLE_Z + 0.32))  # box
 
 
 def random_layout(scene: Scene, view: SceneView, rng: np.random.Generator) -> None:
-    """Moves the arm, the fingers, all free things and all joints of a scene to a random, possibly impossible, state.
+    """Moves the arm, the fingers, all free objects and all joints of a scene to a random, possibly impossible, state.
 
-    Nothing is simulated: things may overlap. A fifth of the pictures have one free thing between the fingers, and in
-    half of them the hand is near a thing, because those are the moments a policy has to see well.
+    Nothing is simulated: objects may overlap. A fifth of the pictures have one free object between the fingers, and in
+    half of them the hand is near an object, because those are the moments a policy has to see well.
 
     Args:
         scene: A scene that has been reset to an episode (whose look it keeps).
@@ -26,12 +26,12 @@ def random_layout(scene: Scene, view: SceneView, rng: np.random.Generator) -> No
         rng: Source of all draws.
     """
     m, d = scene.model, scene.data
-    for name in scene.things:
+    for name in scene.objects:
         _random_thing(scene, name, rng)
     d.qpos[scene.finger_qpos] = rng.uniform(0.0, 0.04) * np.array([1.0, -1.0])
     mujoco.mj_kinematics(m, d)
     _random_hand(scene, view, rng)
-    free = [name for name in scene.things if THINGS[name].free]
+    free = [name for name in scene.objects if OBJECTS[name].free]
     if free and rng.random() < 0.2:
         held = str(rng.choice(free))
         address = m.joint(f"{held}_free").qposadr[0]
@@ -41,15 +41,15 @@ def random_layout(scene: Scene, view: SceneView, rng: np.random.Generator) -> No
 
 
 def _random_thing(scene: Scene, name: str, rng: np.random.Generator) -> None:
-    m, d, thing = scene.model, scene.data, THINGS[name]
+    m, d, item = scene.model, scene.data, OBJECTS[name]
     x, y, yaw = rng.uniform(-0.22, 0.16), rng.uniform(-0.24, 0.24), rng.uniform(-0.5, 0.5)
-    if thing.free:
+    if item.free:
         address = m.joint(f"{name}_free").qposadr[0]
         lift = rng.uniform(0, 0.15) if rng.random() < 0.25 else 0.0
         d.qpos[address : address + 7] = [
-            x, y, TABLE_Z + thing.half[2] * scene.scale + lift, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2),
+            x, y, TABLE_Z + item.half[2] * scene.scale + lift, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2),
         ]  # fmt: skip
-    elif thing.joint_range is None:
+    elif item.joint_range is None:
         m.body_pos[m.body(name).id, :2] = x, y
     for joint in range(m.njnt):
         if m.joint(joint).name.split("/")[0] == name:
@@ -58,9 +58,9 @@ def _random_thing(scene: Scene, name: str, rng: np.random.Generator) -> None:
 
 
 def _random_hand(scene: Scene, view: SceneView, rng: np.random.Generator) -> None:
-    """Draws arm postures with the hand pointing down until the grip site lies in reach (and near a thing if wanted)."""
+    """Draws arm postures with the hand pointing down until the grip site lies in reach, half of them near an object."""
     m, d = scene.model, scene.data
-    near = str(rng.choice(scene.things)) if rng.random() < 0.5 else None
+    near = str(rng.choice(scene.objects)) if rng.random() < 0.5 else None
     if scene.arm_name != "Panda":
         _random_hand_of_other_arm(scene, None if near is None else view.pos(near), rng)
         return

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 
 from wambench.envs.arm import BASE_SITE
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 OPEN_FINGERS = np.array([0.04, -0.04])
 # robosuite's own initial pose of the Panda, with the hand turned to point straight down.
@@ -99,7 +99,7 @@ def initial_hand(values: Mapping[str, float]) -> np.ndarray:
 def find_arm(name: str) -> str:
     """Returns the name of an arm that exists; raises ValueError with the nearest match for any other."""
     if name not in ARMS:
-        raise unknown("arm", name, ARMS)
+        raise unknown_name("arm", name, ARMS)
     return name
 
 

@@ -1,7 +1,7 @@
 """Compiled scene families, and setting an episode in one of them without recompiling.
 
-A family is the tuple of things on the table. Its model holds the robot, table, all textures, all distractors and those
-things; `Scene.reset` restores every field that an episode may change to its compiled value and applies the episode's
+A family is the tuple of objects on the table. Its model holds the robot, table, all textures, all distractors and those
+objects; `Scene.reset` restores every field that an episode may change to its compiled value and applies the episode's
 poses, sizes, colours, lights and cameras in place. Nothing of an earlier episode can leak into a later one.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from wambench.envs import kinematics, meshes, robot
 from wambench.envs.arm import GRIP_SITE, Arm
 from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN
-from wambench.envs.objects import DISTRACTORS, PARKED, THINGS, Thing
+from wambench.envs.objects import DISTRACTORS, OBJECTS, PARKED, SceneObject
 from wambench.interface import EpisodeSpec
 
 TABLE_Z = 0.8
@@ -54,11 +54,11 @@ def _textures() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _add_thing(spec: mujoco.MjSpec, thing: Thing, pos: np.ndarray) -> None:
-    body = spec.worldbody.add_body(name=thing.name, pos=list(pos))
-    if thing.free:
-        body.add_freejoint(name=f"{thing.name}_free")
-    thing.build(body)
+def _add_object(spec: mujoco.MjSpec, item: SceneObject, pos: np.ndarray) -> None:
+    body = spec.worldbody.add_body(name=item.name, pos=list(pos))
+    if item.free:
+        body.add_freejoint(name=f"{item.name}_free")
+    item.build(body)
     # MuJoCo lets a moving part collide with a parent that does not move; the joint already keeps the two apart.
     for part in body.bodies:
         spec.add_exclude(bodyname1=body.name, bodyname2=part.name)
@@ -81,16 +81,16 @@ def _drop_unused_textures(spec: mujoco.MjSpec) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def compile_family(things: tuple[str, ...], visual: str, arm: str = "Panda") -> mujoco.MjModel:
+def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda") -> mujoco.MjModel:
     """Returns the model of a scene family; it takes about a second, once per process.
 
     Args:
-        things: Names from `THINGS`.
+        objects: Names from `OBJECTS`.
         visual: "fast" (simplified robot meshes) or "full" (robosuite's own).
         arm: A name of `robot.ARMS`.
     """
     spec = robot.tabletop_spec(arm)
-    # robosuite takes inertia from group 0 only; our things are visible and solid at once, in group 1. The robot's
+    # robosuite takes inertia from group 0 only; our objects are visible and solid at once, in group 1. The robot's
     # links state their inertia, so nothing else that moves is changed.
     spec.compiler.inertiagrouprange = [0, 1]
     if visual == "fast":
@@ -100,11 +100,11 @@ def compile_family(things: tuple[str, ...], visual: str, arm: str = "Panda") -> 
     _drop_unused_textures(spec)
     camera = next(c for c in spec.cameras if c.name == "agentview")
     camera.fovy = AGENTVIEW_FOVY
-    for i, name in enumerate(things):
-        _add_thing(spec, THINGS[name], np.array([0.1 * i, 0.0, TABLE_Z + 0.1]))
-    for i, thing in enumerate(DISTRACTORS):
-        _add_thing(spec, thing, PARKED + [0.5 * i, 0, 0])
-        spec.body(thing.name).gravcomp = 1.0
+    for i, name in enumerate(objects):
+        _add_object(spec, OBJECTS[name], np.array([0.1 * i, 0.0, TABLE_Z + 0.1]))
+    for i, item in enumerate(DISTRACTORS):
+        _add_object(spec, item, PARKED + [0.5 * i, 0, 0])
+        spec.body(item.name).gravcomp = 1.0
     return spec.compile()
 
 
@@ -136,15 +136,15 @@ class Scene:
         arm: The controller.
         arm_name: Which arm it drives.
         arm_joints, arm_qpos: Ids of its joints, and where their positions are in `qpos`.
-        things: Names of the things of the family.
-        scale: Relative size of the free things in this episode.
+        objects: Names of the objects of the family.
+        scale: Relative size of the free objects in this episode.
     """
 
-    def __init__(self, things: tuple[str, ...], visual: str = "fast", arm: str = "Panda") -> None:
+    def __init__(self, objects: tuple[str, ...], visual: str = "fast", arm: str = "Panda") -> None:
         # A private copy: environments of one process must not share the fields that episodes change.
-        self.model = copy.copy(compile_family(things, visual, arm))
+        self.model = copy.copy(compile_family(objects, visual, arm))
         self.data = mujoco.MjData(self.model)
-        self.things = things
+        self.objects = objects
         self.visual = visual
         self.scale = 1.0
         self.arm_name = arm
@@ -155,11 +155,11 @@ class Scene:
         self.finger_qpos = np.array([self.model.joint(f"gripper0_right_finger_joint{i}").qposadr[0] for i in (1, 2)])
         self._pristine = {name: getattr(self.model, name).copy() for name in EPISODE_FIELDS}
         self._scratch = mujoco.MjData(self.model)
-        names = things + tuple(thing.name for thing in DISTRACTORS)
+        names = objects + tuple(item.name for item in DISTRACTORS)
         self._geoms = {name: np.flatnonzero(np.isin(self.model.geom_bodyid, self._subtree(name))) for name in names}
 
     def _subtree(self, name: str) -> np.ndarray:
-        """Returns the ids of a thing's body and of the bodies hanging on it."""
+        """Returns the ids of an object's body and of the bodies hanging on it."""
         root = self.model.body(name).id
         ids = [root]
         for body in range(root + 1, self.model.nbody):
@@ -168,7 +168,7 @@ class Scene:
         return np.array(ids)
 
     def geoms(self, name: str) -> np.ndarray:
-        """Returns the ids of all geoms of a thing."""
+        """Returns the ids of all geoms of an object."""
         return self._geoms[name]
 
     def reset(self, episode: EpisodeSpec) -> None:
@@ -209,12 +209,12 @@ class Scene:
 
     def _place_things(self, poses: Mapping[str, Mapping[str, float]]) -> None:
         m, d = self.model, self.data
-        for name in self.things:
-            thing, p = THINGS[name], poses[name]
-            lift = p["z"] * (self.scale if thing.free else 1.0)  # so that stacks of any scale stand without a gap
+        for name in self.objects:
+            item, p = OBJECTS[name], poses[name]
+            lift = p["z"] * (self.scale if item.free else 1.0)  # so that stacks of any scale stand without a gap
             base = np.array([p["x"], p["y"], TABLE_Z + lift])
-            if thing.free:
-                base[2] += thing.half[2] * self.scale
+            if item.free:
+                base[2] += item.half[2] * self.scale
                 address = m.joint(f"{name}_free").qposadr[0]
                 d.qpos[address : address + 3] = base
                 d.qpos[address + 3 : address + 7] = _yaw_quat(p["yaw"])
@@ -222,31 +222,31 @@ class Scene:
                 body = m.body(name).id
                 m.body_pos[body] = base
                 m.body_quat[body] = _yaw_quat(p["yaw"])
-            if thing.joint_range is not None:
+            if item.joint_range is not None:
                 d.qpos[m.joint(name).qposadr[0]] = p["joint"]
 
     def _place_distractors(self, placed: list[dict[str, Any]]) -> None:
         m, d = self.model, self.data
-        used = {item["kind"]: item for item in placed}
-        for kind, thing in enumerate(DISTRACTORS):
-            body, geoms = m.body(thing.name).id, self.geoms(thing.name)
-            item = used.get(kind)
-            m.body_gravcomp[body] = 1.0 if item is None else 0.0
-            if item is None:
+        used = {chosen["kind"]: chosen for chosen in placed}
+        for kind, distractor in enumerate(DISTRACTORS):
+            body, geoms = m.body(distractor.name).id, self.geoms(distractor.name)
+            chosen = used.get(kind)
+            m.body_gravcomp[body] = 1.0 if chosen is None else 0.0
+            if chosen is None:
                 m.geom_contype[geoms] = m.geom_conaffinity[geoms] = 0
                 continue
-            address = m.joint(f"{thing.name}_free").qposadr[0]
-            d.qpos[address : address + 3] = item["x"], item["y"], TABLE_Z + thing.half[2]
-            d.qpos[address + 3 : address + 7] = _yaw_quat(item["yaw"])
+            address = m.joint(f"{distractor.name}_free").qposadr[0]
+            d.qpos[address : address + 3] = chosen["x"], chosen["y"], TABLE_Z + distractor.half[2]
+            d.qpos[address + 3 : address + 7] = _yaw_quat(chosen["yaw"])
 
     def _apply_object_look(self, values: Mapping[str, float]) -> None:
-        """Scales the free things and recolours all things; mass goes with volume, inertia with scale to the fifth."""
+        """Scales the free objects and recolours all objects; mass goes with volume, inertia with scale to the fifth."""
         m, s = self.model, self.scale
-        for name in self.things:
+        for name in self.objects:
             geoms = self.geoms(name)
             for geom in geoms:
                 m.geom_rgba[geom, :3] = shade(m.geom_rgba[geom, :3], values["value"], values["hue"])
-            if not THINGS[name].free:
+            if not OBJECTS[name].free:
                 continue
             body = m.body(name).id
             for field in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):

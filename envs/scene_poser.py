@@ -1,7 +1,7 @@
-"""A scene as a stage: shows any posture of robot and things, and says how pixels move with every joint.
+"""A scene as a stage: shows any posture of robot and objects, and says how pixels move with every joint.
 
 A piece is what moves as one: the bodies that hang on the same joints. Piece 0 does not move. A degree of freedom is one
-of MuJoCo's, of the robot's joints and those of the task's things; distractors rest.
+of MuJoCo's, of the robot's joints and those of the task's objects; distractors rest.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 
 from wambench.envs import kinematics
 from wambench.envs.arm import GRIP_SITE
-from wambench.envs.objects import THINGS
+from wambench.envs.objects import OBJECTS
 from wambench.envs.rendering import Renderer
 from wambench.envs.scene import CAMERAS, Scene
 
-NEAR_M, REACH_M = 0.12, 0.25  # a thing, or the joint of one, no further from the hand may be moved by it
+NEAR_M, REACH_M = 0.12, 0.25  # an object, or the joint of one, no further from the hand may be moved by it
 # How far a joint may be expected to move: arm and hinges, fingers, and what slides or flies.
 TURN_RAD, FINGER_M, SLIDE_M = 0.5, 0.001, 0.1  # fingers: around what was read
 
 
 @dataclass(frozen=True)
-class Sight:
+class ViewGeometry:
     """What is where in a view: depth (h, w) in m, piece (h, w); where the camera is; its focal length in pixels."""
 
     depth: np.ndarray
@@ -33,7 +33,7 @@ class Sight:
     focal: float
 
 
-class Stage:
+class ScenePoser:
     """Shows postures of a scene; whoever uses it restores the state afterwards.
 
     Args:
@@ -46,7 +46,7 @@ class Stage:
         member: (P, D) whether a piece moves with a degree of freedom.
         carriers: (V,) the piece that each camera hangs on.
         spread: (D,) how far each degree of freedom may be expected to move.
-        things: (D,) whether it is one of a thing.
+        objects: (D,) whether it is one of an object.
     """
 
     def __init__(self, scene: Scene, renderer: Renderer, cameras: tuple[str, ...], size: tuple[int, int]) -> None:
@@ -55,8 +55,8 @@ class Stage:
         self._names = [CAMERAS[name] for name in cameras]
         self._cameras = [model.camera(name).id for name in self._names]
         self._site = model.site(GRIP_SITE).id
-        self._free = [model.joint(f"{name}_free").id for name in scene.things if THINGS[name].free]
-        self._jointed = [model.joint(name).id for name in scene.things if THINGS[name].joint_range is not None]
+        self._free = [model.joint(f"{name}_free").id for name in scene.objects if OBJECTS[name].free]
+        self._jointed = [model.joint(name).id for name in scene.objects if OBJECTS[name].joint_range is not None]
         hanging: list[tuple[int, ...]] = [()]
         self._joints: list[tuple[int, int]] = []  # of each degree of freedom: joint, and which of the joint's
         for body in range(1, model.nbody):
@@ -76,7 +76,7 @@ class Stage:
         self.member = np.zeros((len(pieces), len(self._dofs)))
         for piece, dofs in enumerate(pieces):
             self.member[piece, list(dofs)] = 1.0
-        self.things = np.array([joint in (*self._free, *self._jointed) for joint, _ in self._joints])
+        self.objects = np.array([joint in (*self._free, *self._jointed) for joint, _ in self._joints])
         self.spread = np.array([self._expected(joint, i) for joint, i in self._joints])
 
     def _expected(self, joint: int, i: int) -> float:
@@ -106,14 +106,14 @@ class Stage:
         mujoco.mj_integratePos(self._model, moved, all_dofs, 1.0)
         return moved
 
-    def apart(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
+    def pose_difference(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
         """Returns the (D,) step from one posture to another."""
         step = np.empty(self._model.nv)
         mujoco.mj_differentiatePos(self._model, step, 1.0, start, posture)
         return step[self._dofs]
 
     def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray:
-        """Returns a posture near `start` with the hand at a pose and the fingers so far open, things as they were."""
+        """Returns a posture near `start` with the hand at a pose and the fingers so far open, objects as they were."""
         self.set(start)
         fingers = self._scene.finger_qpos
         grown = width - abs(float(self._data.qpos[fingers[0]] - self._data.qpos[fingers[1]]))
@@ -121,8 +121,8 @@ class Stage:
         kinematics.reach(self._model, self._data, self._site, self._scene.arm_joints, position, rotation)
         return self.posture()
 
-    def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]:
-        """Returns postures in which the hand took something along since `start`: the nearest free thing, or a joint."""
+    def poses_with_carried_object(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]:
+        """Returns postures in which the hand took along the nearest free object, or a joint, since `start`."""
         self.set(start)
         hand, turn = self._hand()
         anchors, axes = self._data.xanchor.copy(), self._data.xaxis.copy()
@@ -147,13 +147,13 @@ class Stage:
                 found.append(taken)
         return found
 
-    def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
-        """Returns a posture of the robot with things where they were in `start`."""
+    def with_objects_at_rest(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
+        """Returns a posture of the robot with objects where they were in `start`."""
         rested, robot = start.copy(), [*self._scene.arm_qpos, *self._scene.finger_qpos]
         rested[robot] = posture[robot]
         return rested
 
-    def turned(self, posture: np.ndarray, angle: float) -> np.ndarray:
+    def with_hand_turned(self, posture: np.ndarray, angle: float) -> np.ndarray:
         """Returns a posture whose hand is turned about the vertical, where it is."""
         self.set(posture)
         position, rotation = self._hand()
@@ -184,7 +184,7 @@ class Stage:
         images = self._renderer.render(self._data, self._names, self._size)
         return [images[name].astype(np.float32) / 255.0 for name in self._names]
 
-    def survey(self, posture: np.ndarray) -> list[Sight]:
+    def survey(self, posture: np.ndarray) -> list[ViewGeometry]:
         """Returns what is where in each view of a posture."""
         self.set(posture)
         sights = []
@@ -192,5 +192,5 @@ class Stage:
             depth, geom = self._renderer.survey(self._data, name, self._size)
             focal = self._size[0] / 2 / np.tan(np.radians(self._model.cam_fovy[camera]) / 2)
             place = self._data.cam_xpos[camera].copy(), self._data.cam_xmat[camera].reshape(3, 3).copy()
-            sights.append(Sight(depth, self._piece[geom], *place, float(focal)))
+            sights.append(ViewGeometry(depth, self._piece[geom], *place, float(focal)))
         return sights

@@ -13,13 +13,13 @@ from wambench import tasks
 from wambench.envs import snapshot
 from wambench.envs.episodes import episode_spec
 from wambench.envs.privileged_view import SceneView
-from wambench.envs.progress import Tracker
+from wambench.envs.progress import ProgressTracker
 from wambench.envs.rendering import Renderer
 from wambench.envs.robot import find_arm
 from wambench.envs.scene import CAMERAS, Scene
-from wambench.envs.scene_poser import Stage
+from wambench.envs.scene_poser import ScenePoser
 from wambench.envs.task import Task
-from wambench.interface import EpisodeSpec, Observation, Outcome, Spec, WorldDiverged
+from wambench.interface import ControlConvention, EpisodeSpec, Observation, Outcome, SimulationDiverged
 
 MAX_SPEED = 100.0  # m/s or rad/s: no sane state of these scenes is near it
 
@@ -70,7 +70,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.split = split or tasks.default_split(self.task.name)
         self.factor = factor or tasks.default_factor(self.split)
         tasks.check(self.task.name, self.split, self.factor)
-        self.convention = Spec(image_size=(image_size[0], image_size[1]), video_hz=video_hz)
+        self.convention = ControlConvention(image_size=(image_size[0], image_size[1]), video_hz=video_hz)
         self.visual = visual
         self.arm = find_arm(arm)
         self.render_mode = render_mode
@@ -118,7 +118,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             self._renderer.close()
             self._renderer = None
 
-    # -- interface.World ---------------------------------------------------------------------------------------
+    # -- interface.Simulator ---------------------------------------------------------------------------------------
 
     def begin(self, episode: EpisodeSpec, render: bool = True) -> Outcome:
         """Resets to the episode; the first observation is in the outcome unless `render` is False."""
@@ -127,7 +127,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         scene = self._family(episode.visual)
         scene.reset(episode)
         self.episode = episode
-        self._tracker = Tracker(self.task, episode.control_hz)
+        self._tracker = ProgressTracker(self.task, episode.control_hz)
         self._tracker.update(self._view)
         self._steps = 0
         return self._outcome((self.observe(),) if render else ())
@@ -188,9 +188,9 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._loaded()
         return self._view
 
-    def stage(self) -> Stage:
+    def scene_poser(self) -> ScenePoser:
         """Returns what shows postures of the current episode; restore a snapshot after using it."""
-        return Stage(self.scene, self.renderer, self.convention.cameras, self.convention.image_size)
+        return ScenePoser(self.scene, self.renderer, self.convention.cameras, self.convention.image_size)
 
     def expert_action(self) -> np.ndarray:
         """Returns the (7,) action of the task's expert in the current state."""
@@ -218,7 +218,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _family(self, visual: str | None = None) -> Scene:
         if self._scene is None or (visual is not None and visual != self._scene.visual):
             self.close()
-            self._scene = Scene(self.task.things, visual or self.visual, self.arm)
+            self._scene = Scene(self.task.objects, visual or self.visual, self.arm)
             self._view = SceneView(self._scene)
         return self._scene
 
@@ -230,7 +230,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if not speeds @ speeds < MAX_SPEED**2:  # quicker than the largest, which cannot be more than the root of it
             fastest = np.abs(speeds).max()
             if not fastest < MAX_SPEED:
-                raise WorldDiverged(f"the simulation diverged at step {self._steps}: speed {fastest:.3g}")
+                raise SimulationDiverged(f"the simulation diverged at step {self._steps}: speed {fastest:.3g}")
         self._tracker.update(self._view)
 
     def _outcome(self, observations: tuple[Observation, ...]) -> Outcome:
@@ -262,7 +262,9 @@ def axis_angle(rotation: np.ndarray) -> np.ndarray:
     return vector
 
 
-def _observation_space(convention: Spec) -> Any:  # Dict is a Space of the right dict, which its types do not say
+def _observation_space(
+    convention: ControlConvention,
+) -> Any:  # Dict is a Space of the right dict, which its types do not say
     image = gymnasium.spaces.Box(0, 255, (*convention.image_size, 3), np.uint8)
     bound = np.array([2.0] * 3 + [2 * np.pi] * 3 + [0.1] * 2)
     state = gymnasium.spaces.Box(-bound, bound, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What an environment must be given to run a task: things, placements, stages, success and an expert.
+"""What an environment must be given to run a task: objects, placements, stages, success and an expert.
 
 A task file fills one `Task`. Predicates and experts read a `View`, the privileged state of the scene; policies never
 see it.
@@ -17,9 +17,9 @@ NOVELTIES = ("seen", "word", "pairing", "motion")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a thing starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad).
+    """Where an object starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad).
 
-    The height of a free thing is multiplied by the scale of the episode, so that stacks stand without a gap.
+    The height of a free object is multiplied by the scale of the episode, so that stacks stand without a gap.
     """
 
     x: float
@@ -35,19 +35,20 @@ class View(Protocol):
     table_z: float
 
     def pos(self, name: str) -> np.ndarray:
-        """Returns the (3,) position of a thing's origin, or of one of its named sites ("drawer/handle")."""
+        """Returns the (3,) position of an object's origin, or of one of its named sites ("drawer/handle")."""
 
     def rot(self, name: str) -> np.ndarray:
-        """Returns the (3, 3) rotation of a thing."""
+        """Returns the (3, 3) rotation of an object."""
 
     def vel(self, name: str) -> np.ndarray:
-        """Returns the (3,) linear velocity of a thing in m/s."""
+        """Returns the (3,) linear velocity of an object in m/s."""
 
     def joint(self, name: str) -> float:
-        """Returns the position of the joint of an articulated thing (m or rad)."""
+        """Returns the position of the joint of an articulated object (m or rad)."""
 
     def size(self, name: str) -> np.ndarray:
-        """Returns the (3,) half extents of a thing's bounding box in its own frame in m, as scaled in this episode."""
+        """Returns the (3,) half extents of an object's bounding box in its own frame in m, as scaled in this
+        episode."""
 
     def eef(self) -> np.ndarray:
         """Returns the (3,) position of the grip site, midway between the finger tips."""
@@ -62,7 +63,7 @@ class View(Protocol):
         """Returns whether two things touch; "fingers", "left_finger", "right_finger" and "table" are names too."""
 
     def grasped(self, name: str) -> bool:
-        """Returns whether both fingers touch the thing."""
+        """Returns whether both fingers touch the object."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class Task:
         novelty: "seen", or what is new about it: "word", "pairing" or "motion".
         instruction: Short command.
         motion: The same, spelled out as motion.
-        things: Names of what stands on the table (`envs.things.THINGS`); equal tuples share a compiled scene.
-        place: rng -> placements of all things; only uses draws of `rng`.
+        objects: Names of what stands on the table (`envs.objects.OBJECTS`); equal tuples share a compiled scene.
+        place: rng -> placements of all objects; only uses draws of `rng`.
         stages: Milestones; weights add up to 1.
         success: Success predicate on the current state.
         expert: Closed-loop controller: view -> (7,) action in [-1, 1]; must work from any state.
@@ -100,7 +101,7 @@ class Task:
     novelty: str
     instruction: str
     motion: str
-    things: tuple[str, ...]
+    objects: tuple[str, ...]
     place: Callable[[np.random.Generator], Mapping[str, Placement]]
     stages: tuple[Stage, ...]
     success: Callable[[View], bool]

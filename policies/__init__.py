@@ -1,7 +1,7 @@
 """The table of shipped policies, and the loading of one's own.
 
-A policy is a class with `spec`, `reset` and `act` (`wambench.interface.Policy`). Names are imported on use, so that
-listing them costs nothing.
+A policy is a class with `convention`, `reset` and `act` (`wambench.interface.Policy`). Names are imported on use, so
+that listing them costs nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from wambench.interface import Policy, Spec, unknown
+from wambench.interface import ControlConvention, Policy, unknown_name
 
-EXPERT = "expert"  # reads privileged state, so the run gives it the world it acts in
+EXPERT = "expert"  # reads privileged state, so the run gives it the simulator it acts in
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
         EXPERT: "wambench.policies.expert:Expert",
@@ -42,7 +42,7 @@ def check_name(name: str) -> None:
     source, colon, cls = name.rpartition(":")
     if not colon:
         forms = ", or your own as module:Class or path/to/file.py:Class"
-        raise ValueError(f"{unknown('policy', name, POLICIES)}{forms}")
+        raise ValueError(f"{unknown_name('policy', name, POLICIES)}{forms}")
     if not source or not cls.isidentifier():
         raise ValueError(f"policy {name!r} is not of the form module:Class or path/to/file.py:Class")
     if source.endswith(".py"):
@@ -59,7 +59,7 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
     Args:
         name: A name of `POLICIES`, "module:Class" or "path/to/file.py:Class".
         arguments: Keyword arguments of the class.
-        given: Further ones that the caller supplies, such as the expert's world.
+        given: Further ones that the caller supplies, such as the expert's simulator.
 
     Raises:
         ValueError: There is no such policy, the arguments do not fit, or the object is no policy.
@@ -69,15 +69,19 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
     module = _module_of_file(Path(source)) if source.endswith(".py") else _module(source)
     if not hasattr(module, cls):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise unknown(f"class of {source}", cls, classes)
+        raise unknown_name(f"class of {source}", cls, classes)
     made = getattr(module, cls)
     check_arguments(made, arguments or {}, name)
     try:
         policy = made(**(arguments or {}), **given)
     except TypeError as error:
         raise ValueError(f"policy {name!r} cannot be made: {error}") from error
-    if not isinstance(policy, Policy) or not isinstance(policy.spec, Spec):
-        raise ValueError(f"policy {name!r} needs a `spec` (wambench.interface.Spec) and the methods reset and act")
+    if not isinstance(policy, Policy) or not isinstance(policy.convention, ControlConvention):
+        renamed = "; `spec` is now called `convention`" if hasattr(policy, "spec") else ""
+        raise ValueError(
+            f"policy {name!r} needs a `convention` (wambench.interface.ControlConvention) "
+            f"and the methods reset and act{renamed}"
+        )
     return policy
 
 
@@ -92,7 +96,7 @@ def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: st
     known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     for argument in arguments:
         if argument not in known:
-            raise unknown(f"argument of policy {name!r}:", argument, known)
+            raise unknown_name(f"argument of policy {name!r}:", argument, known)
 
 
 def _check_file(path: Path, cls: str) -> None:
@@ -111,7 +115,7 @@ def _check_file(path: Path, cls: str) -> None:
         elif isinstance(node, ast.Assign):
             bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     if cls not in classes and not bound & {cls, "*"}:
-        raise unknown(f"class of {path}", cls, classes)
+        raise unknown_name(f"class of {path}", cls, classes)
 
 
 def _module_of_file(path: Path) -> ModuleType:

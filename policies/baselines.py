@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wambench.interface import Observation, Plan, Spec
+from wambench.interface import ControlConvention, Observation, Plan
 
 OPEN = -1.0
 
@@ -19,7 +19,7 @@ class Noop:
     """
 
     def __init__(self, chunk: int = 16) -> None:
-        self.spec = Spec()
+        self.convention = ControlConvention()
         self.chunk_steps = chunk
 
     def reset(self, instruction: str, seed: int) -> None:
@@ -27,7 +27,7 @@ class Noop:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns `chunk` actions of zero displacement."""
-        actions = np.zeros((self.chunk_steps, self.spec.action_dim))
+        actions = np.zeros((self.chunk_steps, self.convention.action_dim))
         actions[:, -1] = OPEN
         return Plan(actions)
 
@@ -40,7 +40,7 @@ class Random:
     """
 
     def __init__(self, chunk: int = 16) -> None:
-        self.spec = Spec()
+        self.convention = ControlConvention()
         self.chunk_steps = chunk
         self.reset("", 0)
 
@@ -58,4 +58,4 @@ class Random:
         return Plan(actions)
 
     def _draw(self) -> np.ndarray:
-        return self._rng.uniform(-1.0, 1.0, self.spec.action_dim)
+        return self._rng.uniform(-1.0, 1.0, self.convention.action_dim)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from wambench.envs.factors import unseen_factors
 from wambench.envs.task import Task
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.tasks import (
     bus_table,
     close_drawer,
@@ -98,7 +98,7 @@ def find(name: str) -> Task:
     for task in TASKS.values():
         if name in (task.name, task.id):
             return task
-    raise unknown("task", name, TASKS)
+    raise unknown_name("task", name, TASKS)
 
 
 def default_split(task: str) -> str:
@@ -109,14 +109,14 @@ def default_split(task: str) -> str:
 def default_factor(split: str) -> str:
     """Returns "none" for a split in training environments, "all" for one in unseen environments."""
     if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+        raise unknown_name("split", split, SPLITS)
     return "none" if SPLITS[split].environments == "train" else "all"
 
 
 def check(task: str, split: str, factor: str) -> None:
     """Raises ValueError unless the task is in the split and the factor can be varied there."""
     if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+        raise unknown_name("split", split, SPLITS)
     if task not in SPLITS[split].tasks:
         raise ValueError(f"task {task!r} is not in split {split!r}, which has: {', '.join(SPLITS[split].tasks)}")
     unseen = unseen_factors(factor)

@@ -40,7 +40,7 @@ TASK = Task(
     novelty="seen",
     instruction="close the drawer",
     motion="close the fingers, move them in front of the orange handle and push it straight away from the robot",
-    things=open_drawer.THINGS,
+    objects=open_drawer.OBJECTS,
     place=lambda rng: open_drawer.place(rng, open_drawer.PULLED_OUT),
     stages=(
         Stage("reach", 0.3, _reached),

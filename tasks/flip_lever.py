@@ -44,7 +44,7 @@ TASK = Task(
     novelty="motion",
     instruction="flip the lever",
     motion="close the fingers, move them to the side the green lever leans to and push it over to the other side",
-    things=turn_dial.THINGS,
+    objects=turn_dial.OBJECTS,
     place=turn_dial.place,
     stages=(
         Stage("reach", 0.3, _reached),

@@ -10,7 +10,7 @@ import numpy as np
 from wambench.envs.task import Placement, Stage, Task, View
 from wambench.tasks import skills
 
-THINGS = ("drawer", "button")
+OBJECTS = ("drawer", "button")
 OPENED = 0.10
 PULL_TO = 0.14
 TRAVEL = 0.16  # clears the cabinet, 11 cm high
@@ -68,7 +68,7 @@ TASK = Task(
     novelty="seen",
     instruction="open the drawer",
     motion="lower the open fingers around the orange handle, close them and pull it straight towards the robot",
-    things=THINGS,
+    objects=OBJECTS,
     place=place,
     stages=STAGES,
     success=is_open,

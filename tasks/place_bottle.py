@@ -49,7 +49,7 @@ TASK = Task(
     novelty="pairing",
     instruction="place the bottle in the bin",
     motion="close the fingers around the bottle, raise it, move it above the grey bin and open the fingers",
-    things=("bottle", "blue_cube", "bin"),
+    objects=("bottle", "blue_cube", "bin"),
     place=place,
     stages=(
         Stage("grasp", 0.3, lambda v: v.grasped("bottle") or done(v)),

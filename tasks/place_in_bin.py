@@ -28,7 +28,7 @@ TASK = Task(
     novelty="seen",
     instruction="place the red cube in the bin",
     motion="close the fingers around the red cube, raise it, move it above the grey bin and open the fingers",
-    things=("red_cube", "blue_cube", "bin"),
+    objects=("red_cube", "blue_cube", "bin"),
     place=skills.cubes_and_bin,
     stages=(
         Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),

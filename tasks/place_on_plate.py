@@ -38,7 +38,7 @@ TASK = Task(
     novelty="seen",
     instruction="place the red cube on the plate",
     motion="close the fingers around the red cube, raise it, lower it onto the white plate and open the fingers",
-    things=("red_cube", "plate", "zone"),
+    objects=("red_cube", "plate", "zone"),
     place=place,
     stages=(
         Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),

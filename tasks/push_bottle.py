@@ -45,7 +45,7 @@ TASK = dataclasses.replace(
     novelty="pairing",
     instruction="push the bottle to the yellow zone",
     motion="close the fingers, lower them behind the bottle and slide it over the table onto the yellow square",
-    things=("bottle", "plate", "zone"),
+    objects=("bottle", "plate", "zone"),
     place=place,
     stages=(
         Stage("reach", 0.2, lambda v: _beside(v) or done(v)),

@@ -16,9 +16,9 @@ BELOW_TOP = 0.016  # from the cube's top to the grip site, so that the palm stay
 
 
 def place_towards(
-    rng: np.random.Generator, middle: float, spread: float, thing: str = "red_cube"
+    rng: np.random.Generator, middle: float, spread: float, item: str = "red_cube"
 ) -> dict[str, Placement]:
-    """Returns thing, zone and plate: the zone in direction `middle` +- `spread` (rad, 0 = away from the robot)."""
+    """Returns object, zone and plate: the zone in direction `middle` +- `spread` (rad, 0 = away from the robot)."""
     for _ in range(10000):
         cube, plate = rng.uniform((-0.16, -0.15), (0.12, 0.15)), rng.uniform((-0.16, -0.15), (0.10, 0.15))
         angle = middle + rng.uniform(-spread, spread)
@@ -31,7 +31,7 @@ def place_towards(
         if np.linalg.norm(start + along * (zone - start) - plate) > PLATE_ROOM:
             yaw = float(rng.uniform(-0.4, 0.4))
             return {
-                thing: Placement(float(cube[0]), float(cube[1]), yaw),
+                item: Placement(float(cube[0]), float(cube[1]), yaw),
                 "plate": Placement(float(plate[0]), float(plate[1])),
                 "zone": Placement(float(zone[0]), float(zone[1])),
             }
@@ -68,7 +68,7 @@ TASK = Task(
     novelty="seen",
     instruction="push the red cube to the yellow zone",
     motion="close the fingers, lower them behind the red cube and slide it over the table onto the yellow square",
-    things=("red_cube", "plate", "zone"),
+    objects=("red_cube", "plate", "zone"),
     place=place,
     stages=STAGES,
     success=done,

@@ -1,7 +1,7 @@
 """Closed-loop motions that the experts are made of.
 
 Every skill is a function of the current state alone, so an expert can take over anywhere: after a slip, a knock, or
-whatever a failed policy leaves behind. All positions in m, world frame; actions as in `Spec`.
+whatever a failed policy leaves behind. All positions in m, world frame; actions as in `ControlConvention`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEP_RAD = 0.5
 GAIN = 1.3
 TRAVEL = 0.12  # height above the table at which the hand crosses the scene
 REST = 0.18  # height at which it waits once all is done
-PRESS = 0.006  # how far below its goal a thing is held while the fingers open
+PRESS = 0.006  # how far below its goal an object is held while the fingers open
 WIDE = 0.072  # the fingers are as good as open
 FINGER_REACH = 0.048  # from the grip site to the outside of an open finger
 FINGER_ROOM = 0.015  # more room than this makes no difference
@@ -104,7 +104,7 @@ def grip_yaw(view: View, name: str, others: Sequence[str] = ()) -> float:
     Args:
         view: The scene.
         name: A cube, on whichever face.
-        others: Things that may stand in the way of the fingers.
+        others: Objects that may stand in the way of the fingers.
     """
     rotation, cube = view.rot(name), view.pos(name)
     side = rotation[:, int(np.argmin(np.abs(rotation[2])))]
@@ -114,7 +114,7 @@ def grip_yaw(view: View, name: str, others: Sequence[str] = ()) -> float:
 
 
 def _room(view: View, cube: np.ndarray, yaw: float, others: Sequence[str]) -> float:
-    """Returns how far the finger tips, opened at `yaw`, stay from the sides of other things, at most FINGER_ROOM."""
+    """Returns how far the finger tips, opened at `yaw`, stay from the sides of other objects, at most FINGER_ROOM."""
     room = FINGER_ROOM
     for sign in (1.0, -1.0):
         tip = cube + sign * FINGER_REACH * np.array([-np.sin(yaw), np.cos(yaw), 0.0])
@@ -126,8 +126,8 @@ def _room(view: View, cube: np.ndarray, yaw: float, others: Sequence[str]) -> fl
 
 
 def grasp(view: View, name: str, at: np.ndarray, yaw: float, travel: float = TRAVEL) -> np.ndarray:
-    """Moves the open fingers around `at`, a point of the thing, from above, and closes them there."""
-    # within this the fingers are around the thing; once they close, a disturbance shall not open them again
+    """Moves the open fingers around `at`, a point of the object, from above, and closes them there."""
+    # within this the fingers are around the object; once they close, a disturbance shall not open them again
     reach = 0.020 if view.width() < WIDE else 0.015
     off = np.abs(view.eef() - at)
     if view.grasped(name) or (np.linalg.norm(off[:2]) < reach and off[2] < reach):
@@ -136,16 +136,16 @@ def grasp(view: View, name: str, at: np.ndarray, yaw: float, travel: float = TRA
 
 
 def carry(view: View, name: str, goal: np.ndarray, radius: float = 0.01, travel: float = TRAVEL) -> np.ndarray:
-    """Moves a thing held by the fingers until its origin is at `goal`: up, across, then down."""
+    """Moves an object held by the fingers until its origin is at `goal`: up, across, then down."""
     held = view.pos(name) - view.eef()
     return funnel(view, goal - held, CLOSE, hand_yaw(view), radius, travel, slope=1.2)
 
 
 def release(view: View, name: str) -> np.ndarray:
-    """Opens the fingers, then moves the hand straight up from the thing, and stays above it."""
-    eef, thing = view.eef(), view.pos(name)
-    # going up, the hand keeps over the thing, so that the fingers do not brush against it
-    xy = thing[:2] if np.linalg.norm((eef - thing)[:2]) < 0.03 else eef[:2]
+    """Opens the fingers, then moves the hand straight up from the object, and stays above it."""
+    eef, item = view.eef(), view.pos(name)
+    # going up, the hand keeps over the object, so that the fingers do not brush against it
+    xy = item[:2] if np.linalg.norm((eef - item)[:2]) < 0.03 else eef[:2]
     if view.touching("fingers", name) and view.width() < WIDE:
         return servo(view, np.array([*xy, eef[2] - PRESS]), OPEN, hand_yaw(view))
     return servo(view, np.array([*xy, view.table_z + REST]), OPEN, hand_yaw(view))
@@ -154,10 +154,10 @@ def release(view: View, name: str) -> np.ndarray:
 def put(
     view: View, name: str, goal: np.ndarray, close_xy: float, close_z: float = 0.014, travel: float = TRAVEL
 ) -> np.ndarray:
-    """Carries a held thing to `goal` and opens the fingers once it is that close to it (m)."""
+    """Carries a held object to `goal` and opens the fingers once it is that close to it (m)."""
     error = view.pos(name) - goal
     if np.linalg.norm(error[:2]) < close_xy and error[2] < close_z:
-        # pressed down a little, the thing keeps its place while the fingers open, which takes some steps
+        # pressed down a little, the object keeps its place while the fingers open, which takes some steps
         return servo(view, view.eef() - error - [0, 0, PRESS], OPEN, hand_yaw(view))
     return carry(view, name, goal, 0.8 * close_xy, travel)
 
@@ -184,35 +184,35 @@ def push(
     gap: float = 0.02,
     slope: float = 2.0,
 ) -> np.ndarray:
-    """Pushes a thing over the table towards `goal` with closed fingers, from behind.
+    """Pushes an object over the table towards `goal` with closed fingers, from behind.
 
     Args:
         view: The scene.
-        name: The thing.
+        name: The object.
         goal: (>=2,) where its origin shall go.
-        standoff: Distance between the hand and the thing's origin when they touch.
+        standoff: Distance between the hand and the object's origin when they touch.
         height: Of the grip site above the table.
         travel: Height above the table at which the hand crosses the scene.
         speed: Of the push, as in `servo`.
-        gap: Between hand and thing where the hand comes down.
+        gap: Between hand and object where the hand comes down.
         slope: Of the funnel in which it comes down: steep beside something tall.
     """
-    thing, eef = view.pos(name), view.eef()
-    way = goal[:2] - thing[:2]
+    item, eef = view.pos(name), view.eef()
+    way = goal[:2] - item[:2]
     ahead = way / max(1e-6, float(np.linalg.norm(way)))
     across = np.array([-ahead[1], ahead[0]])
-    back, side = float((eef - thing)[:2] @ ahead), float((eef - thing)[:2] @ across)
+    back, side = float((eef - item)[:2] @ ahead), float((eef - item)[:2] @ across)
     yaw = half_turn(float(np.arctan2(ahead[1], ahead[0])))
     low = view.table_z + height
     if back < 0.012 - standoff and abs(side) < 0.025 and eef[2] < low + 0.02:
         step = min(0.05, float(np.linalg.norm(way)) + 0.01) * ahead - 1.5 * side * across
         return servo(view, np.array([*(eef[:2] + step), low]), CLOSE, yaw, speed=speed)
-    start = thing[:2] - (standoff + gap) * ahead
+    start = item[:2] - (standoff + gap) * ahead
     return funnel(view, np.array([*start, low]), CLOSE, yaw, 0.02, travel, slope)
 
 
 def back_off(view: View, name: str, standoff: float) -> np.ndarray:
-    """Moves the closed fingers away from a thing that has arrived, first sideways, then up."""
+    """Moves the closed fingers away from an object that has arrived, first sideways, then up."""
     eef, away = view.eef(), (view.eef() - view.pos(name))[:2]
     gap = float(np.linalg.norm(away)) - standoff
     if gap < 0.008 and eef[2] < view.table_z + TRAVEL:
@@ -222,19 +222,19 @@ def back_off(view: View, name: str, standoff: float) -> np.ndarray:
 
 
 def inside(view: View, name: str, box: str = "bin") -> bool:
-    """Returns whether a thing's origin is over the floor of the bin, and it lies there or on what lies there."""
+    """Returns whether an object's origin is over the floor of the bin, and it lies there or on what lies there."""
     local = view.rot(box).T @ (view.pos(name) - view.pos(box))
     half = view.size(box)
     return bool((np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] - view.size(name)[2] < 2 * half[2] + 0.015)
 
 
 def clear_of_fingers(view: View, name: str) -> bool:
-    """Returns whether no finger touches the thing."""
+    """Returns whether no finger touches the object."""
     return not view.touching("fingers", name)
 
 
 def above(view: View, name: str, below: str) -> bool:
-    """Returns whether a thing is over another one, by at least half its own height."""
+    """Returns whether an object is over another one, by at least half its own height."""
     rise = float(view.pos(name)[2] - view.pos(below)[2])
     return distance(view, name, below) < 0.03 and rise > view.size(name)[2]
 
@@ -251,7 +251,7 @@ def height(view: View, name: str) -> float:
 
 
 def near(view: View, name: str, radius: float = 0.03) -> bool:
-    """Returns whether the grip site is within `radius` (m) of the thing's origin."""
+    """Returns whether the grip site is within `radius` (m) of the object's origin."""
     apart = view.eef() - view.pos(name)
     return math.sqrt(apart @ apart) < radius
 

@@ -40,7 +40,7 @@ TASK = Task(
     novelty="seen",
     instruction="stack the red cube on the blue cube",
     motion="close the fingers around the red cube, raise it, lower it onto the blue cube and open the fingers",
-    things=("red_cube", "blue_cube", "bin"),
+    objects=("red_cube", "blue_cube", "bin"),
     place=skills.cubes_and_bin,
     stages=(
         Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),

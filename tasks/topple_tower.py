@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wambench.envs.objects import THINGS
+from wambench.envs.objects import OBJECTS
 from wambench.envs.task import Placement, Stage, Task, View
 from wambench.tasks import skills
 
@@ -16,7 +16,7 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
     """Returns three upright bricks on top of each other."""
     x, y = float(rng.uniform(-0.08, 0.08)), float(rng.choice((-1, 1)) * rng.uniform(0.06, 0.16))
     yaws = rng.uniform(-0.3, 0.3) + rng.uniform(-0.04, 0.04, 3)
-    height = 2 * THINGS["brick_1"].half[2]
+    height = 2 * OBJECTS["brick_1"].half[2]
     return {name: Placement(x, y, float(yaws[i]), z=height * i) for i, name in enumerate(BRICKS)}
 
 
@@ -54,7 +54,7 @@ TASK = Task(
     novelty="motion",
     instruction="topple the tower",
     motion="close the fingers, move them beside the top of the tower and push it sideways until it falls over",
-    things=BRICKS,
+    objects=BRICKS,
     place=place,
     stages=(
         Stage("reach", 0.3, _reached),

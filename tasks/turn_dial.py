@@ -10,7 +10,7 @@ import numpy as np
 from wambench.envs.task import Placement, Stage, Task, View
 from wambench.tasks import skills
 
-THINGS = ("dial", "lever")
+OBJECTS = ("dial", "lever")
 TURNED = 1.0
 TURN_TO = 1.3
 RADIUS = 0.052  # of the hand's circle, a little outside the peg's
@@ -69,7 +69,7 @@ TASK = Task(
     novelty="motion",
     instruction="turn the dial",
     motion="close the fingers, move them beside the purple peg of the dial and push it around counter-clockwise",
-    things=THINGS,
+    objects=OBJECTS,
     place=place,
     stages=(
         Stage("reach", 0.3, _reached),

@@ -58,7 +58,7 @@ TASK = Task(
     novelty="motion",
     instruction="unstack the cubes",
     motion="close the fingers around the upper, red cube, raise it, set it down on the table and open the fingers",
-    things=("red_cube", "blue_cube", "bin"),
+    objects=("red_cube", "blue_cube", "bin"),
     place=place,
     stages=(
         Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),

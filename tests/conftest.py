@@ -1,4 +1,4 @@
-"""Shared fixtures. The stub world and policies are in `tests.stubs`, which worker processes import by name."""
+"""Shared fixtures. The stub simulator and policies are in `tests.stubs`, which worker processes import by name."""
 
 from __future__ import annotations
 

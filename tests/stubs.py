@@ -1,7 +1,7 @@
-"""A world of arithmetic and policies of a few lines, so that the harness is tested without a simulator.
+"""A simulator of arithmetic and policies of a few lines, so that the harness is tested without a simulator.
 
-The world: a point on a line starts at 0; action[0] moves it by up to 0.05. Progress is reached in two halves, at 0.5
-and 1.0. It is drawn as a bright column. Worker processes import these by name.
+The simulator: a point on a line starts at 0; action[0] moves it by up to 0.05. Progress is reached in two halves, at
+0.5 and 1.0. It is drawn as a bright column. Worker processes import these by name.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 
 from wambench.evaluation import run as play
 from wambench.evaluation.config import RunConfig
-from wambench.interface import EpisodeSpec, Observation, Outcome, Plan, Spec, WorldDiverged
+from wambench.interface import ControlConvention, EpisodeSpec, Observation, Outcome, Plan, SimulationDiverged
 
 HORIZON = 40
-SMALL = Spec(image_size=(8, 8))
+SMALL = ControlConvention(image_size=(8, 8))
 
 
-class LineWorld:
+class LineSim:
     """A point that should go to 1."""
 
-    def __init__(self, convention: Spec) -> None:
+    def __init__(self, convention: ControlConvention) -> None:
         self.convention = convention
 
     def begin(self, episode: EpisodeSpec) -> Outcome:
@@ -40,7 +40,7 @@ class LineWorld:
         self.steps += 1
         self.best = max(self.best, self.at)
         if self.at < -1.5:
-            raise WorldDiverged("fell off the line")
+            raise SimulationDiverged("fell off the line")
         return self._outcome([])
 
     def step_chunk(self, actions: np.ndarray) -> Outcome:
@@ -79,8 +79,8 @@ class LineWorld:
 class Steady:
     """Moves right by the same amount in every step, and imagines so."""
 
-    def __init__(self, speed: float = 0.6, pause_s: float = 0.0, spec: Spec = SMALL) -> None:
-        self.spec, self.speed, self.pause_s = spec, speed, pause_s
+    def __init__(self, speed: float = 0.6, pause_s: float = 0.0, convention: ControlConvention = SMALL) -> None:
+        self.convention, self.speed, self.pause_s = convention, speed, pause_s
 
     def reset(self, instruction: str, seed: int) -> None:
         self.histories: list[list[int]] = []
@@ -91,8 +91,8 @@ class Steady:
         actions = np.zeros((8, 7))
         actions[:, 0] = self.speed
         now = history[-1]
-        height, width = self.spec.image_size
-        frames = np.full((2, height, width * len(self.spec.cameras), 3), now.step, np.uint8)
+        height, width = self.convention.image_size
+        frames = np.full((2, height, width * len(self.convention.cameras), 3), now.step, np.uint8)
         return Plan(actions, frames=frames, frame_steps=np.array([now.step + 4, now.step + 8]))
 
 
@@ -122,7 +122,7 @@ class Listener(Steady):
 
 
 def _raise(plan: Plan) -> Plan:
-    raise KeyError("no such thing\nat all")
+    raise KeyError("no such object\nat all")
 
 
 def _exit(plan: Plan) -> Plan:
@@ -149,19 +149,19 @@ class Unfit(Steady):
     """Closes the gripper with -1."""
 
     def __init__(self) -> None:
-        super().__init__(spec=Spec(image_size=(8, 8), gripper="open_positive"))
+        super().__init__(convention=ControlConvention(image_size=(8, 8), gripper="open_positive"))
 
 
-def line_world(task: str, config: RunConfig, convention: Spec) -> LineWorld:
+def line_sim(task: str, config: RunConfig, convention: ControlConvention) -> LineSim:
     """Returns a line whatever the task; it is the environment of the shipped convention."""
-    return LineWorld(Spec(image_size=convention.image_size))
+    return LineSim(ControlConvention(image_size=convention.image_size))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command line in a world of lines."""
+    """The command line in a simulator of lines."""
     from wambench import cli
 
-    play.run = functools.partial(play.run, make_world=line_world)
+    play.run = functools.partial(play.run, make_sim=line_sim)
     return cli.main(arguments)
 
 

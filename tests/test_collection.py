@@ -60,7 +60,7 @@ def test_every_arm_and_both_captions_go_with_every_task() -> None:
     counts = collections.Counter((job.task, job.arm, job.paraphrase) for job in jobs)
     assert len(counts) == len(ALL) * len(OTHER_ARMS) * 2 and set(counts.values()) == {5}
     # one environment after the other, so that a worker makes each of them once a round
-    places = [(job.arm, tasks.find(job.task).things) for job in jobs]
+    places = [(job.arm, tasks.find(job.task).objects) for job in jobs]
     switches = sum(a != b for a, b in itertools.pairwise(places))
     assert switches < 2 * len(set(places))
 
@@ -78,13 +78,13 @@ def test_noise_of_videos_is_milder() -> None:
     rough = [draw_noise(rng) for _ in range(200)]
     assert max(n.sigma for n in mild) <= 0.2 < max(n.sigma for n in rough)
     assert {n.jolt for n in mild} == {0.0} and 0.3 < np.mean([n.sigma == 0 for n in mild]) < 0.7
-    assert not disturbances(module.Noise(0.0, 0, 0.0), 20, rng).any()
+    assert not disturbances(module.ActionNoise(0.0, 0, 0.0), 20, rng).any()
 
 
 def test_lapses_raise_the_hand_and_leave_time_to_recover() -> None:
     rng = np.random.default_rng(0)
-    assert np.isnan(module.lapses(module.Noise(0.0, 0, 0.0), 50, rng)[:, :6]).all()
-    instead = module.lapses(module.Noise(0.0, 0, 0.0, 0.05), 4000, rng)
+    assert np.isnan(module.lapses(module.ActionNoise(0.0, 0, 0.0), 50, rng)[:, :6]).all()
+    instead = module.lapses(module.ActionNoise(0.0, 0, 0.0, 0.05), 4000, rng)
     lapsed = ~np.isnan(instead[:, 0])
     assert 0.2 < lapsed.mean() < 0.6 and (instead[lapsed, 2] > 0).all()
     assert set(instead[lapsed, 6]) == {-1.0, 1.0} and set(instead[~lapsed, 6]) == {1.0}

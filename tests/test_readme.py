@@ -20,7 +20,7 @@ def test_an_own_policy_is_twenty_lines(tmp_path: Path) -> None:
     file.write_text(BLOCKS[0])
     policy = policies.load(f"{file}:Reach")
     policy.reset("press the button", 0)
-    images = {camera: np.zeros((*policy.spec.image_size, 3), np.uint8) for camera in policy.spec.cameras}
+    images = {camera: np.zeros((*policy.convention.image_size, 3), np.uint8) for camera in policy.convention.cameras}
     plan = policy.act([Observation(0, images, np.array([-0.1, 0.1, 1.0, np.pi, 0, 0, 0.04, -0.04]))])
     assert plan.actions.shape == (8, 7) and np.abs(plan.actions).max() <= 1
     assert plan.actions[0, 0] > 0 > plan.actions[0, 1], "it moves towards its target"

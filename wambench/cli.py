@@ -142,9 +142,9 @@ def _add_attribute(commands: Any) -> None:
 
 def _add_plot(commands: Any) -> None:
     example = "wambench plot results/* --out figures"
-    it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the worlds", example)
+    it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the simulators", example)
     it.add_argument(
-        "runs", nargs="+", metavar="RUN", help='folder of a run or sweep; logs of trainings; "worlds"; "profiles"'
+        "runs", nargs="+", metavar="RUN", help='folder of a run or sweep; logs of trainings; "envs"; "profiles"'
     )
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v0.all.0")
@@ -157,7 +157,7 @@ def _add_list(commands: Any) -> None:
 
 
 def _add_doctor(commands: Any) -> None:
-    _add(commands, "doctor", _doctor, "check that this machine can run the worlds", "wambench doctor")
+    _add(commands, "doctor", _doctor, "check that this machine can run the simulator", "wambench doctor")
 
 
 def _add_collect(commands: Any) -> None:
@@ -358,7 +358,7 @@ def _attribute(arguments: argparse.Namespace) -> None:
 def _plot(arguments: argparse.Namespace) -> None:
     from wambench.analysis import training_curves
 
-    if arguments.runs == ["worlds"]:
+    if arguments.runs == ["envs"]:
         from wambench.suite import env_gallery
 
         paths = env_gallery.contact_sheets(arguments.out)

@@ -36,7 +36,7 @@ import numpy as np
 
 from wambench import tasks
 from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
-from wambench.interface import EpisodeSpec, Spec, WorldDiverged, canvas, unknown
+from wambench.interface import ControlConvention, EpisodeSpec, SimulationDiverged, canvas, unknown_name
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
@@ -84,7 +84,7 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         if self.corpus not in CORPORA:
-            raise unknown("corpus", self.corpus, CORPORA)
+            raise unknown_name("corpus", self.corpus, CORPORA)
         self._settle_rooms()
         self._settle_arms()
         for name in self.tasks:
@@ -98,7 +98,7 @@ class CollectConfig:
         usual = "elsewhere" if self.corpus == "video" else "train"
         rooms = self.rooms or usual
         if rooms not in ROOMS:
-            raise unknown("rooms", rooms, ROOMS)
+            raise unknown_name("rooms", rooms, ROOMS)
         if self.corpus == "tracks" and self.rooms:
             raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
         if self.corpus != "renders" and rooms != usual:
@@ -166,7 +166,7 @@ def _video_round(config: CollectConfig, indices: range) -> Iterator[_Job]:
             turn = index + number
             arm, paraphrase = arms[turn % len(arms)], turn // len(arms) % 2 == 1
             jobs.append(_job(config, index, f"{task}.{arm}.{index}.npz", arm, task, paraphrase=paraphrase))
-    yield from sorted(jobs, key=lambda job: (job.arm, tasks.find(job.task).things))
+    yield from sorted(jobs, key=lambda job: (job.arm, tasks.find(job.task).objects))
 
 
 def _job(
@@ -180,7 +180,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
     if workers == 1:
         try:
             yield from map(_do, jobs)
-        finally:  # at exit the display is gone before the worlds are
+        finally:  # at exit the display is gone before the simulators are
             while _ENVS:
                 _ENVS.popitem()[1].close()
         return
@@ -196,7 +196,7 @@ def _write_manifest(config: CollectConfig) -> None:
         "corpus": config.corpus,
         "seed": config.seed,
         "points": list(KEYPOINTS),
-        "spec": asdict(Spec()),
+        "spec": asdict(ControlConvention()),
         "frame_every": FRAME_EVERY,
         "rooms": config.rooms,
         "arms": list(config.arms),
@@ -218,7 +218,7 @@ def _env(task: str, arm: str) -> TabletopEnv:
     from wambench.envs.tabletop import TabletopEnv
 
     wanted = tasks.find(task)
-    key = (wanted.things, arm)
+    key = (wanted.objects, arm)
     if key not in _ENVS:
         if len(_ENVS) >= MAX_ENVS:
             _ENVS.popitem(last=False)[1].close()
@@ -239,7 +239,7 @@ def _do(job: _Job) -> Path:
 
 
 @dataclass(frozen=True)
-class Noise:
+class ActionNoise:
     """What disturbs a demonstration: the expert's answer to it is what teaches recovery.
 
     Attributes:
@@ -256,23 +256,23 @@ class Noise:
     lapse: float = 0.0
 
 
-def draw_noise(rng: np.random.Generator) -> Noise:
+def draw_noise(rng: np.random.Generator) -> ActionNoise:
     """Returns the disturbance of one episode: a quarter of them has none."""
     if rng.random() < 0.25:
-        return Noise(0.0, 0, 0.0)
+        return ActionNoise(0.0, 0, 0.0)
     wander = int(rng.integers(5, 40)) if rng.random() < 0.25 else 0
-    return Noise(float(rng.uniform(0.1, 0.4)), wander, 0.01, 0.015 if rng.random() < 0.6 else 0.0)
+    return ActionNoise(float(rng.uniform(0.1, 0.4)), wander, 0.01, 0.015 if rng.random() < 0.6 else 0.0)
 
 
-def draw_mild_noise(rng: np.random.Generator) -> Noise:
+def draw_mild_noise(rng: np.random.Generator) -> ActionNoise:
     """Returns the disturbance of one video: half of them have none, and nobody shoves the arm."""
     if rng.random() < 0.5:
-        return Noise(0.0, 0, 0.0)
+        return ActionNoise(0.0, 0, 0.0)
     wander = int(rng.integers(5, 20)) if rng.random() < 0.2 else 0
-    return Noise(float(rng.uniform(0.05, 0.2)), wander, 0.0)
+    return ActionNoise(float(rng.uniform(0.05, 0.2)), wander, 0.0)
 
 
-def disturbances(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarray:
+def disturbances(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Returns (steps, 6) numbers to be added to the expert's motion."""
     drift, shove, out = np.zeros(6), np.zeros(6), np.zeros((steps, 6))
     left = 0
@@ -286,7 +286,7 @@ def disturbances(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarr
     return out
 
 
-def lapses(noise: Noise, steps: int, rng: np.random.Generator) -> np.ndarray:
+def lapses(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Returns (steps, 7) what is done instead of the expert's motion, NaN where nothing is; 7th: factor of its gripper.
 
     Policies believe too early that they are done, and nothing but a demonstration that goes on from there cures it.
@@ -321,7 +321,7 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
     noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
     try:
         played = _play(env, episode, noise, rng)
-    except WorldDiverged:
+    except SimulationDiverged:
         return None
     if played is None:
         return None
@@ -333,7 +333,7 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
 
 
 def _play(
-    env: TabletopEnv, episode: EpisodeSpec, noise: Noise, rng: np.random.Generator
+    env: TabletopEnv, episode: EpisodeSpec, noise: ActionNoise, rng: np.random.Generator
 ) -> dict[str, np.ndarray] | None:
     """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
     episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.lapse else episode
@@ -378,7 +378,7 @@ def _track(job: _Job) -> dict[str, np.ndarray]:
     stream, factor = TRACK_ROOMS[job.index % len(TRACK_ROOMS)]
     episode = episode_spec(env.task, stream, factor, TRACK_FIRST + job.index, job.seed)
     rng = np.random.default_rng([job.seed, job.index, len(job.task)])
-    added = disturbances(Noise(float(rng.uniform(0.0, 0.5)), 0, 0.02), episode.horizon, rng)
+    added = disturbances(ActionNoise(float(rng.uniform(0.0, 0.5)), 0, 0.02), episode.horizon, rng)
     outcome = env.begin(episode)
     seen, labels, states, wrong = [outcome.observations[-1]], [_labels(env)], [env.proprioception()], 0
     try:
@@ -392,7 +392,7 @@ def _track(job: _Job) -> dict[str, np.ndarray]:
             if outcome.steps % TRACK_EVERY == 0:
                 seen.append(env.observe())
                 labels.append(_labels(env))
-    except WorldDiverged:
+    except SimulationDiverged:
         pass  # what came before is as good as any
     return {
         "frames": np.stack([canvas(o, env.convention.cameras) for o in seen]),
@@ -407,7 +407,7 @@ def _labels(env: TabletopEnv) -> dict[str, np.ndarray]:
     """Returns the key points now: world position (C, 3), presence (C,), and place in every view (C, V, 2)."""
     from wambench.envs.objects import HAND_POINTS, KEYPOINTS
 
-    present = np.array([name in HAND_POINTS or name.split("/")[0] in env.task.things for name in KEYPOINTS])
+    present = np.array([name in HAND_POINTS or name.split("/")[0] in env.task.objects for name in KEYPOINTS])
     points = np.zeros((len(KEYPOINTS), 3))
     pixels = np.full((len(KEYPOINTS), len(env.convention.cameras), 2), np.nan)
     for i in np.flatnonzero(present):
@@ -428,7 +428,7 @@ def _renders(job: _Job) -> dict[str, np.ndarray]:
     frames, states, labels = [], [], []
     # by scene family, not by task, or what stands in one task's scene only is rarely seen; and one family for a run of
     # pictures, because switching costs more than a picture
-    families = sorted({tasks.find(name).things: name for name in job.tasks}.values())
+    families = sorted({tasks.find(name).objects: name for name in job.tasks}.values())
     for block in range(-(-job.count // 25)):
         env = _env(str(rng.choice(families)), job.arm)
         for i in range(min(25, job.count - 25 * block)):

@@ -1,7 +1,7 @@
 """The values that environments, policies and the harness hand to each other (numpy only).
 
-Everything here is plain data plus two protocols. `Spec` is a control convention: an environment and a policy
-each declare one, and `mismatches` compares them before a run, because a flipped gripper sign or a wrong rotation
+Everything here is plain data plus two protocols. `ControlConvention` is a control convention: an environment and a
+policy each declare one, and `mismatches` compares them before a run, because a flipped gripper sign or a wrong rotation
 format otherwise shows up only as a low score.
 """
 
@@ -22,7 +22,7 @@ STATUSES = ("ok", "env_error", "policy_error", "timeout")
 
 
 @dataclass(frozen=True)
-class Spec:
+class ControlConvention:
     """A control convention. Every field must agree between an environment and the policy that acts in it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Spec:
         video_hz: Observations per second handed to the policy; divides `control_hz`.
         action: Meaning of the first six action numbers; "osc_pose_delta" is robosuite's OSC_POSE: a displacement
             of the end effector, [-1, 1] scaled to +-0.05 m per axis and +-0.5 rad (axis-angle).
-        action_frame: Frame of the displacement: "base" (for the shipped scenes parallel to the world).
+        action_frame: Frame of the displacement: "base" (for the shipped scenes parallel to the simulator).
         rotation: Rotation format of action and state.
         gripper: "close_positive": +1 closes, -1 opens (robosuite's convention).
         action_dim: Length of an action.
@@ -73,17 +73,17 @@ class Spec:
         return hold
 
 
-def mismatches(environment: Spec, policy: Spec) -> list[str]:
+def mismatches(environment: ControlConvention, policy: ControlConvention) -> list[str]:
     """Returns one line per field in which the two conventions differ, naming both sides."""
     lines = []
-    for f in dataclasses.fields(Spec):
+    for f in dataclasses.fields(ControlConvention):
         ours, theirs = getattr(environment, f.name), getattr(policy, f.name)
         if ours != theirs:
             lines.append(f"{f.name}: the environment has {ours!r}, the policy expects {theirs!r}")
     return lines
 
 
-def unknown(kind: str, asked: str, known: Iterable[str]) -> ValueError:
+def unknown_name(kind: str, asked: str, known: Iterable[str]) -> ValueError:
     """Returns the error for a name that does not exist: what was asked, what exists, and the nearest match."""
     names = list(known)
     near = difflib.get_close_matches(asked, names, n=1, cutoff=0.5)
@@ -134,7 +134,7 @@ class Plan:
 class Policy(Protocol):
     """What is compared. `history` is everything seen since the last call, at the video rate; its last entry is now."""
 
-    spec: Spec
+    convention: ControlConvention
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -172,7 +172,7 @@ class EpisodeSpec:
         horizon: Control steps until truncation.
         control_hz: Control rate.
         visual: Visual profile ("fast" or "full").
-        poses: Thing name -> JSON placement (x, y, yaw, joint; metres and radians), see `envs.task.Placement`.
+        poses: Object name -> JSON placement (x, y, yaw, joint; metres and radians), see `envs.task.Placement`.
         look: JSON values of the environment factors, see `envs.variation.Look`.
     """
 
@@ -210,7 +210,7 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a world reports after some control steps.
+    """What a simulator reports after some control steps.
 
     Attributes:
         observations: Observations at video-rate steps since the last report; the last one is the current step.
@@ -233,13 +233,10 @@ class Outcome:
     truncated: bool
 
 
-class World(Protocol):
-    """The part of an environment that a rollout uses: chunks in, video-rate observations out.
+class Simulator(Protocol):
+    """The part of an environment that a rollout uses: chunks in, video-rate observations out."""
 
-    The convention is not called `spec`, because Gymnasium environments have an attribute of that name.
-    """
-
-    convention: Spec
+    convention: ControlConvention
 
     def begin(self, episode: EpisodeSpec) -> Outcome:
         """Resets to the episode and returns its first observation."""
@@ -254,7 +251,7 @@ class World(Protocol):
         """Continues from a snapshot, bitwise equal to the original."""
 
 
-class WorldDiverged(RuntimeError):
+class SimulationDiverged(RuntimeError):
     """The simulator left the range of sane states (NaN, huge velocities); an `env_error`, never a policy's fault."""
 
 
@@ -268,7 +265,7 @@ class Chunk:
 
     Attributes:
         step: Env step of the query.
-        state: `World.snapshot()` at that step.
+        state: `Simulator.snapshot()` at that step.
         plan: The policy's answer.
         executed: (n, A) actions carried out from `step` on, by this plan, an older one, or held (see `execution`).
         latency_s: Seconds the policy took.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 KINDS = ("zscore", "quantile")
 EPS = 1e-6
@@ -56,7 +56,7 @@ class Normaliser(nn.Module):
     def __init__(self, kind: str, size: int) -> None:
         super().__init__()
         if kind not in KINDS:
-            raise unknown("normalisation", kind, KINDS)
+            raise unknown_name("normalisation", kind, KINDS)
         self.kind = kind
         self.register_buffer("low", torch.zeros(size) if kind == "zscore" else -torch.ones(size))
         self.register_buffer("high", torch.ones(size))

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 BETA = 5.0  # largest guidance weight, the paper's value in simulation
 SCHEDULES = ("exp", "linear", "ones", "zeros")
@@ -47,7 +47,7 @@ def prefix_weights(delay: int, end: int, horizon: int, schedule: str = "exp") ->
         schedule: "linear"; "exp", which falls faster; "ones" up to the end; "zeros": hard masking, nothing behind d.
     """
     if schedule not in SCHEDULES:
-        raise unknown("schedule of prefix weights", schedule, SCHEDULES)
+        raise unknown_name("schedule of prefix weights", schedule, SCHEDULES)
     start = min(delay, end)
     i = torch.arange(horizon, dtype=torch.float64)
     ramp = ((start - 1 - i) / (end - start + 1) + 1).clamp(0.0, 1.0)

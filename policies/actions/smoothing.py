@@ -55,7 +55,7 @@ class Smoothed:
     def __init__(self, policy: Policy) -> None:
         if hasattr(policy, "chunk_steps"):
             check(policy.chunk_steps)
-        self._policy, self.spec = policy, policy.spec
+        self._policy, self.convention = policy, policy.convention
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""

@@ -4,9 +4,9 @@
   two functions around the attention, "before" and "after", which `torch.compile` compiles once for all layers and all
   cache lengths: everything between two matrix products becomes one kernel, and attention reads the static `KVCache`
   itself. Linear layers can be replaced by those of `lowbit`.
-- `RecordedHead` is a `PolicyHead` that records its clean pass and its whole denoising loop, sampler included, as one
-  CUDA graph each and replays them: no value leaves the device, and all shapes and buffers are fixed.
-- `TwoDeviceHead` runs the two branches of guidance on two devices at the same time.
+- `RecordedGenerator` is a `ChunkGenerator` that records its clean pass and its whole denoising loop, sampler included,
+  as one CUDA graph each and replays them: no value leaves the device, and all shapes and buffers are fixed.
+- `TwoDeviceGenerator` runs the two branches of guidance on two devices at the same time.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.actions.real_time_chunking import Guidance
 from wambench.policies.dreamzero import solvers
 from wambench.policies.dreamzero.dit import DiT, Frames, Prediction
 from wambench.policies.dreamzero.inference import (
+    ChunkGenerator,
     ChunkNoise,
     Encoders,
     FirstFrame,
     Generated,
-    HeadConfig,
-    PolicyHead,
+    GenerationConfig,
     _Branch,
 )
 from wambench.policies.dreamzero.kv_cache import Context, KVCache
 from wambench.policies.dreamzero.layers import Block
 from wambench.policies.dreamzero.quantization import Float4Linear, Float8Linear
-from wambench.policies.dreamzero.token_layout import Layout
+from wambench.policies.dreamzero.token_layout import TokenLayout
 from wambench.policies.networks import rope
 from wambench.policies.networks.layers import attend
 
@@ -114,7 +114,7 @@ def before(
     shift, scale = values[:, :, slot].unbind(1)
     seen = functional.layer_norm(x, x.shape[-1:], eps=block.eps) * scale + shift
     q, k, v = block.qkv(seen).chunk(3, dim=-1)
-    table, heads = rope.Table(cos, sin), (block.heads, -1)
+    table, heads = rope.RotaryTable(cos, sin), (block.heads, -1)
     q = rope.rotate(block.norm_q(q).unflatten(-1, heads), table).transpose(1, 2)
     k = rope.rotate(block.norm_k(k).unflatten(-1, heads), table).transpose(1, 2)
     return q, k, block.split(v)
@@ -152,9 +152,9 @@ class FastDiT(DiT):
         self, model: DiT, linear: str = "dense", compiler: str | None = None, attention: str | None = None
     ) -> None:
         if linear not in LINEARS:
-            raise unknown("kind of linear layer", linear, LINEARS)
+            raise unknown_name("kind of linear layer", linear, LINEARS)
         if attention is not None and attention not in ATTENTION:
-            raise unknown("attention", attention, ATTENTION)
+            raise unknown_name("attention", attention, ATTENTION)
         nn.Module.__init__(self)
         self.config, self._tables = model.config, {}
         for name, child in model.named_children():
@@ -172,7 +172,7 @@ class FastDiT(DiT):
         return nullcontext() if self._attention is None else sdpa_kernel(ATTENTION[self._attention], set_priority=True)
 
     def _run(
-        self, x: Tensor, times: list[Tensor], layout: Layout, first: int, context: Context, cache: KVCache | None
+        self, x: Tensor, times: list[Tensor], layout: TokenLayout, first: int, context: Context, cache: KVCache | None
     ) -> Prediction:
         if cache is None:
             raise ValueError("FastDiT has the cached passes only; train and test with DiT")
@@ -191,7 +191,7 @@ class FastDiT(DiT):
 # ------------------------------------------------------------------------------------------------- recorded programs
 
 
-class Recorded(Generic[T]):
+class RecordedProgram(Generic[T]):
     """Work of fixed shapes on a GPU, recorded as a CUDA graph; a call replays it and returns the same tensors, anew.
 
     The work must read its inputs from tensors that stay where they are, and must not look at a value.
@@ -220,15 +220,15 @@ class Recorded(Generic[T]):
         return self._result
 
 
-class RecordedHead(PolicyHead):
+class RecordedGenerator(ChunkGenerator):
     """A head that replays its two programs, the clean pass and the whole denoising loop, without the host between.
 
     One recording for each position in the cache life. All that they read stays where it is: caches, encoded prompts,
     condition, newest frame, noise, state. What cannot be recorded (a clamped video, the dynamic caching rule, somebody
-    watching) runs as in `PolicyHead`.
+    watching) runs as in `ChunkGenerator`.
 
     Args:
-        model, encoders, config, negative: As of `PolicyHead`.
+        model, encoders, config, negative: As of `ChunkGenerator`.
         record: Makes a program of work; the default needs an NVIDIA GPU.
     """
 
@@ -236,9 +236,9 @@ class RecordedHead(PolicyHead):
         self,
         model: DiT,
         encoders: Encoders,
-        config: HeadConfig | None = None,
+        config: GenerationConfig | None = None,
         negative: Hashable = "",
-        record: Callable[[Callable[[], Any]], Callable[[], Any]] = Recorded,
+        record: Callable[[Callable[[], Any]], Callable[[], Any]] = RecordedProgram,
     ) -> None:
         self._record, self._first_of = record, encoders.first
         self._kept: dict[object, Tensor] = {}
@@ -292,7 +292,7 @@ class RecordedHead(PolicyHead):
         def work() -> None:
             for branch in self.branches:
                 branch.cache.length = start * tokens
-            super(RecordedHead, self)._observe(new, start)
+            super(RecordedGenerator, self)._observe(new, start)
 
         self._program(("observe", start, frames.count), work)
         for branch in self.branches:  # a replay does not count
@@ -308,14 +308,14 @@ class RecordedHead(PolicyHead):
         watch: Callable[[solvers.Step], None] | None = None,
         inpaint: Guidance | None = None,
     ) -> Generated:
-        """See `PolicyHead.generate`."""
+        """See `ChunkGenerator.generate`."""
         usual = self.config.sampler.caching != "dynamic" and move_action and not (clamp or watch or inpaint)
         if state is None or noise.action is None or self.last is None or not usual:
             return super().generate(state, noise, clamp, move_action, watch, inpaint)
         self.last = self._keep_frames("last", self.last)
         now, begin = self._keep("state", state), self._keep_frames("noise", noise.video)
         given = ChunkNoise(begin, self._keep("noise of actions", noise.action))
-        out = self._program(("generate", self.start), lambda: PolicyHead.generate(self, now, given))
+        out = self._program(("generate", self.start), lambda: ChunkGenerator.generate(self, now, given))
         assert out.action is not None
         vectors = None if out.video.vectors is None else out.video.vectors.clone()
         return replace(out, video=Frames(out.video.latents.clone(), vectors), action=out.action.clone())
@@ -358,15 +358,17 @@ class Replica:
         return Prediction(Frames(out.video.latents.to(self.home, non_blocking=True), near[0]), near[1])
 
 
-class TwoDeviceHead(PolicyHead):
+class TwoDeviceGenerator(ChunkGenerator):
     """A head whose negative prompt runs on a second device at the same time; only velocities are exchanged.
 
     Args:
-        model, encoders, config, negative: As of `PolicyHead`; the config must guide and must not batch.
+        model, encoders, config, negative: As of `ChunkGenerator`; the config must guide and must not batch.
         second: The same model on the other device.
     """
 
-    def __init__(self, model: DiT, encoders: Encoders, config: HeadConfig, negative: Hashable, second: DiT) -> None:
+    def __init__(
+        self, model: DiT, encoders: Encoders, config: GenerationConfig, negative: Hashable, second: DiT
+    ) -> None:
         if config.batched or config.guidance == 1.0:
             raise ValueError("two devices share the work of guidance that is not batched")
         self._models: tuple[Any, Any] = (model, Replica(second, model.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class DiTConfig:
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width {self.width} needs an even number of dimensions for each of {self.heads} heads")
         if self.prediction not in ("velocity", "clean"):
-            raise unknown("prediction", self.prediction, ("velocity", "clean"))
+            raise unknown_name("prediction", self.prediction, ("velocity", "clean"))
         if self.activation not in ("gelu", "silu"):
-            raise unknown("activation", self.activation, ("gelu", "silu"))
+            raise unknown_name("activation", self.activation, ("gelu", "silu"))
         if self.attention not in ("sdpa", "explicit"):
-            raise unknown("attention", self.attention, ("sdpa", "explicit"))
+            raise unknown_name("attention", self.attention, ("sdpa", "explicit"))
 
     @property
     def head_dim(self) -> int:
@@ -125,5 +125,5 @@ CONFIGS: dict[str, DiTConfig] = {
 def config_for(name: str, **changes: object) -> DiTConfig:
     """Returns a named config with some fields changed."""
     if name not in CONFIGS:
-        raise unknown("model config", name, CONFIGS)
+        raise unknown_name("model config", name, CONFIGS)
     return replace(CONFIGS[name], **changes)  # type: ignore[arg-type]

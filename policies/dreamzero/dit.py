@@ -5,7 +5,7 @@ P patches of a frame, K frames per chunk, H actions per chunk, S states per chun
 
 Design decisions (arXiv 2602.15922 and the released code; parameter names are those of the released checkpoint):
 - Training sequence: [clean frames | noisy frames | actions | states]. Clean and noisy copies of a frame share their
-  rotary position. Nothing sees the future, past actions or past states (`token_layout.training_reads`).
+  rotary position. Nothing sees the future, past actions or past states (`token_layout.training_attention`).
 - Inference: clean passes at timestep 0 append real frames to a `KVCache`; denoising passes read it.
 - Every token carries its own timestep: a frame its own, an action its own, a state that of its chunk's first action,
   a clean token 0. Modulation is computed once per distinct timestep slot and spread over the slot's tokens.
@@ -28,7 +28,14 @@ from torch import Tensor, nn
 from wambench.policies.dreamzero.config import CONFIGS, DiTConfig, config_for
 from wambench.policies.dreamzero.kv_cache import Context, KVCache, bias_from
 from wambench.policies.dreamzero.layers import Block, Head, ImageProjection
-from wambench.policies.dreamzero.token_layout import Layout, Plan, Slots, plan, slot_index, training_reads
+from wambench.policies.dreamzero.token_layout import (
+    AttentionPlan,
+    Slots,
+    TokenLayout,
+    plan,
+    slot_index,
+    training_attention,
+)
 from wambench.policies.networks import rope
 from wambench.policies.networks.layers import ActionEncoder, CategoryMLP, sinusoid
 
@@ -168,25 +175,25 @@ class DiT(nn.Module):
             self._tables[key] = make()
         return self._tables[key]  # type: ignore[return-value]
 
-    def _layout(self, clean: int, noisy: int, actions: int) -> Layout:
+    def _layout(self, clean: int, noisy: int, actions: int) -> TokenLayout:
         c = self.config
         chunks, lone = divmod(noisy, c.frames_per_chunk)
         if lone not in (0, 1) or (actions and actions != chunks * c.actions_per_chunk):
             raise ValueError(f"{noisy} noisy frames and {actions} actions are no chunks of {c.frames_per_chunk} frames")
         each = (c.actions_per_chunk, c.states_per_chunk) if actions else (0, 0)
-        return Layout(c.frame_tokens, clean, lone, chunks, c.frames_per_chunk, *each)
+        return TokenLayout(c.frame_tokens, clean, lone, chunks, c.frames_per_chunk, *each)
 
-    def _slots(self, layout: Layout, per_action: bool) -> Slots:
+    def _slots(self, layout: TokenLayout, per_action: bool) -> Slots:
         def make() -> Slots:
             index = slot_index(layout, per_action).to(self.device)
             return Slots(index, functional.one_hot(index).to(self.dtype))
 
         return self._constant(("slots", layout, per_action), make)
 
-    def _rope(self, layout: Layout, first: int) -> rope.Table:
+    def _rope(self, layout: TokenLayout, first: int) -> rope.RotaryTable:
         """Returns the table of a sequence whose clean frames start at 0 and whose noisy frames start at `first`."""
 
-        def make() -> rope.Table:
+        def make() -> rope.RotaryTable:
             c, d = self.config, self.config.head_dim
             parts = [self._frame_angles(0, layout.clean), self._frame_angles(first, first + layout.lone)]
             for i in range(layout.chunks):
@@ -205,14 +212,14 @@ class DiT(nn.Module):
         c = self.config
         return rope.frame_angles(torch.arange(start, stop), *c.grid, c.frame_vector > 0, c.head_dim)
 
-    def _plan(self, layout: Layout) -> Plan:
+    def _plan(self, layout: TokenLayout) -> AttentionPlan:
         c = self.config
-        return self._constant(("plan", layout), lambda: plan(training_reads(layout, c.state_sees_chunk, c.window)))
+        return self._constant(("plan", layout), lambda: plan(training_attention(layout, c.state_sees_chunk, c.window)))
 
     # ---------------------------------------------------------------- passes
 
     def _noisy(
-        self, layout: Layout, frames: Frames, y: Tensor | None, action: Tensor | None, timestep: Tensor | None,
+        self, layout: TokenLayout, frames: Frames, y: Tensor | None, action: Tensor | None, timestep: Tensor | None,
         state: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Returns the tokens behind the clean frames, (B, tokens, D)."""
@@ -229,7 +236,7 @@ class DiT(nn.Module):
         return torch.cat([lone, chunks.flatten(1, 2)], dim=1)
 
     def _run(
-        self, x: Tensor, times: list[Tensor], layout: Layout, first: int, context: Context, cache: KVCache | None
+        self, x: Tensor, times: list[Tensor], layout: TokenLayout, first: int, context: Context, cache: KVCache | None
     ) -> Prediction:
         """Returns the heads' outputs for tokens x (B, T, D) with the timesteps of their slots."""
         per_action = len(times) > 1 and times[-1].shape[1] == layout.chunks * layout.actions
@@ -240,7 +247,7 @@ class DiT(nn.Module):
             x = block(x, time, slots, table, reading, context, cache)
         return self._heads(x, e, layout)
 
-    def _heads(self, x: Tensor, e: Tensor, layout: Layout) -> Prediction:
+    def _heads(self, x: Tensor, e: Tensor, layout: TokenLayout) -> Prediction:
         c, t, frames = self.config, layout.frame_tokens, layout.noisy
         lone = x[:, layout.clean_tokens : layout.before]
         chunks = x[:, layout.before :].unflatten(1, (layout.chunks, layout.chunk_tokens)) if layout.chunks else None

@@ -2,7 +2,7 @@
 
 One cache life is M chunks. A call brings the real frames of the chunk just executed; their last K latents enter the
 cache by a clean pass (generated latents never do), then the next chunk's video and actions are denoised together. After
-M calls the released loop starts anew from the newest frame. `PolicyHead` does this over latents: the encoders are
+M calls the released loop starts anew from the newest frame. `ChunkGenerator` does this over latents: the encoders are
 callables, so that tiny, nano and 14B models share it.
 
 Frames are raw frames in whatever form the encoders take, (B, T, ...): a latent frame stands for 4 raw ones, the first
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.actions.real_time_chunking import Guidance, correction
 from wambench.policies.dreamzero import solvers
 from wambench.policies.dreamzero.dit import DiT, Frames, Prediction, to_velocity
@@ -29,7 +29,7 @@ ON_FULL = ("reset", "slide")
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class GenerationConfig:
     """Switches of the loop.
 
     Attributes:
@@ -54,7 +54,7 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         if self.on_full not in ON_FULL:
-            raise unknown("way to go on with a full cache", self.on_full, ON_FULL)
+            raise unknown_name("way to go on with a full cache", self.on_full, ON_FULL)
         if self.keep_chunks < 1:
             raise ValueError(f"sliding keeps at least 1 chunk, got {self.keep_chunks}")
 
@@ -147,7 +147,7 @@ def spread(frames: Tensor, k: int) -> Tensor:
     return torch.cat([frames[:, :1], frames], dim=1)
 
 
-class PolicyHead:
+class ChunkGenerator:
     """Keeps the cache of one conversation (B of them in step) and answers every call with a chunk.
 
     `act` is the released call. Its parts can be used alone: `prepare` (reset or inject), any number of `generate`s from
@@ -155,10 +155,10 @@ class PolicyHead:
     """
 
     def __init__(
-        self, model: DiT, encoders: Encoders, config: HeadConfig | None = None, negative: Hashable = ""
+        self, model: DiT, encoders: Encoders, config: GenerationConfig | None = None, negative: Hashable = ""
     ) -> None:
         self.model, self.encoders, self.negative = model, encoders, negative
-        self.config = HeadConfig() if config is None else config
+        self.config = GenerationConfig() if config is None else config
         c = model.config
         if self.config.on_full == "slide" and self.config.keep_chunks >= c.max_chunks:
             raise ValueError(f"a cache of {c.max_chunks} chunks can keep at most {c.max_chunks - 1} when it slides")

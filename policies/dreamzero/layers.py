@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from wambench.policies.dreamzero.config import DiTConfig
 from wambench.policies.dreamzero.kv_cache import Context, KVCache
-from wambench.policies.dreamzero.token_layout import Plan, Slots
+from wambench.policies.dreamzero.token_layout import AttentionPlan, Slots
 from wambench.policies.networks import rope
 from wambench.policies.networks.layers import attend
 
 
-def attend_spans(q: Tensor, k: Tensor, v: Tensor, plan: Plan | None, explicit: bool) -> Tensor:
+def attend_spans(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan | None, explicit: bool) -> Tensor:
     """Returns attention in which every span of tokens reads its own key spans; without a mask, so fused kernels fit."""
     if plan is None:
         return attend(q, k, v, None, explicit)
@@ -63,7 +63,9 @@ class SelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d)
 
-    def forward(self, x: Tensor, table: rope.Table, plan: Plan | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, table: rope.RotaryTable, plan: AttentionPlan | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         """x (B, T, D) -> (B, T, D); `plan` None: every token reads every token, and the cache."""
         q = rope.rotate(self.norm_q(self.q(x)).unflatten(-1, (self.heads, -1)), table).transpose(1, 2)
         k = rope.rotate(self.norm_k(self.k(x)).unflatten(-1, (self.heads, -1)), table).transpose(1, 2)
@@ -123,7 +125,7 @@ class Block(nn.Module):
         self.register_buffer("one", one.view(1, 6, 1, 1), persistent=False)
 
     def forward(
-        self, x: Tensor, time: Tensor, slots: Slots, table: rope.Table, plan: Plan | None,
+        self, x: Tensor, time: Tensor, slots: Slots, table: rope.RotaryTable, plan: AttentionPlan | None,
         context: Context, cache: KVCache | None = None,
     ) -> Tensor:  # fmt: skip
         """x (B, T, D), time (B, 6, slots, D) -> (B, T, D)."""

@@ -7,7 +7,7 @@ Letters: B batch, M chunks, F = 1 + 2 M frames, Z y x a latent, C key points, L 
 Design decisions:
 - A frame is a latent of the frozen encoder and, in its vector token, the key points read from it, the hand's included.
   So the imagined future says where the hand will be, for video of any arm, and an action is what brings it there.
-- The state token holds the robot's state, the key points, where the first and the last named thing are, and the mean
+- The state token holds the robot's state, the key points, where the first and the last named object are, and the mean
   word: a multilayer perceptron finds positions far sooner than attention over patches does.
 - The network predicts clean values (frames relative to the last real one); unweighted mean squared errors.
 - Every chunk draws its noise levels by itself (`flow_matching.draw_sigmas`), so that one network is joint model, video
@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, DiTConfig, Frames
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import POINT_UNIT_M, STATE_FEATURES
-from wambench.policies.perception.scene import Scene, Words, scene_features, scene_width
+from wambench.policies.perception.scene import SceneFeatures, Words, scene_features, scene_width
 
 # What is left out or changed, with everything else equal. (No video at test time needs no training: `mode="no_video"`.)
 ABLATIONS = {
@@ -43,7 +43,7 @@ ABLATIONS = {
 
 
 @dataclass(frozen=True)
-class NanoConfig:
+class SmallDreamZeroConfig:
     """A small DreamZero.
 
     Attributes:
@@ -67,10 +67,10 @@ class NanoConfig:
         return self.dit.actions_per_chunk
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> NanoConfig:
+    def from_dict(values: dict[str, Any]) -> SmallDreamZeroConfig:
         """Returns the config that `to_dict` and JSON turned into a dict."""
         dit: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["dit"].items()}
-        return NanoConfig(DiTConfig(**dit), tuple(values["points"]), values["ablation"])
+        return SmallDreamZeroConfig(DiTConfig(**dit), tuple(values["points"]), values["ablation"])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values."""
@@ -89,10 +89,10 @@ def config_for(
     ablation: str = "none",
     frames_per_chunk: int = 2,
     actions_per_chunk: int = 16,
-) -> NanoConfig:
+) -> SmallDreamZeroConfig:
     """Returns a named config for an encoder's points and latent; what does not exist or fit raises ValueError."""
     if ablation not in ABLATIONS:
-        raise unknown("ablation", ablation, ABLATIONS)
+        raise unknown_name("ablation", ablation, ABLATIONS)
     if frames_per_chunk < 1 or actions_per_chunk < 1 or actions_per_chunk % (2 * frames_per_chunk):
         raise ValueError(
             f"frames must be an even number of control steps apart, not {actions_per_chunk} / {frames_per_chunk}"
@@ -115,10 +115,10 @@ def config_for(
     )
     if dit.latent_shape != latent:
         raise ValueError(f"patch {base.patch} does not divide the latent {latent[1]}x{latent[2]}")
-    return NanoConfig(dit, points, ablation)
+    return SmallDreamZeroConfig(dit, points, ablation)
 
 
-class Nano(nn.Module):
+class SmallDreamZero(nn.Module):
     """The transformer with the scales of its inputs."""
 
     state_mean: Tensor
@@ -127,7 +127,7 @@ class Nano(nn.Module):
     action_std: Tensor
     points_mean: Tensor
 
-    def __init__(self, config: NanoConfig) -> None:
+    def __init__(self, config: SmallDreamZeroConfig) -> None:
         super().__init__()
         self.config = config
         self.reads = float(config.ablation != "no_key_points")
@@ -142,13 +142,13 @@ class Nano(nn.Module):
         self.register_buffer("points_mean", torch.zeros(3))
 
     def vectors(self, points: Tensor) -> Tensor:
-        """Returns (..., 4 C) vector tokens of (..., C, 4) key points; an absent thing has no place."""
+        """Returns (..., 4 C) vector tokens of (..., C, 4) key points; an absent object has no place."""
         presence = points[..., 3:] * self.reads
         xyz = (points[..., :3] - self.points_mean) / POINT_UNIT_M * presence
         return torch.cat([xyz, 2.0 * presence - 1.0], dim=-1).flatten(-2)
 
     def points(self, vectors: Tensor) -> Tensor:
-        """Returns (..., C, 4) the key points of vector tokens; the place of an absent thing means nothing."""
+        """Returns (..., C, 4) the key points of vector tokens; the place of an absent object means nothing."""
         cells = vectors.unflatten(-1, (-1, 4))
         presence = (0.5 * cells[..., 3:] + 0.5).clamp(0.0, 1.0)
         xyz = cells[..., :3] / presence.clamp_min(0.25) * POINT_UNIT_M + self.points_mean
@@ -158,7 +158,7 @@ class Nano(nn.Module):
         """Returns the transformer's frames of (B, F, Z, y, x) latents and (B, F, C, 4) key points."""
         return Frames(latents.transpose(1, 2), self.vectors(points))
 
-    def states(self, scene: Scene, words: Words) -> Tensor:
+    def states(self, scene: SceneFeatures, words: Words) -> Tensor:
         """Returns the (B, M, state_dim) state vectors of the chunks."""
         standard = ((scene.state - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
         own = torch.cat([standard, torch.ones_like(scene.known)], dim=-1) * scene.known

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wambench.interface import Observation, Plan, Spec, canvas, unknown
+from wambench.interface import ControlConvention, Observation, Plan, canvas, unknown_name
 from wambench.policies import check_arguments, weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
@@ -28,7 +28,7 @@ from wambench.policies.dreamzero.dit import Frames
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import state_features
-from wambench.policies.perception.scene import Scene, Words, encode_words
+from wambench.policies.perception.scene import SceneFeatures, Words, encode_words
 from wambench.policies.weight_files import ENCODER, digest, packaged
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SCHEDULES = ("exact", "repeat4", "single")
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedFrame:
     """One real frame as the policy knows it: latent (Z, y, x), key points (C, 4), state features (S,)."""
 
     latent: Tensor
@@ -50,23 +50,23 @@ class Seen:
 
 
 @dataclass
-class Session:
+class DreamZeroSession:
     """One episode: instruction, seed, what was seen by env step, the caches with the step of their newest frame, and
     what was imagined last, as frames (K, h, w, 3) and as the model knows it."""
 
     seed: int
     words: Words
-    seen: dict[int, Seen] = field(default_factory=dict)
-    memories: dict[bool, sampling.Memory] = field(default_factory=dict)
+    seen: dict[int, EncodedFrame] = field(default_factory=dict)
+    memories: dict[bool, sampling.GenerationMemory] = field(default_factory=dict)
     newest: int = -1
     dream: tuple[np.ndarray, Frames] | None = None
 
 
-def load_nano(path: Path) -> tuple[nano.Nano, dict]:
+def load_nano(path: Path) -> tuple[nano.SmallDreamZero, dict]:
     """Returns a model in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
     tensors, meta = weight_files.read_weights(path, "dreamzero")
     try:
-        model = nano.Nano(nano.NanoConfig.from_dict(meta["config"]))
+        model = nano.SmallDreamZero(nano.SmallDreamZeroConfig.from_dict(meta["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
     weight_files.load_into(model, tensors, path)
@@ -146,7 +146,7 @@ class DreamZero:
             ("mode", mode or MODES[0], MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES)
         ):  # fmt: skip
             if asked not in known:
-                raise unknown(what, asked, known)
+                raise unknown_name(what, asked, known)
         if candidates < 1 or lookahead < 1 or not 0.0 <= guidance < 100.0:
             raise ValueError(
                 f"candidates and lookahead must be at least 1, got {candidates}, {lookahead}; guidance {guidance}"
@@ -162,7 +162,7 @@ class DreamZero:
             raise ValueError(f"execute must be in 1..{self.chunk_steps} and steps at least 1, got {execute}, {steps}")
         if smooth:
             smoothing.check(self.chunk_steps)
-        self.spec = Spec()
+        self.convention = ControlConvention()
         self.model, self.encoder = model.to(device), reader.to(device)
         separate = model.config.ablation == "separate"
         mode = mode or ("video_first" if separate else "joint")
@@ -173,9 +173,9 @@ class DreamZero:
         self.execute, self.mode, self.history, self.schedule, self.device = execute, mode, history, schedule, device
         self.candidates, self.lookahead, self.smooth = candidates, lookahead, smooth
         self.weights_hash = digest(path)[:16]
-        self.corpus = str(meta.get("corpus", "unknown"))
+        self.corpus = str(meta.get("corpus", "unknown_name"))
         self.meta = meta
-        self._session: Session | None = None
+        self._session: DreamZeroSession | None = None
 
     @property
     def frame_offsets(self) -> list[int]:
@@ -183,9 +183,9 @@ class DreamZero:
         config = self.model.config
         return [config.stride * (i + 1) for i in range(config.dit.frames_per_chunk)]
 
-    def session(self, instruction: str, seed: int) -> Session:
+    def session(self, instruction: str, seed: int) -> DreamZeroSession:
         """Returns the state of a new episode, for `act_batch`."""
-        return Session(seed, encode_words([instruction], self.model.config.points).to(self.device))
+        return DreamZeroSession(seed, encode_words([instruction], self.model.config.points).to(self.device))
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -210,7 +210,7 @@ class DreamZero:
         session = self._ready(history)
         return self._plan(session, history, time.perf_counter() - began, how)
 
-    def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+    def act_batch(self, sessions: Sequence[DreamZeroSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
         """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
         began = time.perf_counter()
         self._look(sessions, histories)
@@ -250,19 +250,19 @@ class DreamZero:
         _, actions = self._sample(session, history[-1].step, self.mode == "inverse", self.sampling, clamp)
         return self._commands(actions)
 
-    def _current(self) -> Session:
+    def _current(self) -> DreamZeroSession:
         if self._session is None:
             raise ValueError("reset must be called before the first query")
         return self._session
 
-    def _ready(self, history: Sequence[Observation]) -> Session:
+    def _ready(self, history: Sequence[Observation]) -> DreamZeroSession:
         session = self._current()
         self._look([session], [history])
         return session
 
-    def _look(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> None:
+    def _look(self, sessions: Sequence[DreamZeroSession], histories: Sequence[Sequence[Observation]]) -> None:
         """Encodes the frames that each session needs and brings its caches up to now."""
-        wanted: list[tuple[Session, Observation]] = []
+        wanted: list[tuple[DreamZeroSession, Observation]] = []
         for session, history in zip(sessions, histories, strict=True):
             if not history:
                 raise ValueError("history is empty; its last entry must be the current observation")
@@ -270,7 +270,7 @@ class DreamZero:
             useful = (o for o in history[:-1] if o.step in injected)
             wanted += [(session, o) for o in (*useful, history[-1]) if o.step not in session.seen]
         if wanted:
-            frames = np.stack([canvas(o, self.spec.cameras) for _, o in wanted])
+            frames = np.stack([canvas(o, self.convention.cameras) for _, o in wanted])
             if frames.shape[1:3] != self.encoder.config.canvas:
                 raise ValueError(f"frames are {frames.shape[1:3]}, the encoder expects {self.encoder.config.canvas}")
             pair = encoding.as_tensors(frames, np.stack([o.state for _, o in wanted]))
@@ -278,22 +278,22 @@ class DreamZero:
             latents, points = self.encoder.encode(pair[0].to(self.device), states)
             features = state_features(states)
             for i, (session, observation) in enumerate(wanted):
-                session.seen[observation.step] = Seen(latents[i], points[i], features[i])
+                session.seen[observation.step] = EncodedFrame(latents[i], points[i], features[i])
         for session, history in zip(sessions, histories, strict=True):
             self._advance(session, history[-1].step)
 
-    def _injected(self, session: Session) -> list[int]:
+    def _injected(self, session: DreamZeroSession) -> list[int]:
         """Returns the env steps of the frames that will stand for the chunk being played."""
         if self.schedule == "single":
             return sorted(session.seen)[-len(self.frame_offsets) :]
         offsets = self.frame_offsets
         if self.schedule == "repeat4":
-            every = self.spec.frame_stride
+            every = self.convention.frame_stride
             third = max(every, round(self.model.config.chunk_steps / 3 / every) * every)
             offsets = [third, *offsets[1:]]
         return [session.newest + ahead for ahead in offsets]
 
-    def _advance(self, session: Session, now: int) -> None:
+    def _advance(self, session: DreamZeroSession, now: int) -> None:
         """Injects what stands for the chunk that was played into the caches, or empties them."""
         if now == session.newest:
             return
@@ -314,27 +314,27 @@ class DreamZero:
         kept = steps[1:] if self.schedule == "single" else []
         session.seen = {step: seen for step, seen in session.seen.items() if step == now or step in kept}
 
-    def _frames(self, session: Session, steps: Sequence[int]) -> Frames:
+    def _frames(self, session: DreamZeroSession, steps: Sequence[int]) -> Frames:
         seen = [session.seen[step] for step in steps]
         latents, points = torch.stack([s.latent for s in seen]), torch.stack([s.points for s in seen])
         return self.model.frames(latents[None], points[None])
 
-    def _words(self, session: Session, hidden: bool) -> Words:
+    def _words(self, session: DreamZeroSession, hidden: bool) -> Words:
         return session.words.hidden(torch.tensor([hidden], device=self.device))
 
-    def _memory(self, session: Session, step: int, hidden: bool) -> tuple[sampling.Memory, Tensor]:
+    def _memory(self, session: DreamZeroSession, step: int, hidden: bool) -> tuple[sampling.GenerationMemory, Tensor]:
         """Returns the memory and the state vector at `step`, the instruction shown or hidden."""
         words, seen = self._words(session, hidden), session.seen[step]
         if hidden not in session.memories:
             session.memories[hidden] = sampling.remember(self.model, self._frames(session, [step]), words)
         known = torch.ones(1, 1, 1, device=self.device)
         points = seen.points[None, None]
-        scene = Scene(seen.latent[None, None], points, seen.state[None, None], known, points)
+        scene = SceneFeatures(seen.latent[None, None], points, seen.state[None, None], known, points)
         return session.memories[hidden], self.model.states(scene, words)
 
     def _sample(
         self,
-        session: Session,
+        session: DreamZeroSession,
         step: int,
         hidden: bool,
         how: sampling.Sampling,
@@ -350,7 +350,9 @@ class DreamZero:
         video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided, given)
         return video, actions[0]
 
-    def _candidate(self, session: Session, step: int, number: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
+    def _candidate(
+        self, session: DreamZeroSession, step: int, number: int, how: sampling.Sampling
+    ) -> tuple[Frames, Tensor]:
         """Returns the frames and standardised actions of one future."""
         how = replace(how, video=self.mode != "no_video")
         if self.mode in ("joint", "no_video"):
@@ -358,7 +360,7 @@ class DreamZero:
         video, _ = self._sample(session, step, False, replace(how, action=False), candidate=number)
         return video, self._sample(session, step, self.mode == "inverse", how, video, number)[1]
 
-    def _choose(self, session: Session, step: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
+    def _choose(self, session: DreamZeroSession, step: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
         """Returns the candidate whose imagined key points end up closest to those of the others."""
         futures = [self._candidate(session, step, number, how) for number in range(self.candidates)]
         if len(futures) == 1:
@@ -367,7 +369,7 @@ class DreamZero:
         ended = torch.stack([self.model.points(end)[..., :3].flatten() for end in ends])
         return futures[int(torch.cdist(ended, ended).sum(dim=1).argmin())]
 
-    def _dream(self, session: Session, step: int, video: Frames, number: int) -> Tensor:
+    def _dream(self, session: DreamZeroSession, step: int, video: Frames, number: int) -> Tensor:
         """Returns the vector token (1, n) after `lookahead` imagined chunks, on a copy of the cache."""
         memory, state = self._memory(session, step, False)
         memory = copy.deepcopy(memory, {id(self.model.dit): self.model.dit})
@@ -384,7 +386,7 @@ class DreamZero:
 
     def _plan(
         self,
-        session: Session,
+        session: DreamZeroSession,
         history: Sequence[Observation],
         encode_s: float,
         how: sampling.Sampling | None = None,

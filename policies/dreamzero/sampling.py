@@ -16,32 +16,32 @@ from torch import Tensor
 from wambench.policies.actions.real_time_chunking import Guidance, correction
 from wambench.policies.dreamzero.dit import Context, DiT, Frames
 from wambench.policies.dreamzero.kv_cache import KVCache
-from wambench.policies.dreamzero.nano import Nano, NanoConfig
+from wambench.policies.dreamzero.nano import SmallDreamZero, SmallDreamZeroConfig
 from wambench.policies.dreamzero.solvers import SamplerConfig, levels_of
 from wambench.policies.dreamzero.solvers import sample as denoise
 from wambench.policies.perception.scene import Words
 
 
 @dataclass(frozen=True)
-class Noise:
+class SamplingNoise:
     """Where sampling starts: video (B, K, Z, y, x), vectors (B, K, n) and action (B, H, A), standard normal."""
 
     video: Tensor
     vectors: Tensor
     action: Tensor
 
-    def to(self, device: torch.device | str) -> Noise:
+    def to(self, device: torch.device | str) -> SamplingNoise:
         """Returns the same on another device."""
-        return Noise(self.video.to(device), self.vectors.to(device), self.action.to(device))
+        return SamplingNoise(self.video.to(device), self.vectors.to(device), self.action.to(device))
 
 
-def draw_noise(config: NanoConfig, generators: Sequence[torch.Generator]) -> Noise:
+def draw_noise(config: SmallDreamZeroConfig, generators: Sequence[torch.Generator]) -> SamplingNoise:
     """Returns one sample's noise per generator, so that a batch gives the same answers as single calls."""
     d = config.dit
     k = d.frames_per_chunk
     shapes = ((k, *d.latent_shape), (k, d.frame_vector), (d.actions_per_chunk, d.action_dim))
     drawn = [[torch.randn(shape, generator=g) for shape in shapes] for g in generators]
-    return Noise(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+    return SamplingNoise(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Memory:
+class GenerationMemory:
     """Real frames under one instruction, and the last of them, which predictions are relative to.
 
     Attributes:
@@ -71,7 +71,9 @@ class Memory:
 
 
 @torch.no_grad()
-def remember(model: Nano, frames: Frames, words: Words, memory: Memory | None = None) -> Memory:
+def remember(
+    model: SmallDreamZero, frames: Frames, words: Words, memory: GenerationMemory | None = None
+) -> GenerationMemory:
     """Returns the memory after a clean pass over real frames: frame 0, or the K frames of the chunk just played."""
     if memory is None:
         networks = [model.dit, model.inverse] if model.config.ablation == "separate" else [model.dit]
@@ -80,7 +82,7 @@ def remember(model: Nano, frames: Frames, words: Words, memory: Memory | None = 
             context = network.encode_context(words.vectors, words.mask)
             cache = KVCache(network.config, len(frames.latents), network.device, network.dtype)
             branches.append(Branch(network, context, cache))
-        memory = Memory(branches[0], branches[-1], frames, 0)
+        memory = GenerationMemory(branches[0], branches[-1], frames, 0)
     if model.config.ablation != "bidirectional":  # a fixed window has no cache: it reads the newest frame every time
         for branch in {id(b): b for b in (memory.video, memory.action)}.values():
             branch.network.observe(branch.cache, frames, memory.start, branch.context)
@@ -113,8 +115,8 @@ class Sampling:
 
 
 def _evaluate(
-    model: Nano,
-    memory: Memory,
+    model: SmallDreamZero,
+    memory: GenerationMemory,
     video: Frames,
     action: Tensor,
     levels: tuple[float, float],
@@ -149,13 +151,13 @@ def _evaluate(
 
 @torch.no_grad()
 def sample(
-    model: Nano,
-    memory: Memory,
+    model: SmallDreamZero,
+    memory: GenerationMemory,
     state: Tensor,
-    noise: Noise,
+    noise: SamplingNoise,
     how: Sampling,
     clamp: Frames | None = None,
-    unguided: tuple[Memory, Tensor] | None = None,
+    unguided: tuple[GenerationMemory, Tensor] | None = None,
     given: Tensor | None = None,
 ) -> tuple[Frames, Tensor]:
     """Returns the chunk's K frames and standardised actions (B, H, A).

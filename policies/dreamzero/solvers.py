@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 SIGMA_MAX = float(torch.tensor(0.999, dtype=torch.float32))  # before the shift, as the release rounds it
 STATIC_STEPS: dict[int, tuple[int, ...]] = {
@@ -52,9 +52,9 @@ class SamplerConfig:
         if self.steps < 1:
             raise ValueError(f"a sampler needs at least 1 step, got {self.steps}")
         if self.solver not in ("unipc", "euler"):
-            raise unknown("solver", self.solver, ("unipc", "euler"))
+            raise unknown_name("solver", self.solver, ("unipc", "euler"))
         if self.caching not in ("none", "static", "dynamic"):
-            raise unknown("caching", self.caching, ("none", "static", "dynamic"))
+            raise unknown_name("caching", self.caching, ("none", "static", "dynamic"))
         if self.caching == "static" and self.steps != 16:
             raise ValueError(
                 f"the static lists of evaluated steps are for 16 steps, not {self.steps}; use caching=none"

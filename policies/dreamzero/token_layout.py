@@ -18,7 +18,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """Parts of a sequence.
 
     Attributes:
@@ -68,7 +68,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Read:
+class AttentionSpan:
     """Tokens [start, stop) attend to the tokens of the key spans, without a mask."""
 
     start: int
@@ -76,7 +76,7 @@ class Read:
     keys: tuple[Span, ...]
 
 
-def clean_reads(layout: Layout, window: int) -> list[Read]:
+def clean_attention(layout: TokenLayout, window: int) -> list[AttentionSpan]:
     """Returns what the clean tokens of a training sequence read: frame 0, then chunk by chunk.
 
     Args:
@@ -85,49 +85,49 @@ def clean_reads(layout: Layout, window: int) -> list[Read]:
             frame 0 causal token by token, as the release does when its window is switched off.
     """
     t, k = layout.frame_tokens, layout.frames
-    reads = [Read(0, t, ((0, t),))]
+    reads = [AttentionSpan(0, t, ((0, t),))]
     if window < 0:
-        return reads + [Read(i, i + 1, ((0, i + 1),)) for i in range(t, layout.clean_tokens)]
+        return reads + [AttentionSpan(i, i + 1, ((0, i + 1),)) for i in range(t, layout.clean_tokens)]
     for first in range(1, layout.clean, k):
         stop = (first + k) * t
         start = max(first + k - window, 0) * t
         keys = ((0, stop),) if start <= t else ((0, t), (start, stop))
-        reads.append(Read(first * t, stop, keys))
+        reads.append(AttentionSpan(first * t, stop, keys))
     return reads
 
 
-def training_reads(layout: Layout, state_sees_chunk: bool, window: int) -> tuple[Read, ...]:
+def training_attention(layout: TokenLayout, state_sees_chunk: bool, window: int) -> tuple[AttentionSpan, ...]:
     """Returns who reads what in the teacher-forced training sequence.
 
     A chunk reads the clean frames before it and itself; its states only themselves unless `state_sees_chunk`. Nothing
     reads the future, past actions or past states.
     """
     t = layout.frame_tokens
-    reads = clean_reads(layout, window)
+    reads = clean_attention(layout, window)
     if layout.lone:
         span = (layout.clean_tokens, layout.before)
-        reads.append(Read(*span, (span,)))
+        reads.append(AttentionSpan(*span, (span,)))
     for chunk in range(layout.chunks):
         start = layout.chunk_start(chunk)
         stop = start + layout.chunk_tokens
         keys = ((0, (1 + chunk * layout.frames) * t), (start, stop))
         seeing = stop if state_sees_chunk else stop - layout.states
-        reads.append(Read(start, seeing, keys))
+        reads.append(AttentionSpan(start, seeing, keys))
         if seeing < stop:
-            reads.append(Read(seeing, stop, ((seeing, stop),)))
+            reads.append(AttentionSpan(seeing, stop, ((seeing, stop),)))
     return tuple(reads)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """`Read`s as pieces to cut queries and keys into, and the key pieces that each query piece reads."""
+class AttentionPlan:
+    """`AttentionSpan`s as pieces to cut queries and keys into, and the key pieces that each query piece reads."""
 
     query_sizes: tuple[int, ...]
     key_sizes: tuple[int, ...]
     keys: tuple[tuple[int, ...], ...]
 
 
-def plan(reads: Sequence[Read]) -> Plan:
+def plan(reads: Sequence[AttentionSpan]) -> AttentionPlan:
     """Returns the plan of reads that cover a sequence in order."""
     cuts = sorted({cut for read in reads for span in read.keys for cut in span} | {0, reads[-1].stop})
     pieces = list(pairwise(cuts))
@@ -135,10 +135,10 @@ def plan(reads: Sequence[Read]) -> Plan:
         tuple(i for i, (a, b) in enumerate(pieces) if any(start <= a and b <= stop for start, stop in read.keys))
         for read in reads
     ]
-    return Plan(tuple(r.stop - r.start for r in reads), tuple(b - a for a, b in pieces), tuple(keys))
+    return AttentionPlan(tuple(r.stop - r.start for r in reads), tuple(b - a for a, b in pieces), tuple(keys))
 
 
-def mask(reads: Sequence[Read], tokens: int) -> Tensor:
+def mask(reads: Sequence[AttentionSpan], tokens: int) -> Tensor:
     """Returns the (T, T) bool matrix "row reads column"."""
     seen = torch.zeros(tokens, tokens, dtype=torch.bool)
     for read in reads:
@@ -147,7 +147,7 @@ def mask(reads: Sequence[Read], tokens: int) -> Tensor:
     return seen
 
 
-def release_order(layout: Layout) -> Tensor:
+def release_order(layout: TokenLayout) -> Tensor:
     """Returns (T,) indices that put tokens in the release's order: clean, noisy frames, actions, states."""
     index = torch.arange(layout.tokens)
     chunks = index[layout.before :].view(layout.chunks, layout.chunk_tokens)
@@ -155,7 +155,7 @@ def release_order(layout: Layout) -> Tensor:
     return torch.cat([index[: layout.before], frames.flatten(), actions.flatten(), states.flatten()])
 
 
-def slot_index(layout: Layout, per_action: bool) -> Tensor:
+def slot_index(layout: TokenLayout, per_action: bool) -> Tensor:
     """Returns the (T,) timestep slot of every token.
 
     Slots are [one for all clean frames, if any | one per noisy frame | one per action, or per chunk]; a state has the

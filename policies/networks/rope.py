@@ -16,15 +16,15 @@ THETA = 10000.0
 
 
 @dataclass(frozen=True)
-class Table:
+class RotaryTable:
     """(T, d) cosines and sines, each value twice, the sine of the first of a pair negated."""
 
     cos: Tensor
     sin: Tensor
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Table:
+    def to(self, device: torch.device, dtype: torch.dtype) -> RotaryTable:
         """Returns the table on a device, in the type that `rotate` shall compute in."""
-        return Table(self.cos.to(device, dtype), self.sin.to(device, dtype))
+        return RotaryTable(self.cos.to(device, dtype), self.sin.to(device, dtype))
 
 
 def angles(position: Tensor, dims: int) -> Tensor:
@@ -49,14 +49,14 @@ def frame_angles(frames: Tensor, rows: int, columns: int, vector: bool, dims: in
     return torch.cat([angles(position, size) for position, size in zip(parts, sizes, strict=True)], dim=1)
 
 
-def table(angle: Tensor) -> Table:
+def table(angle: Tensor) -> RotaryTable:
     """Returns the float32 table of (T, d / 2) angles."""
     sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(angle.shape[1])
     cos, sin = (values.repeat_interleave(2, dim=1) for values in (angle.cos(), angle.sin()))
-    return Table(cos.float(), (sin * sign).float())
+    return RotaryTable(cos.float(), (sin * sign).float())
 
 
-def rotate(x: Tensor, at: Table) -> Tensor:
+def rotate(x: Tensor, at: RotaryTable) -> Tensor:
     """Returns (B, T, h, d) with every pair turned by its token's angle; computed in the table's type."""
     wide = x.to(at.cos.dtype)
     swapped = wide.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)

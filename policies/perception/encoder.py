@@ -3,16 +3,16 @@
 Letters: B batch, C key-point classes, Z latent channels, H x W canvas in pixels (views tiled left to right), V views.
 
 Design decisions:
-- Latents reconstruct the picture, key points say where things are. A plain autoencoder does not keep the position of
-  small things; the key-point head, trained on simulator labels of rendered scenes, does. Said openly: this is
+- Latents reconstruct the picture, key points say where objects are. A plain autoencoder does not keep the position of
+  small objects; the key-point head, trained on simulator labels of rendered scenes, does. Said openly: this is
   simulator-supervised perception, used alike by every policy that is compared.
 - 16x down by convolutions without normalisation; no KL term, only noise on the latent and a small pull to zero.
-- Key points: a soft-argmax of one heat map per named thing and view (trained on projected labels where there are any)
+- Key points: a soft-argmax of one heat map per named object and view (trained on projected labels where there are any)
   gives image positions; a perceptron over both views' positions, the features found there, the name, and what
   landmarks and the robot's state tell of the cameras gives world coordinates and presence. No weight belongs to one
-  thing: a new thing is a new name.
+  object: a new object is a new name.
 - The state may be unknown (video of another arm): half of the training pictures hide it, and the hand is read from the
-  picture like any other thing.
+  picture like any other object.
 - Rotations enter as the first two columns of the rotation matrix: the axis-angle of a gripper that points down flips
   sign.
 """
@@ -111,9 +111,9 @@ class Residual(nn.Module):
 
 
 class KeyPoints(nn.Module):
-    """Feature maps and state -> world position and presence of each named thing.
+    """Feature maps and state -> world position and presence of each named object.
 
-    Nothing in it belongs to one class: a thing is asked for by its name (`word_embedding.embed`), which gives the
+    Nothing in it belongs to one class: an object is asked for by its name (`word_embedding.embed`), which gives the
     filter of its heat map and tells the perceptron, shared by all, what it is placing.
     """
 
@@ -160,7 +160,7 @@ class KeyPoints(nn.Module):
         corners = torch.tensor([width / (width - 1.0), h / (h - 1.0)], device=x.device)
         grid = (cell_centres(h, width).to(x.device) * corners).expand(b, views, -1, -1)  # outermost centres at -1 and 1
         found = weights @ torch.cat([grid, probe], dim=3)  # (B, V, C, 2 + probe)
-        # how strong and how narrow the peak is: visible things have one, absent ones do not
+        # how strong and how narrow the peak is: visible objects have one, absent ones do not
         strength, focus = (weights * heat).sum(dim=3, keepdim=True), weights.amax(dim=3, keepdim=True)
         return torch.cat([found, strength, focus], dim=3).transpose(1, 2), log_heat
 
@@ -173,7 +173,7 @@ class KeyPoints(nn.Module):
         count, dtype = len(self.config.points), self.layer1.weight.dtype
         everything, log_heat = self.read(maps)
         found, marks = everything[:, :count].flatten(2), everything[:, count:, :, :2].flatten(1)
-        # where the cameras stand, from landmarks and state alone: the same for every thing
+        # where the cameras stand, from landmarks and state alone: the same for every object
         standing = functional.silu(self.place1(torch.cat([marks, state], dim=1).to(dtype)))
         standing = functional.silu(self.place2(standing))[:, None].expand(-1, count, -1)
         names = functional.silu(self.name_in(self.names.to(dtype)))[None].expand(len(found), -1, -1)
@@ -275,7 +275,7 @@ class Encoder(nn.Module):
             states: (B, 8) robot states at the frames, NaN where unknown (video of another arm).
 
         Returns:
-            Float32 latents, and world xyz in m with the probability that the thing is in the scene.
+            Float32 latents, and world xyz in m with the probability that the object is in the scene.
         """
         maps = self.maps(to_pixels(frames))
         found, _ = self.key_points(maps, self.standard_state(states))
@@ -320,10 +320,10 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def image_loss(guess: Tensor, pixels: Tensor) -> Tensor:
-    """Returns L1 and square error, weight 1 + 5 saturation (small coloured things count), plus L1 of the gradient."""
+    """Returns L1 and square error, weight 1 + 5 saturation (small coloured objects count), plus L1 of the gradient."""
     weight = 1.0 + 5.0 * (pixels.amax(dim=1, keepdim=True) - pixels.amin(dim=1, keepdim=True))
     error = guess - pixels
-    # the square term moves small things off the background, where L1 alone rests for long
+    # the square term moves small objects off the background, where L1 alone rests for long
     plain = ((error.abs() + 2.0 * error.square()) * weight).mean()
     gradient = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return plain + 0.5 * gradient

@@ -1,4 +1,4 @@
-"""What a policy knows of a scene: key points, the things an instruction names, words, as numbers.
+"""What a policy knows of a scene: key points, the objects an instruction names, words, as numbers.
 
 Letters: B batch, C key points, L words.
 """
@@ -14,12 +14,12 @@ from torch import Tensor
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import POINT_UNIT_M
 
-SLOTS = 2  # named things whose positions the state token holds: the first and the last one of the instruction
+SLOTS = 2  # named objects whose positions the state token holds: the first and the last one of the instruction
 POINT_WIDTH = 7
 
 
 def scene_width(points: int) -> int:
-    """Returns the length of what a state vector tells of the scene: key points, named things, mean word."""
+    """Returns the length of what a state vector tells of the scene: key points, named objects, mean word."""
     return POINT_WIDTH * (points + SLOTS) + word_embedding.WIDTH
 
 
@@ -30,7 +30,7 @@ class Words:
     Attributes:
         vectors: (B, L, E), zero where the mask is False.
         mask: (B, L) bool; an all-hidden instruction keeps its first (zero) word, or attention would have no key.
-        slots: (B, SLOTS, C) which key point the first and the last named thing are; rows add to at most 1.
+        slots: (B, SLOTS, C) which key point the first and the last named object are; rows add to at most 1.
     """
 
     vectors: Tensor
@@ -69,7 +69,7 @@ def encode_words(sentences: Sequence[str], points: Sequence[str]) -> Words:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneFeatures:
     """What is known at the start of each chunk, and the real frames of a sequence.
 
     Attributes:
@@ -87,8 +87,8 @@ class Scene:
     at_chunk: Tensor
 
 
-def scene_features(scene: Scene, words: Words, points_mean: Tensor) -> Tensor:
-    """Returns (B, M, `scene_width`): the key points as the chunks begin, the named things, and the mean word.
+def scene_features(scene: SceneFeatures, words: Words, points_mean: Tensor) -> Tensor:
+    """Returns (B, M, `scene_width`): the key points as the chunks begin, the named objects, and the mean word.
 
     A key point is its place, its place seen from the hand, and 1; all zero if it is absent.
     """

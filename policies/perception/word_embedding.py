@@ -18,7 +18,7 @@ import numpy as np
 WIDTH = 64
 MAX_WORDS = 10
 ARTICLES = frozenset({"the", "a", "an"})
-# cosine below which a word is taken to name nothing, and the sharpness of the choice between things
+# cosine below which a word is taken to name nothing, and the sharpness of the choice between objects
 MATCH_FLOOR = 0.35
 MATCH_SHARPNESS = 12.0
 
@@ -61,9 +61,9 @@ def similarity(a: str, b: str) -> float:
 
 
 def match(text: str, names: Sequence[str]) -> np.ndarray:
-    """Returns (L, C) weights, rows summing to at most 1: which named thing each word of an instruction refers to.
+    """Returns (L, C) weights, rows summing to at most 1: which named object each word of an instruction refers to.
 
-    A thing's score at word i is the mean, over the words of its name, of the best cosine among the words i-2..i, so
+    An object's score at word i is the mean, over the words of its name, of the best cosine among the words i-2..i, so
     that "red" decides at "cube" between "red_cube" and "blue_cube". A soft maximum with a null choice gives weights.
     """
     vectors = embed(text)
@@ -72,7 +72,7 @@ def match(text: str, names: Sequence[str]) -> np.ndarray:
         parts = np.stack([_word_vector(part) for part in re.findall(r"[a-z]+", name.lower()) or [name]])
         cosines = vectors @ parts.T
         for i in range(len(vectors)):
-            # a thing is referred to at its noun: the word itself must belong to the name
+            # an object is referred to at its noun: the word itself must belong to the name
             own = cosines[i].max() > MATCH_FLOOR
             scores[i, c] = cosines[max(0, i - 2) : i + 1].max(axis=0).mean() if own else 0.0
     logits = np.exp(MATCH_SHARPNESS * scores)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from wambench.policies.perception.encoder import HAND
-from wambench.policies.perception.scene import Scene, Words
+from wambench.policies.perception.scene import SceneFeatures, Words
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Training sequences.
 
     Attributes:
@@ -28,7 +28,7 @@ class Batch:
         counts: (B, M) 1 where the chunk begins before the end of its episode.
     """
 
-    scene: Scene
+    scene: SceneFeatures
     words: Words
     actions: Tensor
     executed: Tensor
@@ -37,7 +37,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Augmentation:
     """How training differs from what was recorded.
 
     Attributes:
@@ -48,7 +48,7 @@ class Disturbance:
         inverse: Of those, the share whose videos are clean in every chunk (inverse dynamics).
         style: Share of sequences with borrowed channel statistics.
         blank: Share of sequences whose latents are blank, so that key points must do.
-        point_m: Noise on the key points of things: one draw per sequence, for all its frames, and for the state token
+        point_m: Noise on the key points of objects: one draw per sequence, for all its frames, and for the state token
             another per chunk.
         doubt: Share of sequences whose draw is `doubt_m` instead: rooms in which perception is worse.
         doubt_m: See `doubt`.
@@ -86,8 +86,8 @@ def borrow_style(latents: Tensor, lender: Tensor, share: Tensor) -> Tensor:
     return ((views - mean) / std * new_std + new_mean).view(latents.shape)
 
 
-def disturb(batch: Batch, how: Disturbance, names: Sequence[str], generator: torch.Generator) -> Batch:
-    """Returns the batch under random noise, hidden things and other rooms; `names` are those of the key points."""
+def augment(batch: TrainingBatch, how: Augmentation, names: Sequence[str], generator: torch.Generator) -> TrainingBatch:
+    """Returns the batch under random noise, hidden objects and other rooms; `names` are those of the key points."""
     scene, b = batch.scene, len(batch.actions)
     device = scene.latents.device
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wambench.policies import weight_files
 from wambench.policies.actions import fast_tokenizer
-from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import augmentation, dataset
 from wambench.policies.training.config import VALIDATION, TrainConfig, read_clips
 from wambench.policies.vla import base as vla
@@ -48,20 +48,20 @@ class Captions:
         self.kit = questions.Answers(self.names, network.words)
         self.captions = self.kit.captions(clips.sentences)
         self.asked = encode_words(questions.questions(self.names), self.names)
-        self.how = augmentation.Disturbance()
+        self.how = augmentation.Augmentation()
         self.train_rows = torch.nonzero(~clips.held_out).flatten()
         self.test_rows = torch.nonzero(clips.held_out).flatten()
 
-    def exchange(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, augmentation.Batch, Tensor]:
+    def exchange(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, augmentation.TrainingBatch, Tensor]:
         """Returns questions about some rows, the moments with the questions as instructions, and the answers."""
         clips, at = self.clips, rows[:, None]
         asked = questions.draw(self.present[rows], generator)
         answers = self.kit.answer(asked, self.points[rows], self.present[rows], self.captions[clips.sentence[rows]])
         points, nothing = clips.points[at].to(self.device), torch.zeros(len(rows), 1, 1, device=self.device)
         latents, state = clips.latents[at].float().to(self.device), clips.features[at].to(self.device)
-        scene = Scene(latents, points, state, nothing, points)
+        scene = SceneFeatures(latents, points, state, nothing, points)
         words, no_actions = self.asked.at(asked).to(self.device), nothing[..., None]
-        batch = augmentation.Batch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
+        batch = augmentation.TrainingBatch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
         return asked, batch, answers.to(self.device)
 
     def loss(self, network: vla.Network, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
@@ -69,10 +69,10 @@ class Captions:
         assert isinstance(network, ki.Ki)
         rows = self.train_rows[torch.randint(len(self.train_rows), (count,), generator=generator)]
         _, batch, answers = self.exchange(rows, generator)
-        batch = augmentation.disturb(batch, self.how, self.names, generator)
+        batch = augmentation.augment(batch, self.how, self.names, generator)
         return (network.answer_loss(self._seen(network, batch), answers),)
 
-    def _seen(self, network: vla.Network, batch: augmentation.Batch) -> vla.Observed:
+    def _seen(self, network: vla.Network, batch: augmentation.TrainingBatch) -> vla.EncodedObservation:
         return vla.observe(batch.scene, batch.words, network.points_mean, network.inputs.patch)
 
     def validate(self, network: vla.Network) -> tuple[float, ...]:

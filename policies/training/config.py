@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.dreamzero import nano
 from wambench.policies.networks import flow_matching
 from wambench.policies.perception import encoder
@@ -82,14 +82,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
-            raise unknown("trainable policy", self.policy, POLICIES)
+            raise unknown_name("trainable policy", self.policy, POLICIES)
         names = SIZES.get(self.policy, ("nano", "tiny"))
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
         if self.levels not in flow_matching.LEVELS:
-            raise unknown("law of noise levels", self.levels, flow_matching.LEVELS)
+            raise unknown_name("law of noise levels", self.levels, flow_matching.LEVELS)
         if self.ablation not in nano.ABLATIONS:
-            raise unknown("ablation", self.ablation, nano.ABLATIONS)
+            raise unknown_name("ablation", self.ablation, nano.ABLATIONS)
         if self.policy in ("tracker", "paths") and self.workers > 1:
             raise ValueError(f"{self.policy} is small: it is trained by one worker")
         if self.workers < 1 or self.batch < 1 or not self.data:
@@ -149,7 +149,7 @@ def seeded(seed: int, build: Callable[..., M], *arguments: Any) -> M:
         return build(*arguments)
 
 
-def half(reader: Encoder) -> None:
+def to_compute_dtype(reader: Encoder) -> None:
     """Puts an encoder's layers, not its constants, into the type that is fast where it is."""
     reader.to(loop.compute_type(next(reader.parameters()).device))
     for module in reader.modules():
@@ -167,7 +167,7 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
             raise ValueError(f"{folder}: its key points are not those the encoder {path.name} was trained on")
     digest = file_hash(path)
     device = torch.device(config.device)
-    half(reader.to(device))
+    to_compute_dtype(reader.to(device))
     with tqdm(desc="encoding", unit=" frames", disable=rank > 0) as bar:
         for folder in config.data:
             data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
@@ -175,17 +175,17 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
     return reader, data.load_clips(config.data, digest)
 
 
-def describe(config: TrainConfig, standing: loop.Standing, corpus: str, flops: float = 0.0) -> dict[str, Any]:
+def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: float = 0.0) -> dict[str, Any]:
     """Returns what weights say of their training; `flops` are those of a sample, 0 if they were not counted."""
-    counted = {"flops_per_sample": round(flops), "flops": flops * standing.samples} if flops else {}
+    counted = {"flops_per_sample": round(flops), "flops": flops * state.samples} if flops else {}
     if flops:
-        tqdm.write(f"{standing.samples} samples, {flops:.3g} FLOPs each: {flops * standing.samples:.4g} in all")
+        tqdm.write(f"{state.samples} samples, {flops:.3g} FLOPs each: {flops * state.samples:.4g} in all")
     return counted | {
         "corpus": corpus,
         "command": config.command(),
         "seed": config.seed,
-        "steps": standing.step,
-        "samples": standing.samples,
-        "minutes": round(standing.elapsed_s / 60.0, 2),
+        "steps": state.step,
+        "samples": state.samples,
+        "minutes": round(state.elapsed_s / 60.0, 2),
         "torch": torch.__version__,
     }

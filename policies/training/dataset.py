@@ -123,7 +123,7 @@ class LabelledFrames:
     Attributes:
         stores, store, row: Frame i is row `row[i]` of `stores[store[i]]`.
         states: (N, 8), NaN where unknown.
-        points: (N, C, 3) in m, zero for absent things.
+        points: (N, C, 3) in m, zero for absent objects.
         present: (N, C) bool.
         pixels: (N, C, V, 2) position in each view, right and down in [-1, 1], NaN where unknown or out of view.
         held_out: (N,) bool.

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano, sampling
-from wambench.policies.dreamzero.nano import Nano
+from wambench.policies.dreamzero.nano import SmallDreamZero
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
-from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import augmentation, dataset, loop, nano_loss
 from wambench.policies.training.config import (
     ENCODER_FILE,
@@ -29,18 +29,18 @@ from wambench.policies.training.config import (
 )
 
 
-class NanoJob:
+class DreamZeroJob:
     """Trains a small DreamZero on the latents of demonstrations and action-free video."""
 
     losses = ("video", "points", "action")
     metrics = ("val_action_mse", "val_inverse_mse", "val_gripper_error", "val_video_mse", "val_copy_mse", "val_hand_mm")
     progress = 0.0
 
-    def __init__(self, config: TrainConfig, model: Nano, clips: dataset.Clips) -> None:
+    def __init__(self, config: TrainConfig, model: SmallDreamZero, clips: dataset.Clips) -> None:
         self.model: nn.Module = model
         self.config, self.batch, self.clips = config, config.batch, clips
         self.words = encode_words(clips.sentences, model.config.points)
-        self.how = augmentation.Disturbance(levels=config.levels, prefix=config.prefix)
+        self.how = augmentation.Augmentation(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
         parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
         self.train_rows = [rows for rows in parts if len(rows)]
@@ -56,17 +56,17 @@ class NanoJob:
         acted, video = (part[(pick * len(part)).long()] for part in rows)
         return torch.where(other, video, acted)
 
-    def _sequences(self, rows: Tensor, chunks: int) -> augmentation.Batch:
+    def _sequences(self, rows: Tensor, chunks: int) -> augmentation.TrainingBatch:
         """Returns the sequences of some chunks that begin at some rows."""
         clips, model, device = self.clips, self.model, self.config.device
-        assert isinstance(model, Nano)
+        assert isinstance(model, SmallDreamZero)
         c = model.config
         frames = clips.frames_at(rows, [c.stride * i for i in range(1 + chunks * c.dit.frames_per_chunk)])
         starts = [c.chunk_steps * i for i in range(chunks)]
         at = clips.frames_at(rows, starts)
         actions, executed, begun = clips.chunks_at(rows, starts, c.chunk_steps)
         has = (clips.offset[rows] >= 0).float()[:, None].expand(-1, chunks)
-        scene = Scene(
+        scene = SceneFeatures(
             latents=clips.latents[frames].float().to(device),
             points=clips.points[frames].to(device),
             state=clips.features[at].to(device),
@@ -75,11 +75,11 @@ class NanoJob:
         )
         pair = [(values.to(device) - model.action_mean) / model.action_std for values in (actions, executed)]
         words = self.words.at(clips.sentence[rows]).to(device)
-        return augmentation.Batch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
+        return augmentation.TrainingBatch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
-        assert isinstance(model, Nano)
+        assert isinstance(model, SmallDreamZero)
         chunks = (1, 2, 4)[int(torch.randint(3, (1,), generator=generator))]
         if model.config.ablation == "bidirectional":
             chunks = 1
@@ -92,7 +92,7 @@ class NanoJob:
         Actions when sampled together with the video, executed actions for the true future alone, the sign of
         the gripper, the video's latents (beside those of copying the last frame), and where the hand is imagined.
         """
-        assert isinstance(model, Nano)
+        assert isinstance(model, SmallDreamZero)
         if not len(self.test_rows):
             return (float("nan"),) * len(self.metrics)
         rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
@@ -102,7 +102,7 @@ class NanoJob:
         return tuple((totals / len(rows)).tolist())
 
     @torch.no_grad()
-    def _judge(self, model: Nano, batch: augmentation.Batch, number: int) -> Tensor:
+    def _judge(self, model: SmallDreamZero, batch: augmentation.TrainingBatch, number: int) -> Tensor:
         device, count = self.config.device, len(batch.actions)
         generators = [torch.Generator().manual_seed(64 * number + k) for k in range(count)]
         noise = sampling.draw_noise(model.config, generators).to(device)
@@ -133,20 +133,20 @@ class NanoJob:
         return torch.stack([error.cpu() for error in errors])
 
 
-def _sizes(config: TrainConfig, reader: Encoder) -> nano.NanoConfig:
+def _sizes(config: TrainConfig, reader: Encoder) -> nano.SmallDreamZeroConfig:
     points, latent = tuple(reader.config.points), reader.config.latent
     layout = config.frames_per_chunk, config.actions_per_chunk
     return nano.config_for(config.config, points, latent, config.ablation, *layout)
 
 
-def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> NanoJob:
+def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> DreamZeroJob:
     """Returns the job; folders without demonstrations raise ValueError."""
     reader, clips = read_clips(config, rank, wait)
     sizes = _sizes(config, reader)
-    model = seeded(config.seed, Nano, sizes)
+    model = seeded(config.seed, SmallDreamZero, sizes)
     if config.init:
         weight_files.load_into(model, weight_files.read_weights(config.init, "dreamzero")[0], config.init)
-        return NanoJob(config, model.to(config.device), clips)
+        return DreamZeroJob(config, model.to(config.device), clips)
     rows = ~clips.held_out & clips.known
     if not rows.any():
         raise ValueError(f"{', '.join(config.data)}: no demonstrations with actions")
@@ -154,18 +154,18 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> NanoJob:
     standardise(model, "action", clips.actions, 0.05)
     seen = clips.points[rows][clips.points[rows][..., 3] > 0.5]
     model.points_mean.copy_(seen[:, :3].mean(dim=0) if len(seen) else torch.zeros(3))
-    return NanoJob(config, model.to(config.device), clips)
+    return DreamZeroJob(config, model.to(config.device), clips)
 
 
-def finish(job: NanoJob, config: TrainConfig, standing: loop.Standing, flops: float) -> None:
+def finish(job: DreamZeroJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
     """Writes the weights with how they came about; `flops` are those of a sample."""
     model = job.model.eval()
-    assert isinstance(model, Nano)
+    assert isinstance(model, SmallDreamZero)
     corpora = "+".join(dataset.read_manifest(folder).corpus for folder in config.data)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")
     path = Path(config.encoder) if config.encoder else ENCODER_FILE
-    meta = describe(config, standing, corpora, flops) | scores
+    meta = describe(config, state, corpora, flops) | scores
     meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
     meta |= {"frames": sum(len(rows) for rows in job.train_rows), "prefix": config.prefix}
     weight_files.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
@@ -174,4 +174,4 @@ def finish(job: NanoJob, config: TrainConfig, standing: loop.Standing, flops: fl
 def parameters(config: TrainConfig) -> int:
     """Returns the number of parameters of the model to be trained."""
     reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
-    return sum(p.numel() for p in Nano(_sizes(config, reader)).parameters())
+    return sum(p.numel() for p in SmallDreamZero(_sizes(config, reader)).parameters())

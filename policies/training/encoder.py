@@ -54,9 +54,9 @@ class EncoderJob:
         return batches
 
     def validate(self, model: nn.Module) -> tuple[float, ...]:
-        """Returns PSNR, the median over things of the median position error, that of the hand, and wrong presences.
+        """Returns PSNR, the median over objects of the median position error, that of the hand, and wrong presences.
 
-        Positions of things are read with the robot's state where it is known, the hand's always without.
+        Positions of objects are read with the robot's state where it is known, the hand's always without.
         """
         assert isinstance(model, Encoder)
         errors = [judge(model, batch.to(self.device)) for batch in self.test_batches()]
@@ -108,7 +108,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> EncoderJob:
     return EncoderJob(config, model.to(config.device), sources)
 
 
-def finish(job: EncoderJob, config: TrainConfig, standing: loop.Standing, flops: float) -> None:
+def finish(job: EncoderJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
     """Measures the latents' spread and the errors, and writes the weights."""
     model = job.model.eval()
     assert isinstance(model, Encoder)
@@ -119,7 +119,7 @@ def finish(job: EncoderJob, config: TrainConfig, standing: loop.Standing, flops:
         standardise(model, "latent", torch.cat(raw).permute(0, 2, 3, 1).flatten(0, 2), 1e-3)
     psnr, _, hand, _ = job.validate(model)
     corpora = "+".join(dataset.read_manifest(folder).corpus for folder in config.data)
-    meta = describe(config, standing, corpora) | {
+    meta = describe(config, state, corpora) | {
         "points_mm": job.table(model),
         "psnr_db": round(psnr, 2),
         "hand_mm": round(hand, 1),

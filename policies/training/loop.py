@@ -64,7 +64,7 @@ class LoopConfig:
             raise ValueError("minutes or steps of training must be positive")
 
 
-class Job(Protocol):
+class TrainJob(Protocol):
     """What is trained: a model, its loss on a random batch, and how it is judged.
 
     Attributes:
@@ -93,7 +93,7 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Peers:
+class WorkerGroup:
     """What the processes of one training share: gradients (workers, n), progress (1,), a barrier."""
 
     gradients: Tensor
@@ -204,7 +204,7 @@ def learning_rate(config: LoopConfig, step: int, progress: float) -> float:
 
 
 @dataclass
-class Standing:
+class TrainState:
     """Where a run stands."""
 
     step: int = 0
@@ -212,15 +212,20 @@ class Standing:
     elapsed_s: float = 0.0
 
 
-def save_checkpoint(path: Path, weights: Weights, standing: Standing, identity: str) -> None:
+def save_checkpoint(path: Path, weights: Weights, train_state: TrainState, identity: str) -> None:
     """Writes everything a resumed run needs, in one step."""
-    meta = {"step": standing.step, "samples": standing.samples, "elapsed_s": standing.elapsed_s, "identity": identity}
+    meta = {
+        "step": train_state.step,
+        "samples": train_state.samples,
+        "elapsed_s": train_state.elapsed_s,
+        "identity": identity,
+    }
     part = path.with_name(path.name + ".part")
     safetensors.torch.save_file(weights.tensors(), str(part), metadata={"wambench": json.dumps(meta)})
     part.replace(path)
 
 
-def load_checkpoint(path: Path, weights: Weights, identity: str) -> Standing:
+def load_checkpoint(path: Path, weights: Weights, identity: str) -> TrainState:
     """Returns where a checkpoint stood after restoring it; a damaged or foreign one raises ValueError."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
@@ -231,7 +236,7 @@ def load_checkpoint(path: Path, weights: Weights, identity: str) -> Standing:
     if meta["identity"] != identity:
         raise ValueError(f"{path}: checkpoint of a different configuration; remove it or choose another output")
     weights.restore(state)
-    return Standing(meta["step"], meta["samples"], meta["elapsed_s"])
+    return TrainState(meta["step"], meta["samples"], meta["elapsed_s"])
 
 
 class Log:
@@ -258,29 +263,29 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 64 + rank
 
 
-def exchange(gradient: Tensor, rank: int, progress: float, peers: Peers | None) -> tuple[Tensor, float]:
+def exchange(gradient: Tensor, rank: int, progress: float, group: WorkerGroup | None) -> tuple[Tensor, float]:
     """Returns the mean gradient of all processes in float32, and the first process's progress."""
-    if peers is None:
+    if group is None:
         return gradient.float(), progress
-    peers.gradients[rank].copy_(gradient)
+    group.gradients[rank].copy_(gradient)
     if rank == 0:
-        peers.progress[0] = progress
-    peers.wait()
-    mean, shared = peers.gradients.mean(dim=0).to(gradient.device), float(peers.progress[0])
-    peers.wait()
+        group.progress[0] = progress
+    group.wait()
+    mean, shared = group.gradients.mean(dim=0).to(gradient.device), float(group.progress[0])
+    group.wait()
     return mean, shared
 
 
-def fit(
-    job: Job,
+def train_loop(
+    job: TrainJob,
     config: LoopConfig,
     out: Path,
     identity: str,
     seed: int = 0,
     rank: int = 0,
-    peers: Peers | None = None,
-    note: Callable[[str], None] = tqdm.write,
-) -> Standing:
+    group: WorkerGroup | None = None,
+    on_validation: Callable[[str], None] = tqdm.write,
+) -> TrainState:
     """Trains `job.model` in place and leaves the averaged float32 weights in it.
 
     Args:
@@ -290,86 +295,86 @@ def fit(
         identity: What a checkpoint must agree in to be continued.
         seed: Seed of the whole run.
         rank: Number of this process; the first one writes files.
-        peers: What several processes share; None for one process.
-        note: Called with the results of each validation, once they are in the log.
+        group: What several processes share; None for one process.
+        on_validation: Called with the results of each validation, once they are in the log.
     """
     device = next(job.model.parameters()).device
     weights = Weights(job.model, config, compute_type(device))
-    checkpoint, standing = Path(f"{out}.checkpoint"), Standing()
+    checkpoint, train_state = Path(f"{out}.checkpoint"), TrainState()
     if checkpoint.exists():
-        standing = load_checkpoint(checkpoint, weights, identity)
-    workers = 1 if peers is None else len(peers.gradients)
-    _Run(job, config, weights, standing, rank, workers, checkpoint, Path(f"{out}.csv"), identity, note).loop(
-        seed, peers
-    )
+        train_state = load_checkpoint(checkpoint, weights, identity)
+    workers = 1 if group is None else len(group.gradients)
+    _Run(
+        job, config, weights, train_state, rank, workers, checkpoint, Path(f"{out}.csv"), identity, on_validation
+    ).loop(seed, group)
     weights.freeze()
-    return standing
+    return train_state
 
 
 class _Run:
     def __init__(
         self,
-        job: Job,
+        job: TrainJob,
         config: LoopConfig,
         weights: Weights,
-        standing: Standing,
+        train_state: TrainState,
         rank: int,
         workers: int,
         checkpoint: Path,
         log: Path,
         identity: str,
-        note: Callable[[str], None],
+        on_validation: Callable[[str], None],
     ) -> None:
-        self.job, self.config, self.weights, self.standing = job, config, weights, standing
+        self.job, self.config, self.weights, self.train_state = job, config, weights, train_state
         self.first, self.workers, self.rank = rank == 0, workers, rank
-        self.checkpoint, self.identity, self.note = checkpoint, identity, note
+        self.checkpoint, self.identity, self.on_validation = checkpoint, identity, on_validation
         columns = ["step", "samples", "minutes", "samples_per_s", "lr", *job.losses, *job.metrics]
-        self.log = Log(log, columns, standing.step) if self.first else None
+        self.log = Log(log, columns, train_state.step) if self.first else None
         self.sums = torch.zeros(len(job.losses))
-        self.mark = (standing.step, time.monotonic())
+        self.mark = (train_state.step, time.monotonic())
         self.validated = int(self.progress() * config.validations)
 
     def progress(self) -> float:
         if self.config.minutes is not None:
-            return self.standing.elapsed_s / (60.0 * self.config.minutes)
-        return self.standing.step / (self.config.steps or 1)
+            return self.train_state.elapsed_s / (60.0 * self.config.minutes)
+        return self.train_state.step / (self.config.steps or 1)
 
-    def loop(self, seed: int, peers: Peers | None) -> None:
+    def loop(self, seed: int, group: WorkerGroup | None) -> None:
         generator, saved, progress = torch.Generator(), time.monotonic(), self.progress()
         bar = tqdm(total=100, initial=int(100 * progress), disable=not self.first, unit="%", dynamic_ncols=True)
         while progress < 1.0:
             began = time.monotonic()
-            generator.manual_seed(step_seed(seed, self.standing.step, self.rank))
+            generator.manual_seed(step_seed(seed, self.train_state.step, self.rank))
             self.weights.gradient.zero_()
             self.job.progress = progress
             losses = self.job.loss(self.job.model, generator)
             torch.stack([value.float() for value in losses]).sum().backward()
             self.sums += torch.stack([value.detach().float().cpu() for value in losses])
-            gradient, progress = exchange(self.weights.gradient, self.rank, self.progress(), peers)
+            gradient, progress = exchange(self.weights.gradient, self.rank, self.progress(), group)
             if progress >= 1.0:
                 break
-            rate = learning_rate(self.config, self.standing.step, progress)
-            self.weights.step(gradient, rate, self.standing.step)
-            self.standing.step += 1
-            self.standing.samples += self.job.batch * self.workers
-            self.standing.elapsed_s += time.monotonic() - began
+            rate = learning_rate(self.config, self.train_state.step, progress)
+            self.weights.step(gradient, rate, self.train_state.step)
+            self.train_state.step += 1
+            self.train_state.samples += self.job.batch * self.workers
+            self.train_state.elapsed_s += time.monotonic() - began
             if self.first:
                 self._report(rate, bar)
                 if time.monotonic() - saved > self.config.checkpoint_s:
-                    save_checkpoint(self.checkpoint, self.weights, self.standing, self.identity)
+                    save_checkpoint(self.checkpoint, self.weights, self.train_state, self.identity)
                     saved = time.monotonic()
-            progress = self.progress() if peers is None else progress
+            progress = self.progress() if group is None else progress
         bar.close()
-        if self.first and self.standing.step:
-            save_checkpoint(self.checkpoint, self.weights, self.standing, self.identity)
+        if self.first and self.train_state.step:
+            save_checkpoint(self.checkpoint, self.weights, self.train_state, self.identity)
 
     def _report(self, rate: float, bar: tqdm) -> None:
         share = int(self.progress() * self.config.validations)
         due = share > self.validated
-        if self.standing.step % self.config.log_every and not due:
+        if self.train_state.step % self.config.log_every and not due:
             return
         step, began = self.mark
-        count = max(self.standing.step - step, 1)
+        count = max(self.train_state.step - step, 1)
         speed = count * self.job.batch * self.workers / max(time.monotonic() - began, 1e-9)
         losses = (self.sums / count).tolist()
         metrics: list[float | str] = [""] * len(self.job.metrics)
@@ -380,13 +385,13 @@ class _Run:
                 metrics = list(self.job.validate(self.job.model))
                 self.job.model.train()
         assert self.log is not None
-        minutes = self.standing.elapsed_s / 60.0
-        self.log.write([self.standing.step, self.standing.samples, minutes, speed, rate, *losses, *metrics])
+        minutes = self.train_state.elapsed_s / 60.0
+        self.log.write([self.train_state.step, self.train_state.samples, minutes, speed, rate, *losses, *metrics])
         if due:
             named = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.job.metrics, metrics, strict=True))
-            self.note(f"step {self.standing.step}, {self.standing.samples} samples: {named}")
+            self.on_validation(f"step {self.train_state.step}, {self.train_state.samples} samples: {named}")
         named = " ".join(f"{n} {v:.4g}" for n, v in zip(self.job.losses, losses, strict=True))
         bar.set_postfix_str(f"{named}, {speed:.0f} samples/s", refresh=False)
         bar.update(min(100, int(100 * self.progress())) - bar.n)
         self.sums.zero_()
-        self.mark = (self.standing.step, time.monotonic())
+        self.mark = (self.train_state.step, time.monotonic())

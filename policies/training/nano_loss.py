@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from wambench.policies.dreamzero.dit import Frames, chunk_bases
-from wambench.policies.dreamzero.nano import Nano
+from wambench.policies.dreamzero.nano import SmallDreamZero
 from wambench.policies.networks import flow_matching
 from wambench.policies.perception.scene import Words
-from wambench.policies.training.augmentation import Batch, Disturbance, disturb
+from wambench.policies.training.augmentation import Augmentation, TrainingBatch, augment
 
 
-def draw_levels(batch: Batch, how: Disturbance, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def draw_levels(
+    batch: TrainingBatch, how: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns sigma of video and actions, (B, M) each, and (B,) whose words are hidden, who does inverse dynamics."""
     b, m = batch.counts.shape
     device = batch.counts.device
@@ -31,21 +33,24 @@ def draw_levels(batch: Batch, how: Disturbance, generator: torch.Generator) -> t
     return video, action, hidden, inverse
 
 
-def give_prefix(batch: Batch, most: int, generator: torch.Generator) -> Tensor:
+def give_prefix(batch: TrainingBatch, most: int, generator: torch.Generator) -> Tensor:
     """Returns (B, M, H) bool, which actions of each chunk are given: the first d, d uniform in 0 .. `most`.
 
     Training-time real-time chunking (arXiv 2512.05964): a chunk learns to go on from actions that will have been
-    carried out. They are given with the noise of the demonstration (`Batch.executed`), and what follows is what the
-    expert does then: a prefix is something that happened, to be made up for, not a hint at what the expert will do.
+    carried out. They are given with the noise of the demonstration (`TrainingBatch.executed`), and what follows is
+    what the expert does then: a prefix is something that happened, to be made up for, not a hint at what the expert
+        will do.
     """
     b, m, h, _ = batch.actions.shape
     count = torch.randint(most + 1, (b, m, 1), generator=generator).to(batch.actions.device)
     return (torch.arange(h, device=count.device) < count) & (batch.has_actions > 0)[..., None]
 
 
-def loss(model: Nano, batch: Batch, how: Disturbance, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def loss(
+    model: SmallDreamZero, batch: TrainingBatch, how: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Returns (video, key point, action) mean squared errors of the clean predictions at random noise levels."""
-    batch = disturb(batch, how, model.config.points, generator)
+    batch = augment(batch, how, model.config.points, generator)
     sigma_v, sigma_a, hidden, inverse = draw_levels(batch, how, generator)
     # a video shows what was done; what the expert would have done is what a policy should learn
     actions = torch.where(inverse[:, None, None, None], batch.executed, batch.actions)
@@ -90,13 +95,13 @@ def loss(model: Nano, batch: Batch, how: Disturbance, generator: torch.Generator
 
 
 def _predict(
-    model: Nano,
+    model: SmallDreamZero,
     clean: Frames,
     noisy: Frames,
     target: Frames,
     levels: tuple[Tensor, Tensor],
     action: Tensor,
-    batch: Batch,
+    batch: TrainingBatch,
     words: Words,
 ) -> tuple[Frames, Tensor]:
     """Returns the heads' video and actions of a training pass: one network, or two that do not know of each other."""

@@ -31,8 +31,8 @@ from wambench.policies.training import vla as vla_training
 from wambench.policies.training.config import ATTRIBUTION, TrainConfig
 from wambench.policies.vla import base as vla
 
-Note = Callable[[str], None]
-# Each offers job(config, rank, wait), finish(job, config, standing, flops of a sample) and parameters(config).
+OnValidation = Callable[[str], None]
+# Each offers job(config, rank, wait), finish(job, config, state, flops of a sample) and parameters(config).
 TRAINERS: dict[str, Any] = {
     "dreamzero": dreamzero_training,
     "encoder": encoder_training,
@@ -41,26 +41,30 @@ TRAINERS: dict[str, Any] = {
 }
 
 
-def _run(config: TrainConfig, rank: int, peers: loop.Peers | None, note: Note = tqdm.write) -> None:
+def _run(
+    config: TrainConfig, rank: int, group: loop.WorkerGroup | None, on_validation: OnValidation = tqdm.write
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         trainer = TRAINERS[config.policy]
-        job = trainer.job(config, rank, (lambda: None) if peers is None else peers.wait)
+        job = trainer.job(config, rank, (lambda: None) if group is None else group.wait)
         counted = trainer in (dreamzero_training, vla_training)
         each = training_flops.per_sample(job) if counted else 0.0
         budget = config
         if config.flops is not None:
             samples = config.batch * config.workers
             budget = replace(config, steps=training_flops.steps_for(config.flops, each, samples), flops=None)
-        standing = loop.fit(job, budget.loop(), Path(config.out), config.identity(), config.seed, rank, peers, note)
+        state = loop.train_loop(
+            job, budget.loop(), Path(config.out), config.identity(), config.seed, rank, group, on_validation
+        )
         if rank == 0:
-            trainer.finish(job, config, standing, each)
+            trainer.finish(job, config, state, each)
     finally:
         torch.set_num_threads(threads)
 
 
-def _follow(config: TrainConfig, rank: int, peers: loop.Peers, parent: int) -> None:
+def _follow(config: TrainConfig, rank: int, group: loop.WorkerGroup, parent: int) -> None:
     """Runs one of the other processes; ends when the first one is gone, breaks the barrier when it fails itself."""
 
     def watch() -> None:
@@ -70,35 +74,35 @@ def _follow(config: TrainConfig, rank: int, peers: loop.Peers, parent: int) -> N
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        _run(config, rank, peers)
+        _run(config, rank, group)
     except BaseException:
-        peers.barrier.abort()
+        group.barrier.abort()
         raise
 
 
-def train(config: TrainConfig, note: Note = tqdm.write) -> Path:
+def train(config: TrainConfig, on_validation: OnValidation = tqdm.write) -> Path:
     """Trains, writes the weights and returns their path; continues from `<out>.checkpoint` if there is one.
 
-    `note` is called with the results of each validation, when `<out>.csv` has them.
+    `on_validation` is called with the results of each validation, when `<out>.csv` has them.
     Unknown names, missing or damaged data and a foreign checkpoint raise ValueError.
     """
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if config.workers == 1:
-        _run(config, 0, None, note)
+        _run(config, 0, None, on_validation)
     else:
         context = multiprocessing.get_context("spawn")
         barrier: Barrier = context.Barrier(config.workers)
         gradients = torch.zeros(config.workers, TRAINERS[config.policy].parameters(config)).share_memory_()
-        peers = loop.Peers(gradients, torch.zeros(1, dtype=torch.float64).share_memory_(), barrier)
+        group = loop.WorkerGroup(gradients, torch.zeros(1, dtype=torch.float64).share_memory_(), barrier)
         others = [
-            context.Process(target=_follow, args=(config, rank, peers, os.getpid()), daemon=True)
+            context.Process(target=_follow, args=(config, rank, group, os.getpid()), daemon=True)
             for rank in range(1, config.workers)
         ]
         for process in others:
             process.start()
         try:
-            _run(config, 0, peers, note)
+            _run(config, 0, group, on_validation)
         except threading.BrokenBarrierError:
             raise RuntimeError("a training process failed; its message stands above") from None
         finally:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
-from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import augmentation, dataset, loop
 from wambench.policies.training.config import (
     ENCODER_FILE,
@@ -65,18 +65,18 @@ class VlaJob:
         self.losses = (*model.losses, *(side.losses if side else ()))
         self.metrics = ("val_action_mse", "val_gripper_error", *(side.metrics if side else ()))
         self.words = encode_words(clips.sentences, model.inputs.points)
-        self.how = augmentation.Disturbance()
+        self.how = augmentation.Augmentation()
         self.action_std = clips.actions.std(dim=0).clamp_min(vla.ACTION_FLOOR)  # the unit of errors, as nano's
         own = clips.offset >= 0
         self.train_rows = torch.nonzero(own & ~clips.held_out & (clips.step < clips.length)).flatten()
         self.test_rows = torch.nonzero(own & clips.held_out).flatten()
 
-    def _moments(self, rows: Tensor) -> augmentation.Batch:
+    def _moments(self, rows: Tensor) -> augmentation.TrainingBatch:
         """Returns the moments at some rows with the chunks that follow, actions as the environment takes them."""
         clips, device = self.clips, self.config.device
         at = rows[:, None]
         points = clips.points[at].to(device)
-        scene = Scene(
+        scene = SceneFeatures(
             latents=clips.latents[at].float().to(device),
             points=points,
             state=clips.features[at].to(device),
@@ -87,7 +87,9 @@ class VlaJob:
         assert isinstance(model, vla.Network)
         actions, executed, begun = (x.to(device) for x in clips.chunks_at(rows, [0], model.inputs.horizon))
         words = self.words.at(clips.sentence[rows]).to(device)
-        return augmentation.Batch(scene, words, actions, executed, torch.ones_like(begun).float(), begun.float())
+        return augmentation.TrainingBatch(
+            scene, words, actions, executed, torch.ones_like(begun).float(), begun.float()
+        )
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the network's losses on `batch` disturbed moments, and those of its side corpus."""
@@ -98,7 +100,7 @@ class VlaJob:
                 *self._beside(model, generator),
             )
         rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
-        batch = augmentation.disturb(self._moments(rows), self.how, model.inputs.points, generator)
+        batch = augmentation.augment(self._moments(rows), self.how, model.inputs.points, generator)
         seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
         losses = model.loss(seen, batch.actions[:, 0], generator)
         return (*losses, *self._beside(model, generator))
@@ -126,7 +128,7 @@ class VlaJob:
         return (*(totals / len(rows)).tolist(), *(self.side.validate(model) if self.side else ()))
 
     @torch.no_grad()
-    def _judge(self, model: vla.Network, batch: augmentation.Batch, number: int) -> Tensor:
+    def _judge(self, model: vla.Network, batch: augmentation.TrainingBatch, number: int) -> Tensor:
         truth = batch.actions[:, 0]
         generators = [torch.Generator().manual_seed(64 * number + k) for k in range(len(truth))]
         noise = torch.stack([torch.randn(truth.shape[1:], generator=g) for g in generators]).to(truth.device)
@@ -175,14 +177,14 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
     return VlaJob(config, network.to(config.device), clips, side)
 
 
-def finish(job: VlaJob, config: TrainConfig, standing: loop.Standing, flops: float) -> None:
+def finish(job: VlaJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
     """Writes the weights with how they came about; `flops` are those of a sample."""
     network = job.model.eval()
     assert isinstance(network, vla.Network)
     folders = config.data if job.side else with_actions(config)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(network)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")
-    meta = describe(config, standing, "+".join(dataset.read_manifest(folder).corpus for folder in folders), flops)
+    meta = describe(config, state, "+".join(dataset.read_manifest(folder).corpus for folder in folders), flops)
     meta |= scores | {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
     meta |= {"frames": len(job.train_rows)}
     vla.save(config.policy, network, config.out, meta)

@@ -202,7 +202,7 @@ class Layer(nn.Module):
         return gated(x, self.mlp(y), gate)
 
 
-class Expert(nn.Module):
+class ActionExpert(nn.Module):
     """One expert: a stack of layers, a final norm, and a token table if it reads tokens."""
 
     def __init__(self, sizes: Sizes, width: int, hidden: int, condition: int = 0, vocabulary: int = 0) -> None:
@@ -222,7 +222,7 @@ class Expert(nn.Module):
 
 
 @dataclass(frozen=True)
-class Memory:
+class PrefixMemory:
     """What the action expert may read of a prefix.
 
     Attributes:
@@ -234,11 +234,11 @@ class Memory:
     values: tuple[Tensor, ...]
     valid: Tensor
 
-    def detached(self) -> Memory:
+    def detached(self) -> PrefixMemory:
         """Returns the same without a way back: knowledge insulation."""
-        return Memory(tuple(k.detach() for k in self.keys), tuple(v.detach() for v in self.values), self.valid)
+        return PrefixMemory(tuple(k.detach() for k in self.keys), tuple(v.detach() for v in self.values), self.valid)
 
-    def shown(self, visible: Tensor) -> Memory:
+    def shown(self, visible: Tensor) -> PrefixMemory:
         """Returns the same with only the (B, N) visible tokens to be read."""
         return replace(self, valid=self.valid & visible)
 
@@ -265,8 +265,8 @@ class TwoExperts(nn.Module, ABC):
         super().__init__()
         self.sizes = sizes
         width = sizes.action[0]
-        self.prefix = Expert(sizes, *sizes.prefix, vocabulary=sizes.vocabulary)
-        self.action = Expert(sizes, *sizes.action, condition=width if adaptive else 0)
+        self.prefix = ActionExpert(sizes, *sizes.prefix, vocabulary=sizes.vocabulary)
+        self.action = ActionExpert(sizes, *sizes.action, condition=width if adaptive else 0)
         self.action_in_proj = nn.Linear(action_dim, width)
         self.action_out_proj = nn.Linear(width, action_dim)
 
@@ -276,7 +276,7 @@ class TwoExperts(nn.Module, ABC):
 
     def read(
         self, tokens: Tensor, valid: Tensor, starts: Tensor | None = None, output: bool = False
-    ) -> tuple[Memory, Tensor | None]:
+    ) -> tuple[PrefixMemory, Tensor | None]:
         """Returns the memory of a prefix, and if asked the prefix expert's output (B, N, w).
 
         Args:
@@ -296,9 +296,9 @@ class TwoExperts(nn.Module, ABC):
             if i < last or output:
                 x = layer.finish(x, attend(layer.queries(y, turn), k, v, bias), None)
         keys, values = zip(*pairs, strict=True)
-        return Memory(keys, values, valid), self.prefix.final_norm(x)[0] if output else None
+        return PrefixMemory(keys, values, valid), self.prefix.final_norm(x)[0] if output else None
 
-    def act(self, suffix: Suffix, memory: Memory) -> Tensor:
+    def act(self, suffix: Suffix, memory: PrefixMemory) -> Tensor:
         """Returns the action expert's output (B, S, w) for a suffix behind a prefix."""
         b, count = suffix.tokens.shape[:2]
         own = block_mask(suffix.starts, memory.valid.new_ones(b, count))
@@ -313,13 +313,13 @@ class TwoExperts(nn.Module, ABC):
             x = layer.finish(x, attend(layer.queries(y, turn), k, v, bias), gate, suffix.condition)
         return self.action.final_norm(x, suffix.condition)[0]
 
-    def velocity(self, memory: Memory, x: Tensor, t: Tensor, state: Tensor | None = None) -> Tensor:
+    def velocity(self, memory: PrefixMemory, x: Tensor, t: Tensor, state: Tensor | None = None) -> Tensor:
         """Returns the velocity noise - actions (B, H, A) at noisy actions x and times (B,)."""
         out = self.act(self.suffix(x, t, state), memory)
         return self.action_out_proj(out[:, -x.shape[1] :])
 
     def flow_loss(
-        self, memory: Memory, actions: Tensor, noise: Tensor, t: Tensor, state: Tensor | None = None
+        self, memory: PrefixMemory, actions: Tensor, noise: Tensor, t: Tensor, state: Tensor | None = None
     ) -> Tensor:
         """Returns the squared error of the velocity, (B, H) means over the numbers of an action."""
         x = flow_matching.interpolate(actions, noise, t)
@@ -327,7 +327,7 @@ class TwoExperts(nn.Module, ABC):
 
     def sample(
         self,
-        memory: Memory,
+        memory: PrefixMemory,
         noise: Tensor,
         steps: int,
         state: Tensor | None = None,

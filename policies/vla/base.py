@@ -1,7 +1,7 @@
 """What all vision-language-action baselines share: what they see, how they are stored, and how they act.
 
 They see exactly what DreamZero nano sees (`nano.Scene`, `nano.Words`): the latent of the frozen encoder in patches, the
-key points with the things that the instruction names, the robot's state, and the words. A method is a `Network`: a
+key points with the objects that the instruction names, the robot's state, and the words. A method is a `Network`: a
 module with a loss on chunks of actions and a way to sample one. `Actor` makes a policy of it,
 `policies/training/vla.py` trains it. A VLA has no memory and imagines nothing.
 
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.interface import Observation, Plan, Spec, canvas, unknown
+from wambench.interface import ControlConvention, Observation, Plan, canvas, unknown_name
 from wambench.policies import weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
@@ -33,7 +33,7 @@ from wambench.policies.actions.normalization import Normaliser
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import STATE_FEATURES, state_features
-from wambench.policies.perception.scene import Scene, Words, encode_words, scene_features, scene_width
+from wambench.policies.perception.scene import SceneFeatures, Words, encode_words, scene_features, scene_width
 from wambench.policies.weight_files import ENCODER, digest, packaged
 
 # kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
@@ -83,7 +83,7 @@ class Inputs:
 
     @property
     def scene_width(self) -> int:
-        """Numbers of the scene vector: key points, named things, mean word."""
+        """Numbers of the scene vector: key points, named objects, mean word."""
         return scene_width(len(self.points))
 
     @staticmethod
@@ -94,12 +94,12 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Observed:
+class EncodedObservation:
     """One moment as numbers.
 
     Attributes:
         patches: (B, P, Z p q) standardised latent patches of both views, row by row.
-        scene: (B, E) where things are, where the named ones are, mean word (`nano.scene_features`).
+        scene: (B, E) where objects are, where the named ones are, mean word (`nano.scene_features`).
         state: (B, S) state features, not normalised; zero where unknown.
         known: (B,) bool, whether the robot's state is known.
         words: (B, L, `word_embedding.WIDTH`), zero where the mask is False.
@@ -114,14 +114,16 @@ class Observed:
     mask: Tensor
 
 
-def observe(scene: Scene, words: Words, points_mean: Tensor, patch: tuple[int, int]) -> Observed:
+def observe(scene: SceneFeatures, words: Words, points_mean: Tensor, patch: tuple[int, int]) -> EncodedObservation:
     """Returns what a network reads of the first moment of each sequence."""
     latents = scene.latents[:, 0]
     cells = functional.unfold(latents, patch, stride=patch).transpose(1, 2)  # (B, P, Z p q)
     longest = max(1, int(words.mask.sum(dim=1).max()))
     features = scene_features(scene, words, points_mean)[:, 0]
     known = scene.known[:, 0, 0] > 0.5
-    return Observed(cells, features, scene.state[:, 0], known, words.vectors[:, :longest], words.mask[:, :longest])
+    return EncodedObservation(
+        cells, features, scene.state[:, 0], known, words.vectors[:, :longest], words.mask[:, :longest]
+    )
 
 
 class Stem(nn.Module):
@@ -140,17 +142,17 @@ class Stem(nn.Module):
         self.scene = nn.Sequential(nn.Linear(inputs.scene_width, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.word = nn.Linear(word_embedding.WIDTH, width)
 
-    def image(self, seen: Observed) -> Tensor:
+    def image(self, seen: EncodedObservation) -> Tensor:
         """Returns (B, P + 1, w) tokens of what is seen: all valid."""
         dtype = self.place.dtype
         patches = self.patch(seen.patches.to(dtype)) + self.place
         return torch.cat([patches, self.scene(seen.scene.to(dtype))[:, None]], dim=1)
 
-    def language(self, seen: Observed) -> Tensor:
+    def language(self, seen: EncodedObservation) -> Tensor:
         """Returns (B, L, w) tokens of the words; valid where `seen.mask`."""
         return self.word(seen.words.to(self.place.dtype))
 
-    def forward(self, seen: Observed) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: EncodedObservation) -> tuple[Tensor, Tensor]:
         """Returns (B, P + 1 + L, w) tokens and (B, P + 1 + L) bool which of them are valid."""
         image, language = self.image(seen), self.language(seen)
         valid = torch.cat([seen.mask.new_ones(image.shape[:2]), seen.mask], dim=1)
@@ -180,11 +182,13 @@ class Network(nn.Module, ABC):
         self.action = Normaliser(normalisation, inputs.action_dim)
 
     @abstractmethod
-    def loss(self, seen: Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, seen: EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses named in `losses` for (B, H, A) actions of the environment; their sum is minimised."""
 
     @abstractmethod
-    def sample(self, seen: Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+    def sample(
+        self, seen: EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
+    ) -> Tensor:
         """Returns (B, H, A) float32 actions of the environment (not clipped), from standard normal noise (B, H, A).
 
         A flow policy follows `guidance` (real-time chunking), whose actions are normalised.
@@ -198,7 +202,7 @@ class Network(nn.Module, ABC):
 def module_of(kind: str) -> Any:
     """Returns the module of a kind of network; an unknown one raises ValueError."""
     if kind not in MODULES:
-        raise unknown("vision-language-action model", kind, MODULES)
+        raise unknown_name("vision-language-action model", kind, MODULES)
     return importlib.import_module(MODULES[kind])
 
 
@@ -220,7 +224,7 @@ def load(kind: str, path: str | Path) -> tuple[Network, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Session:
+class VlaSession:
     """One episode: its seed and instruction."""
 
     seed: int
@@ -266,19 +270,19 @@ class Actor:
             raise ValueError(
                 f"execute must be in 1..{network.inputs.horizon} and steps at least 1, got {execute}, {self.steps}"
             )
-        self.spec = Spec()
+        self.convention = ControlConvention()
         self.network, self.encoder = network.to(device), reader.to(device)
         self.execute, self.smooth, self.device, self.meta = execute, smooth, device, meta
         self.chunk_steps = network.inputs.horizon
         if smooth:
             smoothing.check(self.chunk_steps)
         self.weights_hash = digest(path)[:16]
-        self.corpus = str(meta.get("corpus", "unknown"))
-        self._session: Session | None = None
+        self.corpus = str(meta.get("corpus", "unknown_name"))
+        self._session: VlaSession | None = None
 
-    def session(self, instruction: str, seed: int) -> Session:
+    def session(self, instruction: str, seed: int) -> VlaSession:
         """Returns the state of a new episode, for `act_batch`."""
-        return Session(seed, encode_words([instruction], self.network.inputs.points).to(self.device))
+        return VlaSession(seed, encode_words([instruction], self.network.inputs.points).to(self.device))
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -290,7 +294,7 @@ class Actor:
             raise ValueError("reset must be called before the first query")
         return self.act_batch([self._session], [history])[0]
 
-    def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+    def act_batch(self, sessions: Sequence[VlaSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
         """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
         if not all(histories):
             raise ValueError("history is empty; its last entry must be the current observation")
@@ -301,24 +305,24 @@ class Actor:
         return [self._plan(*one, share) for one in zip(sessions, scenes, steps, strict=True)]
 
     @torch.no_grad()
-    def _scenes(self, now: Sequence[Observation]) -> list[Scene]:
+    def _scenes(self, now: Sequence[Observation]) -> list[SceneFeatures]:
         """Returns each observation as a scene of one frame."""
-        frames = np.stack([canvas(o, self.spec.cameras) for o in now])
+        frames = np.stack([canvas(o, self.convention.cameras) for o in now])
         if frames.shape[1:3] != self.encoder.config.canvas:
             raise ValueError(f"frames are {frames.shape[1:3]}, the encoder expects {self.encoder.config.canvas}")
         pixels, states = (x.to(self.device) for x in encoding.as_tensors(frames, np.stack([o.state for o in now])))
         latents, points = self.encoder.encode(pixels, states)
         features, known = state_features(states), torch.ones(1, 1, 1, device=self.device)
         return [
-            Scene(z[None, None], p[None, None], s[None, None], known, p[None, None])
+            SceneFeatures(z[None, None], p[None, None], s[None, None], known, p[None, None])
             for z, p, s in zip(latents, points, features, strict=True)
         ]
 
     @torch.no_grad()
     def _plan(
         self,
-        session: Session,
-        scene: Scene,
+        session: VlaSession,
+        scene: SceneFeatures,
         step: int,
         encode_s: float,
         guidance: rtc.Guidance | None = None,

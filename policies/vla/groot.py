@@ -23,8 +23,8 @@ from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import groot_head
-from wambench.policies.vla.groot_head import Context, GrootHead, HeadConfig
-from wambench.policies.vla.token_encoder import Reader
+from wambench.policies.vla.groot_head import GrootContext, GrootHead, GrootHeadConfig
+from wambench.policies.vla.token_encoder import TokenEncoder
 
 STATE_LIMIT = 5.0  # as for DreamZero nano
 
@@ -62,25 +62,25 @@ class Groot(vla.Network):
         self.sizes = sizes
         width, layers, heads = sizes.act
         self.stem = vla.Stem(inputs, sizes.read[0], sizes.hidden)
-        self.reader = Reader(*sizes.read)
+        self.reader = TokenEncoder(*sizes.read)
         self.head = GrootHead(
-            HeadConfig(
+            GrootHeadConfig(
                 width, layers, heads, sizes.out, sizes.read[0], STATE_FEATURES, inputs.action_dim, inputs.horizon,
                 positions=inputs.horizon,
             )
         )  # fmt: skip
 
-    def context(self, seen: vla.Observed) -> Context:
+    def context(self, seen: vla.EncodedObservation) -> GrootContext:
         """Returns what the head reads."""
         tokens, valid = self.stem(seen)
         image = torch.zeros_like(valid)
         image[:, : -seen.mask.shape[1]] = True
-        return Context(self.reader(tokens, valid), valid, image)
+        return GrootContext(self.reader(tokens, valid), valid, image)
 
-    def _state(self, seen: vla.Observed) -> Tensor:
+    def _state(self, seen: vla.EncodedObservation) -> Tensor:
         return self.state(seen.state).clamp(-STATE_LIMIT, STATE_LIMIT)[:, None]
 
-    def loss(self, seen: vla.Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`."""
         clean = self.action(actions)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
@@ -90,7 +90,9 @@ class Groot(vla.Network):
         velocity = self.head(memory, self._state(seen), noisy, groot_head.buckets(time))
         return (groot_head.loss(velocity, clean, noise, torch.ones_like(clean)),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+    def sample(
+        self, seen: vla.EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
+    ) -> Tensor:
         """See `base.Network.sample`."""
         context, state = self.context(seen), self._state(seen)
         return self.action.undo(groot_head.sample(self.head, context, state, noise, steps, guidance=guidance))

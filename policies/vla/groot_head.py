@@ -26,7 +26,7 @@ Memory = list[tuple[Tensor, Tensor, Tensor | None]]  # of each reading block: ke
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class GrootHeadConfig:
     """Sizes of the head.
 
     Attributes:
@@ -54,7 +54,7 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
-class Context:
+class GrootContext:
     """What the head reads: tokens (B, N, V), which of them are valid, and which are image tokens, (B, N) bool."""
 
     tokens: Tensor
@@ -110,10 +110,10 @@ class Attention(nn.Module):
         return self.to_out(attend(self._split(self.to_q(x)), k, v, bias, explicit=True).transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
+class GrootBlock(nn.Module):
     """Modulated attention and an MLP behind a plain norm."""
 
-    def __init__(self, config: HeadConfig, reads: bool) -> None:
+    def __init__(self, config: GrootHeadConfig, reads: bool) -> None:
         super().__init__()
         d = config.width
         self.reads = reads
@@ -132,7 +132,7 @@ class Block(nn.Module):
 class GrootHead(nn.Module):
     """Velocity of noisy actions, given state and vision-language tokens."""
 
-    def __init__(self, config: HeadConfig) -> None:
+    def __init__(self, config: GrootHeadConfig) -> None:
         super().__init__()
         c = self.config = config
         self.vlln = nn.LayerNorm(c.vl_dim)
@@ -141,7 +141,7 @@ class GrootHead(nn.Module):
         self.action_decoder = CategoryMLP(c.embodiments, c.out, c.out, c.action_dim)
         self.position_embedding = nn.Embedding(c.positions, c.width)
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
-        self.blocks = nn.ModuleList(Block(c, reads=i % 2 == 0) for i in range(c.layers))
+        self.blocks = nn.ModuleList(GrootBlock(c, reads=i % 2 == 0) for i in range(c.layers))
         self.proj_out_1, self.proj_out_2 = nn.Linear(c.width, 2 * c.width), nn.Linear(c.width, c.out)
         for module in self.modules():
             if isinstance(module, CategoryLinear):
@@ -149,7 +149,7 @@ class GrootHead(nn.Module):
                 nn.init.zeros_(module.b)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 
-    def read(self, context: Context) -> Memory:
+    def read(self, context: GrootContext) -> Memory:
         """Returns keys, values and bias of every reading block: the same at every step of a chunk."""
         tokens = self.vlln(context.tokens)
         masks = context.valid & ~context.image, context.valid & context.image
@@ -157,7 +157,7 @@ class GrootHead(nn.Module):
         biases = [torch.zeros(m.shape, dtype=tokens.dtype, device=m.device).masked_fill(~m, hidden) for m in masks]
         memory: Memory = []
         for i, block in enumerate(self.blocks[::2]):
-            assert isinstance(block, Block)
+            assert isinstance(block, GrootBlock)
             bias = biases[i % 2][:, None, None] if self.config.alternate else None
             memory.append((*block.attn.pair(tokens), bias))
         return memory
@@ -212,7 +212,7 @@ def loss(velocity: Tensor, actions: Tensor, noise: Tensor, mask: Tensor) -> Tens
 @torch.no_grad()
 def sample(
     head: GrootHead,
-    context: Context,
+    context: GrootContext,
     state: Tensor,
     noise: Tensor,
     steps: int = 4,

@@ -30,7 +30,7 @@ from wambench.policies.actions.fast_tokenizer import Fast
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import pi05, questions
-from wambench.policies.vla.action_expert import Memory, Sizes, Suffix, draw_times
+from wambench.policies.vla.action_expert import PrefixMemory, Sizes, Suffix, draw_times
 from wambench.policies.vla.pi0 import STATE_LIMIT
 from wambench.policies.vla.pi05 import STATE_TOKENS, STEM_HIDDEN, bins
 
@@ -70,7 +70,7 @@ def framed(first: int, ids: Tensor) -> Tensor:
     return functional.pad(padded, (1, 0), value=first)
 
 
-class Core(pi05.Core):
+class KiCore(pi05.Pi05Core):
     """pi0.5's experts, and in front of the actions pi0's token of the state. It is a block: it reads no action."""
 
     def __init__(self, sizes: Sizes, action_dim: int) -> None:
@@ -112,7 +112,7 @@ class Ki(vla.Network):
         super().__init__(inputs, "quantile")
         self.hidden, self.insulated = hidden, insulated
         self.stem = vla.Stem(inputs, sizes.prefix[0], hidden)
-        self.core = Core(sizes, inputs.action_dim)
+        self.core = KiCore(sizes, inputs.action_dim)
         self.speech = nn.Linear(sizes.prefix[0], VOCABULARY - MARKS, bias=False)
         self.learn(fast, words)
 
@@ -124,17 +124,17 @@ class Ki(vla.Network):
                 raise ValueError(f"the token table has room for {rows} {what}, not for {count}")
         self.fast, self.words = fast, tuple(words)
 
-    def prefix(self, seen: vla.Observed) -> tuple[Tensor, Tensor]:
+    def prefix(self, seen: vla.EncodedObservation) -> tuple[Tensor, Tensor]:
         """Returns the prefix (B, N, w) and (B, N) which of it is valid: image and scene, words, state."""
         tokens, valid = self.stem(seen)
         state = self.core.prefix.embed(bins(self.state(seen.state)) + 1)
         return torch.cat([tokens, state], dim=1), torch.cat([valid, seen.known[:, None].expand(state.shape[:2])], dim=1)
 
-    def told(self, seen: vla.Observed) -> Tensor:
+    def told(self, seen: vla.EncodedObservation) -> Tensor:
         """Returns (B, S) the state that the action expert is told: normalised, limited, zero where unknown."""
         return self.state(seen.state).clamp(-STATE_LIMIT, STATE_LIMIT) * seen.known[:, None]
 
-    def logits(self, seen: vla.Observed, ids: Tensor) -> tuple[Tensor, Memory]:
+    def logits(self, seen: vla.EncodedObservation, ids: Tensor) -> tuple[Tensor, PrefixMemory]:
         """Returns logits of what follows ids (B, L), counted from `MARKS` on, and what the action expert may read."""
         tokens, valid = self.prefix(seen)
         said, count = ids != NOTHING, ids.shape[1]
@@ -147,7 +147,7 @@ class Ki(vla.Network):
         visible = visible_to_expert(everything, memory.valid)
         return self.speech(out[:, -count:]), memory.shown(visible)
 
-    def speak(self, seen: vla.Observed, ids: Tensor) -> tuple[Tensor, Memory]:
+    def speak(self, seen: vla.EncodedObservation, ids: Tensor) -> tuple[Tensor, PrefixMemory]:
         """Returns the cross-entropy of (B, L) ids given those before them, and what the action expert may read."""
         logits, memory = self.logits(seen, ids[:, :-1])
         said = ids[:, 1:] - MARKS
@@ -162,7 +162,7 @@ class Ki(vla.Network):
         tokens = torch.from_numpy(self.fast.encode(actions.cpu().numpy())).long().to(actions.device)
         return framed(START, torch.where(tokens == FILLER, NOTHING, tokens + ACTIONS))[:, : SAID + 1]
 
-    def loss(self, seen: vla.Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`: flow matching, and cross-entropy of the FAST tokens."""
         clean = self.action(actions)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
@@ -171,18 +171,20 @@ class Ki(vla.Network):
         memory = memory.detached() if self.insulated else memory
         return self.core.flow_loss(memory, clean, noise, t, self.told(seen)).mean(), spoken
 
-    def answer_loss(self, seen: vla.Observed, answers: Tensor) -> Tensor:
+    def answer_loss(self, seen: vla.EncodedObservation, answers: Tensor) -> Tensor:
         """Returns the cross-entropy of answers (B, L), ids of `questions.Answers`, to the words of `seen`."""
         return self.speak(seen, _asked(answers))[0]
 
     @torch.no_grad()
-    def mistaken(self, seen: vla.Observed, answers: Tensor) -> Tensor:
+    def mistaken(self, seen: vla.EncodedObservation, answers: Tensor) -> Tensor:
         """Returns (B,) bool: not every token of an answer would have been said, given the right ones before it."""
         ids = _asked(answers)
         right = self.logits(seen, ids[:, :-1])[0].argmax(dim=2) + MARKS == ids[:, 1:]
         return ~(right | (ids[:, 1:] == NOTHING)).all(dim=1)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+    def sample(
+        self, seen: vla.EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
+    ) -> Tensor:
         """See `base.Network.sample`: the flow path alone."""
         memory, _ = self.core.read(*self.prefix(seen))
         return self.action.undo(self.core.sample(memory, noise, steps, self.told(seen), guidance))

@@ -19,7 +19,7 @@ from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
 from wambench.policies.vla.groot_head import Attention
-from wambench.policies.vla.token_encoder import Reader
+from wambench.policies.vla.token_encoder import TokenEncoder
 
 STATE_LIMIT = 5.0  # standard deviations, as for DreamZero nano
 
@@ -39,7 +39,7 @@ class L1Sizes:
 CONFIGS = {"nano": L1Sizes(160, 560, 4, 4, 4, 512), "tiny": L1Sizes(24, 48, 1, 1, 2, 32)}
 
 
-class Block(nn.Module):
+class L1Block(nn.Module):
     """A decoder's layer: the queries read each other, then what was encoded."""
 
     def __init__(self, width: int, ffn: int, heads: int) -> None:
@@ -66,12 +66,12 @@ class L1(vla.Network):
         self.sizes = s = sizes
         self.stem = vla.Stem(inputs, s.width, s.hidden)
         self.state_in = nn.Linear(STATE_FEATURES, s.width)
-        self.reader, self.norm = Reader(s.width, s.ffn, s.encoder, s.heads), nn.LayerNorm(s.width)
+        self.reader, self.norm = TokenEncoder(s.width, s.ffn, s.encoder, s.heads), nn.LayerNorm(s.width)
         self.queries = nn.Parameter(torch.randn(inputs.horizon, s.width) * 0.02)
-        self.blocks = nn.ModuleList(Block(s.width, s.ffn, s.heads) for _ in range(s.decoder))
+        self.blocks = nn.ModuleList(L1Block(s.width, s.ffn, s.heads) for _ in range(s.decoder))
         self.last, self.out = nn.LayerNorm(s.width), nn.Linear(s.width, inputs.action_dim)
 
-    def forward(self, seen: vla.Observed) -> Tensor:
+    def forward(self, seen: vla.EncodedObservation) -> Tensor:
         """Returns (B, H, A) normalised actions."""
         tokens, valid = self.stem(seen)
         state = self.state(seen.state).clamp(-STATE_LIMIT, STATE_LIMIT).to(tokens.dtype)
@@ -84,11 +84,13 @@ class L1(vla.Network):
             x = block(x, encoded, bias[:, None, None])
         return self.out(self.last(x)).float()
 
-    def loss(self, seen: vla.Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`; nothing is random."""
         return (functional.l1_loss(self(seen), self.action(actions)),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+    def sample(
+        self, seen: vla.EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
+    ) -> Tensor:
         """See `base.Network.sample`; noise, steps and guidance are not used."""
         return self.action.undo(self(seen))
 

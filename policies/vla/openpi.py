@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.actions.normalization import undo_quantile, undo_zscore
 from wambench.policies.vla.pi05 import bins
 
@@ -164,9 +164,9 @@ def images(base: np.ndarray, wrist: np.ndarray, model: str, robot: str) -> tuple
         robot: "libero" or "droid".
     """
     if model not in ("pi0", "pi05", "pi0_fast"):
-        raise unknown("openpi model", model, ("pi0", "pi05", "pi0_fast"))
+        raise unknown_name("openpi model", model, ("pi0", "pi05", "pi0_fast"))
     if robot not in ("libero", "droid"):
-        raise unknown("openpi robot", robot, ("libero", "droid"))
+        raise unknown_name("openpi robot", robot, ("libero", "droid"))
     fast = model == "pi0_fast"
     names, order = SLOTS["base_base_wrist" if fast and robot == "droid" else "base_left_right"]
     found = (base, wrist, np.zeros_like(base))

@@ -27,7 +27,7 @@ CONFIGS = {
 }
 
 
-class Core(TwoExperts):
+class Pi0Core(TwoExperts):
     """The experts with pi0's suffix: one token for the state, one per action with the time in it."""
 
     def __init__(self, sizes: Sizes, action_dim: int, state_dim: int) -> None:
@@ -57,12 +57,12 @@ class Pi0(vla.Network):
         super().__init__(inputs, "zscore")
         self.hidden = hidden
         self.stem = vla.Stem(inputs, sizes.prefix[0], hidden)
-        self.core = Core(sizes, inputs.action_dim, STATE_FEATURES)
+        self.core = Pi0Core(sizes, inputs.action_dim, STATE_FEATURES)
 
-    def _state(self, seen: vla.Observed) -> Tensor:
+    def _state(self, seen: vla.EncodedObservation) -> Tensor:
         return self.state(seen.state).clamp(-STATE_LIMIT, STATE_LIMIT)
 
-    def loss(self, seen: vla.Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`."""
         clean = self.action(actions)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
@@ -70,7 +70,9 @@ class Pi0(vla.Network):
         memory, _ = self.core.read(*self.stem(seen))
         return (self.core.flow_loss(memory, clean, noise, t, self._state(seen)).mean(),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+    def sample(
+        self, seen: vla.EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
+    ) -> Tensor:
         """See `base.Network.sample`."""
         memory, _ = self.core.read(*self.stem(seen))
         return self.action.undo(self.core.sample(memory, noise, steps, self._state(seen), guidance))

@@ -37,7 +37,7 @@ def bins(x: Tensor) -> Tensor:
     return torch.bucketize(x.double(), edges, right=True) - 1
 
 
-class Core(TwoExperts):
+class Pi05Core(TwoExperts):
     """The experts with pi0.5's suffix: one token per action, the time as the condition of the norms."""
 
     def __init__(self, sizes: Sizes, action_dim: int) -> None:
@@ -63,15 +63,15 @@ class Pi05(vla.Network):
         super().__init__(inputs, "quantile")
         self.hidden = hidden
         self.stem = vla.Stem(inputs, sizes.prefix[0], hidden)
-        self.core = Core(sizes, inputs.action_dim)
+        self.core = Pi05Core(sizes, inputs.action_dim)
 
-    def prefix(self, seen: vla.Observed) -> tuple[Tensor, Tensor]:
+    def prefix(self, seen: vla.EncodedObservation) -> tuple[Tensor, Tensor]:
         """Returns the prefix (B, N, w) and (B, N) which of it is valid: image and scene, words, state."""
         tokens, valid = self.stem(seen)
         state = self.core.prefix.embed(bins(self.state(seen.state)) + 1)
         return torch.cat([tokens, state], dim=1), torch.cat([valid, seen.known[:, None].expand(state.shape[:2])], dim=1)
 
-    def loss(self, seen: vla.Observed, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`."""
         clean = self.action(actions)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
@@ -79,7 +79,9 @@ class Pi05(vla.Network):
         memory, _ = self.core.read(*self.prefix(seen))
         return (self.core.flow_loss(memory, clean, noise, t).mean(),)
 
-    def sample(self, seen: vla.Observed, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None) -> Tensor:
+    def sample(
+        self, seen: vla.EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
+    ) -> Tensor:
         """See `base.Network.sample`."""
         memory, _ = self.core.read(*self.prefix(seen))
         return self.action.undo(self.core.sample(memory, noise, steps, guidance=guidance))

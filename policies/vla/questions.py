@@ -32,7 +32,7 @@ def spoken(name: str) -> str:
 
 
 def questions(points: Sequence[str]) -> tuple[str, ...]:
-    """Returns all questions there are: the caption, then where each of the C things is, then whether it is there."""
+    """Returns all questions there are: the caption, then where each of the C objects is, then whether it is there."""
     names = [spoken(name) for name in points]
     return (CAPTION, *(f"where is the {name}" for name in names), *(f"is there a {name}" for name in names))
 
@@ -88,13 +88,13 @@ class Answers:
             captions: (B, L) of `captions`, for the picture's instruction.
         """
         count = len(self.points)
-        thing = ((asked - 1) % count).clamp_min(0)
+        item = ((asked - 1) % count).clamp_min(0)
         rows = torch.arange(len(asked))
         short = torch.full((len(asked), max(4, captions.shape[1])), PADDING)
-        short[:, 0], short[:, 1] = 1 + present[rows, thing].long(), 0
+        short[:, 0], short[:, 1] = 1 + present[rows, item].long(), 0
         offsets = torch.tensor([3, 3 + CELLS[0], 3 + CELLS[0] + CELLS[1]])
         where = torch.full_like(short, PADDING)
-        where[:, :3], where[:, 3] = cells(points[rows, thing]) + offsets, 0
+        where[:, :3], where[:, 3] = cells(points[rows, item]) + offsets, 0
         caption = torch.full_like(short, PADDING)
         caption[:, : captions.shape[1]] = captions
         out = torch.where((asked <= count)[:, None], where, short)

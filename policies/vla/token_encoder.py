@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from wambench.policies.vla.action_expert import Layer, Sizes, attend, bias_of, block_mask, rotation
 
 
-class Reader(nn.Module):
+class TokenEncoder(nn.Module):
     """A stack of the layers of a language model (RMS norm, rotary positions, gated MLP), without a last norm.
 
     Args:

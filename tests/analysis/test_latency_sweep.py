@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 
-from tests.stubs import line_world
+from tests.stubs import line_sim
 from wambench.analysis import latency_plot
 from wambench.analysis.latency_sweep import COLUMNS, SweepConfig, retimed, sweep, to_text
 from wambench.evaluation.run import run
@@ -23,7 +23,7 @@ def config(out: Path, **values: Any) -> SweepConfig:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepConfig, pandas.DataFrame, list[str]]:
     it, said = config(tmp_path_factory.mktemp("sweep")), list[str]()
-    return it, sweep(it, said.append, line_world), said
+    return it, sweep(it, said.append, line_sim), said
 
 
 def test_the_table(played: tuple[SweepConfig, pandas.DataFrame, list[str]]) -> None:
@@ -60,8 +60,8 @@ def test_waiting_computed_is_waiting_played(
     """What a run with latency records is what the sweep computes from one without."""
     it = played[0]
     without = it.run_of("tests.stubs:Steady", "sync", 1.5)
-    really = run(dataclasses.replace(without, latency="1.5", out=tmp_path / "really"), line_world)
-    computed = retimed(run(without, line_world), without, 1.5)
+    really = run(dataclasses.replace(without, latency="1.5", out=tmp_path / "really"), line_sim)
+    computed = retimed(run(without, line_sim), without, 1.5)
     for name in ("progress", "progress_wall", "effective_hz", "steps", "latency"):
         assert [getattr(row, name) for row in computed] == pytest.approx([getattr(row, name) for row in really])
 
@@ -71,7 +71,7 @@ def test_it_continues(played: tuple[SweepConfig, pandas.DataFrame, list[str]]) -
     rows = (it.out / "tests.stubs-Steady-async-0.1" / "episodes.csv").read_text()
     (it.out / "tests.stubs-Steady-async-0.1" / "episodes.csv").write_text(rows[:-40])  # killed while writing
     before = (it.out / "sweep.csv").read_bytes()
-    again = sweep(it, make_world=line_world)
+    again = sweep(it, make_sim=line_sim)
     columns = [name for name in COLUMNS if name != "own_latency_s"]
     assert np.allclose(again[columns[2:]], table[columns[2:]], equal_nan=True, atol=1e-5)
     assert (it.out / "sweep.csv").read_bytes()[:200] == before[:200]
@@ -80,7 +80,7 @@ def test_it_continues(played: tuple[SweepConfig, pandas.DataFrame, list[str]]) -
 def test_policies_without_guidance_are_left_out_of_rtc(tmp_path: Path) -> None:
     said: list[str] = []
     it = SweepConfig(("noop",), (0.0,), ("rtc", "sync"), "seen", tmp_path, ("LiftCube",), episodes=1)
-    table = sweep(it, said.append, line_world)
+    table = sweep(it, said.append, line_sim)
     assert list(table["execution"]) == ["sync"] and said[0] == "noop has no act_guided: left out of rtc"
 
 

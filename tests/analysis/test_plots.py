@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.stubs import SMALL, LineWorld, Steady, line_world
+from tests.stubs import SMALL, LineSim, Steady, line_sim
 from wambench import tasks
 from wambench.analysis import plots
 from wambench.envs.episodes import episode_spec
@@ -25,7 +25,7 @@ Maker = Callable[..., RunConfig]
 def runs(config: Maker) -> list[Path]:
     made = [config("noop", out="noop"), config("tests.stubs:Steady", out="steady")]
     for it in made:
-        run(it, line_world)
+        run(it, line_sim)
     return [it.folder for it in made]
 
 
@@ -81,7 +81,7 @@ def test_pairs_are_of_the_same_step_and_the_latest_foresight() -> None:
             frames = np.full((4, 8, 16, 3), now, np.uint8)
             return type(plan)(plan.actions, frames=frames, frame_steps=now + np.array([4, 8, 12, 16]))
 
-    episode = rollout(LineWorld(SMALL), FarSighted(), episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0))
+    episode = rollout(LineSim(SMALL), FarSighted(), episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0))
     pairs = plots.imagined_pairs(episode)
     assert [step for step, _, _ in pairs] == [4, 8, 12, 16, 20, 24, 28, 32]
     assert [int(imagined.max()) for _, _, imagined in pairs] == [0, 0, 8, 8, 16, 16, 24, 24]

@@ -20,11 +20,11 @@ SLIPPERY = 0.0005
 
 
 class Seen:
-    """A view in which things have the place of others, or stand somewhere else.
+    """A view in which objects have the place of others, or stand somewhere else.
 
     Args:
         view: The true one.
-        named: Name -> the thing that is meant.
+        named: Name -> the object that is meant.
         shift: Name -> (3,) displacement in m.
     """
 
@@ -45,15 +45,15 @@ class Seen:
 def expert(task: str, **seen: Any) -> Act:
     """Returns the expert of a task, in whatever scene, who sees it as `Seen` says."""
     act = tasks.find(task).expert
-    return lambda world, step: act(Seen(world.view, **seen))
+    return lambda sim, step: act(Seen(sim.view, **seen))
 
 
 def until(step: int, first: Act, then: Act) -> Act:
     """Returns who does as `first` and from a control step on as `then`."""
-    return lambda world, now: (first if now < step else then)(world, now)
+    return lambda sim, now: (first if now < step else then)(sim, now)
 
 
-def stand(world: TabletopEnv, step: int) -> np.ndarray:
+def stand(sim: TabletopEnv, step: int) -> np.ndarray:
     """Stays where it is, fingers open."""
     return np.array([0.0] * 6 + [skills.OPEN])
 
@@ -62,47 +62,47 @@ def late_gripper(steps: int) -> Act:
     """Returns who plays the expert's actions from memory, those of the fingers later than those of the hand."""
     memory: list[np.ndarray] = []
 
-    def act(world: TabletopEnv, step: int) -> np.ndarray:
+    def act(sim: TabletopEnv, step: int) -> np.ndarray:
         if step == 0:
-            memory[:] = foreseen(world)
+            memory[:] = foreseen(sim)
         now = memory[min(step, len(memory) - 1)]
         return np.array([*now[:6], memory[min(max(0, step - steps), len(memory) - 1)][6]])
 
     return act
 
 
-def foreseen(world: TabletopEnv) -> list[np.ndarray]:
-    """Returns the actions with which the expert succeeds from here; the world is put back."""
-    state, actions, ended = world.snapshot(), [], False
+def foreseen(sim: TabletopEnv) -> list[np.ndarray]:
+    """Returns the actions with which the expert succeeds from here; the simulator is put back."""
+    state, actions, ended = sim.snapshot(), [], False
     while not ended:
-        actions.append(world.expert_action())
-        outcome = world.advance(actions[-1])
+        actions.append(sim.expert_action())
+        outcome = sim.advance(actions[-1])
         ended = outcome.terminated or outcome.truncated
-    world.restore(state)
+    sim.restore(state)
     return actions
 
 
 def slowed(share: float) -> Act:
     """Returns an expert that moves too slowly."""
-    return lambda world, step: world.expert_action() * np.array([share] * 6 + [1.0])
+    return lambda sim, step: sim.expert_action() * np.array([share] * 6 + [1.0])
 
 
-def greasy(thing: str) -> Act:
-    """Returns an expert from whose fingers a thing slips once it is raised, and who does not notice."""
+def greasy(item: str) -> Act:
+    """Returns an expert from whose fingers an object slips once it is raised, and who does not notice."""
 
-    def act(world: TabletopEnv, step: int) -> np.ndarray:
-        friction = world.scene.model.geom_friction
-        if skills.height(world.view, thing) > 0.03:
+    def act(sim: TabletopEnv, step: int) -> np.ndarray:
+        friction = sim.scene.model.geom_friction
+        if skills.height(sim.view, item) > 0.03:
             friction[...] = SLIPPERY
         lost = friction[0, 0] == SLIPPERY
-        return np.array([0, 0, 0.2, 0, 0, 0, skills.CLOSE]) if lost else world.expert_action()
+        return np.array([0, 0, 0.2, 0, 0, 0, skills.CLOSE]) if lost else sim.expert_action()
 
     return act
 
 
 def empty_handed(goal: str) -> Act:
-    """Returns who goes straight to the goal, and does there what should be done with the thing."""
-    return lambda world, step: skills.funnel(world.view, world.view.pos(goal) + [0, 0, 0.05], skills.OPEN)
+    """Returns who goes straight to the goal, and does there what should be done with the object."""
+    return lambda sim, step: skills.funnel(sim.view, sim.view.pos(goal) + [0, 0, 0.05], skills.OPEN)
 
 
 # type of failure -> (task, who fails)
@@ -148,20 +148,20 @@ PLANTED: dict[str, tuple[tuple[str, Act], ...]] = {
 }  # fmt: skip
 
 
-def play(task: str, act: Act, index: int = 0, world: TabletopEnv | None = None) -> tuple[TabletopEnv, Episode]:
-    """Returns the world and episode `index` of a task as somebody played it, without frames."""
-    world, split = world or TabletopEnv(task), tasks.default_split(task)
+def play(task: str, act: Act, index: int = 0, sim: TabletopEnv | None = None) -> tuple[TabletopEnv, Episode]:
+    """Returns the simulator and episode `index` of a task as somebody played it, without frames."""
+    sim, split = sim or TabletopEnv(task), tasks.default_split(task)
     spec = episode_spec(tasks.find(task), split, tasks.default_factor(split), index, 7)
-    outcome, chunks = world.begin(spec, render=False), []
-    friction = world.scene.model.geom_friction.copy()
+    outcome, chunks = sim.begin(spec, render=False), []
+    friction = sim.scene.model.geom_friction.copy()
     while not (outcome.terminated or outcome.truncated):
-        state, start = world.snapshot(), outcome.steps
+        state, start = sim.snapshot(), outcome.steps
         actions: list[np.ndarray] = []
         while len(actions) < CHUNK and not (outcome.terminated or outcome.truncated):
-            actions.append(np.clip(act(world, outcome.steps), -1.0, 1.0))
-            outcome = world.advance(actions[-1])
+            actions.append(np.clip(act(sim, outcome.steps), -1.0, 1.0))
+            outcome = sim.advance(actions[-1])
         executed = np.array(actions)
         chunks.append(Chunk(start, state, Plan(executed), executed, 0.0))
-    world.scene.model.geom_friction[...] = friction
+    sim.scene.model.geom_friction[...] = friction
     result = (outcome.progress, outcome.success, outcome.success_ever, outcome.stages, outcome.steps)
-    return world, Episode(spec, "ok", "", *result, 0.0, tuple(chunks), ())
+    return sim, Episode(spec, "ok", "", *result, 0.0, tuple(chunks), ())

@@ -1,4 +1,4 @@
-"""The instrument in a real world: restores, planted faults, and the answers of the three definitions."""
+"""The instrument in a real simulator: restores, planted faults, and the answers of the three definitions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,9 +10,9 @@ import torch
 from wambench.attribution import paths, self_test, tracker
 from wambench.attribution.attribute import one_episode
 from wambench.attribution.counterfactuals import Instrument, layout_of
-from wambench.attribution.planted_faults import FAULTS, OFFSETS, Planted, fits
+from wambench.attribution.planted_faults import FAULTS, OFFSETS, FaultyPolicy, fits
 from wambench.attribution.pose_servo import Servo
-from wambench.attribution.table import Row
+from wambench.attribution.table import AttributionRow
 from wambench.attribution.verdicts import d3_verdict
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
@@ -20,7 +20,7 @@ from wambench.evaluation.rollout import rollout
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[TabletopEnv]:
+def sim() -> Iterator[TabletopEnv]:
     torch.set_num_threads(1)
     made = TabletopEnv("LiftCube")
     yield made
@@ -28,87 +28,87 @@ def world() -> Iterator[TabletopEnv]:
 
 
 @pytest.fixture(scope="module")
-def instrument(world: TabletopEnv) -> Instrument:
+def instrument(sim: TabletopEnv) -> Instrument:
     """Not precise, for the sake of time; what is learned does for this task."""
-    return Instrument(world, tracker.Reader(), paths.load(tracker.weights(paths.WEIGHTS))[0], precise=False)
+    return Instrument(sim, tracker.FrameReader(), paths.load(tracker.weights(paths.WEIGHTS))[0], precise=False)
 
 
-def spec(world: TabletopEnv, index: int = 0):  # type: ignore[no-untyped-def]
-    return episode_spec(world.task, "seen", "none", index, self_test.SEED)
+def spec(sim: TabletopEnv, index: int = 0):  # type: ignore[no-untyped-def]
+    return episode_spec(sim.task, "seen", "none", index, self_test.SEED)
 
 
 def test_oracle_video_shows_what_the_expert_then_does_and_leaves_no_trace(instrument: Instrument) -> None:
-    world = instrument.world
-    world.begin(spec(world))  # type: ignore[arg-type]
-    before = world.snapshot()
+    sim = instrument.sim
+    sim.begin(spec(sim))  # type: ignore[arg-type]
+    before = sim.snapshot()
     frames = instrument.oracle_video((8, 16))
-    assert world.snapshot() == before
+    assert sim.snapshot() == before
     for _ in range(8):
-        world.advance(world.expert_action())
-    assert np.array_equal(instrument.canvas(world.observe()), frames[0])
+        sim.advance(sim.expert_action())
+    assert np.array_equal(instrument.canvas(sim.observe()), frames[0])
 
 
 def test_the_instrument_reads_to_millimetres_and_leaves_no_trace(instrument: Instrument) -> None:
-    instrument, world = replace(instrument, precise=True), instrument.world
-    now = world.begin(spec(world)).observations[-1]  # type: ignore[arg-type]
+    instrument, sim = replace(instrument, precise=True), instrument.sim
+    now = sim.begin(spec(sim)).observations[-1]  # type: ignore[arg-type]
     for _ in range(12):
-        now = world.step_chunk(world.expert_action()[None]).observations[-1]
-    before, frames = world.snapshot(), instrument.oracle_video((8, 16))
+        now = sim.step_chunk(sim.expert_action()[None]).observations[-1]
+    before, frames = sim.snapshot(), instrument.oracle_video((8, 16))
     noise = np.random.default_rng(0).integers(0, 256, frames[:1].shape, dtype=np.uint8)
     readings = instrument.read(now, np.concatenate([frames, noise]), (8, 16, 24))
-    assert world.snapshot() == before
+    assert sim.snapshot() == before
     for i in range(2):
         for _ in range(8):
-            world.advance(world.expert_action())
-        assert np.linalg.norm(readings.positions[i] - world.view.eef()) < 0.004
-        assert abs(readings.widths[i] - world.view.width()) < 0.003
-        cube = instrument.reader.things.index("red_cube")
-        assert np.linalg.norm(readings.things[i, cube] - world.view.pos("red_cube")) < 0.006
+            sim.advance(sim.expert_action())
+        assert np.linalg.norm(readings.positions[i] - sim.view.eef()) < 0.004
+        assert abs(readings.widths[i] - sim.view.width()) < 0.003
+        cube = instrument.reader.objects.index("red_cube")
+        assert np.linalg.norm(readings.objects[i, cube] - sim.view.pos("red_cube")) < 0.006
     assert readings.sure.tolist() == [True, True, False]
 
 
 def test_the_instrument_solves_what_the_expert_solves(instrument: Instrument) -> None:
-    world = instrument.world
-    layout = layout_of(rollout(world, Planted(world, "frozen"), spec(world)))  # type: ignore[arg-type]
+    sim = instrument.sim
+    layout = layout_of(rollout(sim, FaultyPolicy(sim, "frozen"), spec(sim)))  # type: ignore[arg-type]
     assert layout is not None and layout.offsets == OFFSETS
-    assert instrument.play(spec(world), None, layout, "oracle", "oracle").value == 1.0  # type: ignore[arg-type]
+    assert instrument.play(spec(sim), None, layout, "oracle", "oracle").value == 1.0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fits(fault, "LiftCube")])
-def test_a_planted_policy_answers_alike_whoever_asks(world: TabletopEnv, fault: str) -> None:
-    policy = Planted(world, fault, latency_steps=0)
-    history = world.begin(spec(world)).observations
+def test_a_planted_policy_answers_alike_whoever_asks(sim: TabletopEnv, fault: str) -> None:
+    policy = FaultyPolicy(sim, fault, latency_steps=0)
+    history = sim.begin(spec(sim)).observations
     policy.reset("", 5)
-    before = world.snapshot()
+    before = sim.snapshot()
     plan = policy.act(history)
     assert plan.frames is not None
     assert np.array_equal(policy.extract(history, plan.frames), plan.actions)
     assert np.array_equal(policy.imagine(history), plan.frames)
-    assert world.snapshot() == before
-    right = Planted(world, "none")
+    assert sim.snapshot() == before
+    right = FaultyPolicy(sim, "none")
     right.reset("", 5)
     same = np.array_equal(right.act(history).frames, plan.frames)  # type: ignore[arg-type]
     assert same == (FAULTS[fault] in ("action", "timing")) or fault == "stops_short" or fault == "both"
 
 
 @pytest.mark.parametrize("fault", ["gripper_sign", "other_object"])
-def test_one_episode_is_attributed_to_what_was_planted(world: TabletopEnv, instrument: Instrument, fault: str) -> None:
-    job = self_test.Job(fault, "LiftCube", 0)
-    row = self_test.planted(world, job, instrument.reader, instrument.paths, precise=False)
+def test_one_episode_is_attributed_to_what_was_planted(sim: TabletopEnv, instrument: Instrument, fault: str) -> None:
+    job = self_test.SelfTestJob(fault, "LiftCube", 0)
+    row = self_test.planted(sim, job, instrument.reader, instrument.paths, precise=False)
     assert (row.d1, row.d2, row.d3) == (FAULTS[fault],) * 3
     assert row.video + row.action + row.unattributed == pytest.approx(1.0 - row.own_own, abs=1e-9)
     assert row.placebo == 0.0 and row.placebo_action == 0.0
     assert row.no_return >= 0 and row.behaviour
 
 
-def test_a_policy_without_extract_gets_what_can_be_known(world: TabletopEnv, instrument: Instrument) -> None:
+def test_a_policy_without_extract_gets_what_can_be_known(sim: TabletopEnv, instrument: Instrument) -> None:
     class Remote:
         def __init__(self) -> None:
-            self._inner = Planted(world, "other_object")
-            self.spec, self.reset, self.act = self._inner.spec, self._inner.reset, self._inner.act
+            self._inner = FaultyPolicy(sim, "other_object")
+            self.convention, self.reset, self.act = self._inner.convention, self._inner.reset, self._inner.act
 
-    episode = rollout(world, Remote(), spec(world))
-    row = Row("remote", "seen", "LiftCube-v0", "seen", "none", 0, 0, "", episode.progress)
+    episode = rollout(sim, Remote(), spec(sim))
+    row = AttributionRow("remote", "seen", "LiftCube-v0", "seen", "none", 0, 0, "", episode.progress)
     found = one_episode(instrument, Remote(), episode, row)
     assert found.d3 == "video" and found.d2 == "" and np.isnan(found.video)
     assert found.own_oracle == 0.0 and "extract" in found.missing
@@ -124,8 +124,8 @@ def test_every_fault_has_eight_tasks_or_all_it_can_have() -> None:
 def test_a_later_frame_leads_the_servo_where_the_first_cannot_be_read(
     instrument: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = instrument.world
-    now = world.begin(spec(world)).observations[-1]  # type: ignore[arg-type]
+    sim = instrument.sim
+    now = sim.begin(spec(sim)).observations[-1]  # type: ignore[arg-type]
     frames = instrument.oracle_video((8, 16))
     readings = instrument.read(now, frames, (8, 16))
     monkeypatch.setattr(Instrument, "read", lambda *_: readings)
@@ -137,10 +137,10 @@ def test_a_later_frame_leads_the_servo_where_the_first_cannot_be_read(
 
 
 def test_the_experts_own_video_is_never_blamed(
-    world: TabletopEnv, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+    sim: TabletopEnv, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = Planted(world, "gripper_sign")
-    episode = rollout(world, policy, spec(world))
+    policy = FaultyPolicy(sim, "gripper_sign")
+    episode = rollout(sim, policy, spec(sim))
     layout = layout_of(episode)
     assert layout is not None
     monkeypatch.setattr(Instrument, "aim", lambda *_: 2)  # nothing can be read

@@ -109,25 +109,25 @@ CASES = [(name, *cases[0]) for name, cases in planted.PLANTED.items()]
 
 @pytest.mark.parametrize(("truth", "task", "act"), CASES, ids=[f"{truth}-{task}" for truth, task, _ in CASES])
 def test_planted_failures_are_told_from_recorded_states(truth: str, task: str, act: planted.Act) -> None:
-    world, episode = planted.play(task, act)
+    sim, episode = planted.play(task, act)
     assert not episode.success_end
-    assert replay.behaviour(world, episode) == truth
+    assert replay.behaviour(sim, episode) == truth
 
 
 def test_success_has_no_type_and_every_type_is_planted() -> None:
-    world, episode = planted.play("PressButton", planted.expert("PressButton"))
-    assert episode.success_end and replay.behaviour(world, episode) == ""
+    sim, episode = planted.play("PressButton", planted.expert("PressButton"))
+    assert episode.success_end and replay.behaviour(sim, episode) == ""
     assert set(planted.PLANTED) == set(TYPES) and len(failure_types.TYPES) == 8
 
 
 def test_replay_ends_as_the_episode_did() -> None:
-    world, episode = planted.play("PushCube", planted.slowed(0.3))
-    own = replay.trace(world, episode)
+    sim, episode = planted.play("PushCube", planted.slowed(0.3))
+    own = replay.trace(sim, episode)
     assert len(own.hand) == episode.steps + 1
     assert own.progress[-1] == episode.progress and own.success[-1] == episode.success_end
 
 
 def test_episode_without_queries_is_refused() -> None:
-    world, episode = planted.play("PressButton", planted.expert("PressButton"))
+    sim, episode = planted.play("PressButton", planted.expert("PressButton"))
     with pytest.raises(ValueError, match="no query was recorded"):
-        replay.behaviour(world, dataclasses.replace(episode, chunks=()))
+        replay.behaviour(sim, dataclasses.replace(episode, chunks=()))

@@ -10,17 +10,17 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tests.stubs import Steady, line_world
+from tests.stubs import Steady, line_sim
 from wambench import cli, records, tasks
 from wambench.attribution import filmstrips, table
 from wambench.attribution import plots as attribution_plots
-from wambench.attribution.table import Row
+from wambench.attribution.table import AttributionRow
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.rollout import rollout
 from wambench.evaluation.run import run
-from wambench.interface import Spec, canvas
+from wambench.interface import ControlConvention, canvas
 
 FAILED: dict[str, Any] = {"own_own": 0.5, "oracle_own": 0.9, "own_oracle": 0.6, "oracle_oracle": 1.0}
 
@@ -32,13 +32,13 @@ class Slow(Steady):
         super().__init__(speed=0.3)
 
 
-def attributed(folder: Path, **values: Any) -> list[Row]:
+def attributed(folder: Path, **values: Any) -> list[AttributionRow]:
     """Writes and returns an attribution of all failed episodes of a run: 0.4 of 0.5 lost to video, 0.1 to action."""
     rows = []
     for i, row in enumerate(records.read_rows(folder / records.ROWS)):
         names = ("policy", "split", "task", "novelty", "factor", "episode", "seed", "spec_hash", "progress")
         about = {name: getattr(row, name) for name in names}
-        made = Row(
+        made = AttributionRow(
             **about, **FAILED, video=0.4, action=0.1, unattributed=0.0, timing=0.0, d1="video", d2="video",
             d3=("video", "stall")[i % 2], no_return=(3, -1)[i % 2], chunks=row.queries, steps=row.steps,
             behaviour=("slip", "stall")[i % 2],
@@ -51,7 +51,7 @@ def attributed(folder: Path, **values: Any) -> list[Row]:
 @pytest.fixture
 def slow(config: Callable[..., RunConfig]) -> Path:
     made = config("tests.attribution.test_plots:Slow", out="slow")
-    assert {row.progress for row in run(made, line_world)} == {0.5}
+    assert {row.progress for row in run(made, line_sim)} == {0.5}
     return made.folder
 
 
@@ -147,17 +147,19 @@ def test_moments_surround_the_point_of_no_return(slow: Path) -> None:
 
 def test_expert_frames_are_rendered_and_drawn(tmp_path: Path) -> None:
     """In the real world: the expert's future begins in the recorded state and is not the realised one."""
-    world = TabletopEnv("PressButton")
+    sim = TabletopEnv("PressButton")
     spec = episode_spec(tasks.find("PressButton"), "seen", "none", 0, 0)
-    episode = rollout(world, Dreamer(), spec)
-    row = Row("dreamer", "seen", spec.task, "seen", "none", 0, 0, "", 0.0, d2="video", chunks=len(episode.chunks))
+    episode = rollout(sim, Dreamer(), spec)
+    row = AttributionRow(
+        "dreamer", "seen", spec.task, "seen", "none", 0, 0, "", 0.0, d2="video", chunks=len(episode.chunks)
+    )
     file = tmp_path / "episodes" / f"{records.episode_stem(row.key)}.npz"
     file.parent.mkdir()
-    file.write_bytes(records.encode_episode(episode, world.convention.cameras))
-    (path,) = filmstrips.save(tmp_path, [row], lambda task: world)
+    file.write_bytes(records.encode_episode(episode, sim.convention.cameras))
+    (path,) = filmstrips.save(tmp_path, [row], lambda task: sim)
     with np.load(path) as saved:
         assert len(saved["frames"]) == len(saved["chunks"]) == filmstrips.MOMENTS
-        assert saved["frames"].shape[1:] == canvas(episode.observations[0], world.convention.cameras).shape
+        assert saved["frames"].shape[1:] == canvas(episode.observations[0], sim.convention.cameras).shape
         assert (
             np.abs(saved["frames"][0].astype(int) - canvas(episode.observations[0], ("agentview", "wrist"))).max() > 50
         )
@@ -170,7 +172,7 @@ class Dreamer(Steady):
     """Stands still in front of the real world and imagines grey."""
 
     def __init__(self) -> None:
-        super().__init__(speed=0.0, spec=Spec())
+        super().__init__(speed=0.0, convention=ControlConvention())
 
 
 def test_runs_without_attribution_have_no_such_figures(slow: Path) -> None:

@@ -1,4 +1,4 @@
-"""Direct alignment in a world that fits in a page: a plate slides over a floor, seen from above and from itself."""
+"""Direct alignment in a simulator that fits in a page: a plate slides over a floor, seen from above and from itself."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ class Plate:
     member = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     carriers = np.array([0, 1])
     spread = np.full(3, 0.1)
-    things = np.zeros(3, bool)
+    objects = np.zeros(3, bool)
 
     def posture(self) -> np.ndarray:
         return np.zeros(3)
@@ -33,19 +33,19 @@ class Plate:
     def move(self, posture: np.ndarray, step: np.ndarray) -> np.ndarray:
         return posture + step
 
-    def apart(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
+    def pose_difference(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
         return posture - start
 
     def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray:
         return position.copy()
 
-    def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]:
+    def poses_with_carried_object(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]:
         return []
 
-    def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
+    def with_objects_at_rest(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray:
         return posture
 
-    def turned(self, posture: np.ndarray, angle: float) -> np.ndarray:
+    def with_hand_turned(self, posture: np.ndarray, angle: float) -> np.ndarray:
         return posture
 
     def twists(self) -> np.ndarray:

@@ -8,11 +8,11 @@ from wambench.attribution.pose_servo import (
     PERIOD_S,
     POS_SCALE_M,
     Servo,
-    bent,
+    bend_path,
+    interpolate_rotations,
     response,
     rotation_matrix,
     rotation_vector,
-    turned,
 )
 
 
@@ -29,7 +29,7 @@ def test_response_agrees_with_integration() -> None:
 
 def test_rotations_turn_evenly() -> None:
     end = rotation_matrix(np.array([0.0, 0.3, 0.4]))
-    path = turned(np.eye(3), (4, 8), [end, end])
+    path = interpolate_rotations(np.eye(3), (4, 8), [end, end])
     assert path.shape == (8, 3, 3)
     assert np.allclose(rotation_vector(path[1]), [0.0, 0.15, 0.2])
     assert np.allclose(path[3:], end)
@@ -38,7 +38,7 @@ def test_rotations_turn_evenly() -> None:
 def test_a_bent_way_passes_through_what_was_seen() -> None:
     way = np.linspace([0.0, 0.0, 1.0], [0.15, 0.0, 1.0], 16)
     seen = way[[3, 7, 15]] + np.array([[0.0, 0.0, -0.02], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    new = bent(way, (4, 8, 16), seen)
+    new = bend_path(way, (4, 8, 16), seen)
     assert np.allclose(new[[3, 7, 15]], seen)
     assert np.allclose(new[:, 2] - way[:, 2], np.interp(np.arange(1, 17), [0, 4, 8], [0.0, -0.02, 0.0]))
 

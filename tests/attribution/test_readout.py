@@ -96,7 +96,7 @@ NEVER = np.zeros(3, bool)
 
 
 def unread(it: Track) -> Track:
-    return dataclasses.replace(it, things=np.full((3, 2, 3), np.nan))
+    return dataclasses.replace(it, objects=np.full((3, 2, 3), np.nan))
 
 
 def test_end_of_an_episode_has_fewer_frames() -> None:

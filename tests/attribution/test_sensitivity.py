@@ -84,7 +84,7 @@ def test_sensitivity_tells_what_a_video_listens_to() -> None:
 
 def test_instructions_are_swapped_for_others_of_the_same_scene() -> None:
     rows = sensitivity.sensitivity(Listener(1, 1), [acting()], 20, np.random.default_rng(1))
-    possible = {t.instruction for t in tasks.TASKS.values() if t.things == tasks.find("LiftCube").things}
+    possible = {t.instruction for t in tasks.TASKS.values() if t.objects == tasks.find("LiftCube").objects}
     assert {row.other for row in rows} <= possible and len({row.other for row in rows}) > 1
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from wambench.attribution import shapley as attribution
 from wambench.attribution import table
-from wambench.attribution.shapley import Cells, shapley
-from wambench.attribution.table import Row, to_csv
+from wambench.attribution.shapley import CounterfactualProgress, shapley
+from wambench.attribution.table import AttributionRow, to_csv
 from wambench.attribution.verdicts import Fatal, d2_verdict, d3_verdict
 
 
 def test_shares_add_up_to_what_was_lost() -> None:
     for values in itertools.product((0.0, 0.3, 0.7, 1.0), repeat=4):
-        cells = Cells(*values)
+        cells = CounterfactualProgress(*values)
         shares = shapley(cells)
         assert shares.video + shares.action + shares.unattributed == pytest.approx(1.0 - cells.own_own, abs=1e-12)
 
@@ -25,24 +25,24 @@ def test_shares_add_up_to_what_was_lost() -> None:
 @pytest.mark.parametrize(
     ("cells", "verdict"),
     [
-        (Cells(0.2, 1.0, 0.2, 1.0), "video"),
-        (Cells(0.2, 0.2, 1.0, 1.0), "action"),
-        (Cells(0.2, 0.2, 0.2, 1.0), "both"),  # each alone helps nothing
-        (Cells(0.2, 1.0, 1.0, 1.0), "both"),  # either alone is enough
-        (Cells(0.2, 0.2, 0.2, 0.2), "instrument"),
-        (Cells(1.0, 1.0, 1.0, 1.0), "none"),
-        (Cells(0.2, math.nan, 1.0, 1.0), "abstain"),
+        (CounterfactualProgress(0.2, 1.0, 0.2, 1.0), "video"),
+        (CounterfactualProgress(0.2, 0.2, 1.0, 1.0), "action"),
+        (CounterfactualProgress(0.2, 0.2, 0.2, 1.0), "both"),  # each alone helps nothing
+        (CounterfactualProgress(0.2, 1.0, 1.0, 1.0), "both"),  # either alone is enough
+        (CounterfactualProgress(0.2, 0.2, 0.2, 0.2), "instrument"),
+        (CounterfactualProgress(1.0, 1.0, 1.0, 1.0), "none"),
+        (CounterfactualProgress(0.2, math.nan, 1.0, 1.0), "abstain"),
     ],
 )
-def test_second_definition(cells: Cells, verdict: str) -> None:
+def test_second_definition(cells: CounterfactualProgress, verdict: str) -> None:
     found, confidence = d2_verdict(cells)
     assert found == verdict
     assert 0.0 <= confidence <= 1.0
 
 
 def test_what_latency_alone_cost_is_blamed_on_it() -> None:
-    assert d2_verdict(Cells(1.0, 1.0, 1.0, 1.0), timing=0.6)[0] == "timing"
-    assert d2_verdict(Cells(0.3, 1.0, 0.3, 1.0), timing=0.1)[0] == "video"
+    assert d2_verdict(CounterfactualProgress(1.0, 1.0, 1.0, 1.0), timing=0.6)[0] == "timing"
+    assert d2_verdict(CounterfactualProgress(0.3, 1.0, 0.3, 1.0), timing=0.1)[0] == "video"
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,10 @@ def test_third_definition(fatal: Fatal, verdict: str) -> None:
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = [
-        Row("p", "seen", "LiftCube-v0", "seen", "none", 3, 7, "abc", 0.6, own_own=0.6, d2="video", missing="a, b"),
-        Row("p", "seen", "LiftCube-v0", "seen", "none", 4, 8, "abd", 1 / 3),
+        AttributionRow(
+            "p", "seen", "LiftCube-v0", "seen", "none", 3, 7, "abc", 0.6, own_own=0.6, d2="video", missing="a, b"
+        ),
+        AttributionRow("p", "seen", "LiftCube-v0", "seen", "none", 4, 8, "abd", 1 / 3),
     ]
     path = tmp_path / table.TABLE
     path.write_text(to_csv(rows))
@@ -74,7 +76,7 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_a_torn_table_is_refused_or_repaired(tmp_path: Path) -> None:
-    row = Row("p", "seen", "LiftCube-v0", "seen", "none", 3, 7, "abc", 0.6)
+    row = AttributionRow("p", "seen", "LiftCube-v0", "seen", "none", 3, 7, "abc", 0.6)
     path = tmp_path / table.TABLE
     path.write_text(to_csv([row]) + "p,se")
     assert len(table.read(path, torn=True)) == 1
@@ -86,14 +88,16 @@ def test_a_torn_table_is_refused_or_repaired(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_read_is_a_part_and_bounds_what_video_lost() -> None:
-    row = Row("p", "seen", "T-v0", "seen", "none", 0, 1, "h", 0.2, own_own=0.2, oracle_own=0.9, oracle_oracle=0.95)
+    row = AttributionRow(
+        "p", "seen", "T-v0", "seen", "none", 0, 1, "h", 0.2, own_own=0.2, oracle_own=0.9, oracle_oracle=0.95
+    )
     row = dataclasses.replace(row, d2="abstain", timing=0.0)
     parts = attribution.parts(row)
     assert parts is not None and sum(parts.values()) == pytest.approx(1.0 - row.progress)
     assert parts["unread"] == pytest.approx(0.75) and parts["unattributed"] == pytest.approx(0.05)
     low, high = attribution.video_bounds(row)
     for guess in np.linspace(0.0, 1.0, 11):
-        share = attribution.shapley(Cells(0.2, 0.9, float(guess), 0.95)).video
+        share = attribution.shapley(CounterfactualProgress(0.2, 0.9, float(guess), 0.95)).video
         assert low - 1e-9 <= share <= high + 1e-9
     assert high - low == pytest.approx(0.5)
     known = dataclasses.replace(row, d2="video", own_oracle=0.3, video=0.675, action=0.075, unattributed=0.05)
@@ -102,8 +106,8 @@ def test_what_could_not_be_read_is_a_part_and_bounds_what_video_lost() -> None:
 
 
 def test_a_task_weighs_as_much_as_it_lost_however_few_of_its_failures_were_attributed() -> None:
-    def row(task: str, progress: float) -> Row:
-        return Row("p", "seen", task, "seen", "none", 0, 1, "h", progress)
+    def row(task: str, progress: float) -> AttributionRow:
+        return AttributionRow("p", "seen", task, "seen", "none", 0, 1, "h", progress)
 
     rows = [row("A-v0", 0.0), row("A-v0", 0.5), row("B-v0", 0.0)]
     parts = [1.0, 0.0, 0.25]  # of A's loss two thirds, of B's a quarter

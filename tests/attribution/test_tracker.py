@@ -12,9 +12,9 @@ from wambench.policies.perception import encoder
 POINTS = ("red_cube", "bin", *encoder.HAND)
 
 
-def small() -> tracker.Tracker:
+def small() -> tracker.FrameTracker:
     torch.manual_seed(0)
-    return tracker.Tracker(tracker.TrackerConfig(POINTS, marks=7, hidden=16, limit_m=0.02))
+    return tracker.FrameTracker(tracker.TrackerConfig(POINTS, marks=7, hidden=16, limit_m=0.02))
 
 
 def pairs(count: int = 3) -> tracker.Pairs:
@@ -24,9 +24,9 @@ def pairs(count: int = 3) -> tracker.Pairs:
     pixels[:, 0, 1] = float("nan")
     state = torch.rand(count, encoder.STATE_FEATURES, generator=generator)
     there = torch.tensor([[True, False]]).expand(count, -1)
-    hand, things = torch.rand(count, 7, generator=generator), torch.zeros(count, 2, 3)
+    hand, objects = torch.rand(count, 7, generator=generator), torch.zeros(count, 2, 3)
     return tracker.Pairs(
-        found[0], found[1], state, torch.rand(count, 2, 3, generator=generator), there, pixels, hand, things
+        found[0], found[1], state, torch.rand(count, 2, 3, generator=generator), there, pixels, hand, objects
     )
 
 
@@ -42,7 +42,7 @@ def test_saved_and_loaded_tracker_reads_the_same(tmp_path: Path) -> None:
     model = small().eval()
     tracker.save(model, tmp_path / "t.safetensors", {})
     again, _ = tracker.load(tmp_path / "t.safetensors")
-    assert again.config == model.config and again.config.things == ("red_cube", "bin")
+    assert again.config == model.config and again.config.objects == ("red_cube", "bin")
     with torch.no_grad():
         assert torch.allclose(model(pairs()).hand, again(pairs()).hand, atol=2e-2)
     with pytest.raises(ValueError, match="holds 'tracker' weights"):
@@ -50,7 +50,7 @@ def test_saved_and_loaded_tracker_reads_the_same(tmp_path: Path) -> None:
 
 
 def test_shipped_reader_knows_a_frame_that_did_not_change_from_noise() -> None:
-    reader = tracker.Reader()
+    reader = tracker.FrameReader()
     rng = np.random.default_rng(0)
     golden = np.load(Path(__file__).parent.parent / "golden" / "tracker.npz")
     now, state, points, present, pixels = (golden[name] for name in ("now", "state", "points", "present", "pixels"))

@@ -17,7 +17,7 @@ LEAK_MIB = 3  # those frames would add 14 in every block
 
 
 def play(task: str, episodes: range) -> None:
-    """Plays and encodes episodes of one second in a world of their own, all factors varied."""
+    """Plays and encodes episodes of one second in a simulator of their own, all factors varied."""
     env, policy = TabletopEnv(task, split="unseen-envs", image_size=bench_simulation.SIZE), bench_simulation.Drift()
     for index in episodes:
         spec = dataclasses.replace(episode_spec(env.task, env.split, env.factor, index, 0), horizon=20)

@@ -97,7 +97,7 @@ def test_simplified_meshes_stay_in_place(original: mujoco.MjModel, simple: mujoc
     assert _mesh_geoms(original) == _mesh_geoms(simple)
     for geom in _mesh_geoms(original):
         before, after = _world_vertices(original, a, geom), _world_vertices(simple, b, geom)
-        limit = max(0.005, 0.05 * np.ptp(before, axis=0).max())  # along the axes of the world, not of the mesh
+        limit = max(0.005, 0.05 * np.ptp(before, axis=0).max())  # along the axes of the simulator, not of the mesh
         np.testing.assert_allclose(after.min(axis=0), before.min(axis=0), atol=limit, err_msg=original.geom(geom).name)
         np.testing.assert_allclose(after.max(axis=0), before.max(axis=0), atol=limit, err_msg=original.geom(geom).name)
     np.testing.assert_array_equal(original.geom_matid, simple.geom_matid)

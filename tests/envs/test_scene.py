@@ -10,7 +10,7 @@ TASK = tasks.find("OpenDrawer")
 
 
 def test_no_texture_is_kept_that_no_episode_shows() -> None:
-    model = compile_family(TASK.things, "fast")
+    model = compile_family(TASK.objects, "fast")
     materials = [model.mat(i) for i in range(model.nmat)]
     worn = {model.mat(i).name for i in model.geom_matid if i >= 0} - set(SURFACES)
     shown = {int(t) for m in materials if m.name in worn or ":" in m.name for t in m.texid.ravel() if t >= 0}
@@ -20,7 +20,7 @@ def test_no_texture_is_kept_that_no_episode_shows() -> None:
 
 
 def test_a_known_family_is_set_within_20_ms() -> None:
-    scene = Scene(TASK.things)
+    scene = Scene(TASK.objects)
     seconds = []
     for index in range(20):
         spec = episode_spec(TASK, "unseen-envs", "all", index, 0)

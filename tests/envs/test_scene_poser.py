@@ -10,7 +10,7 @@ from wambench.envs.tabletop import TabletopEnv
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[TabletopEnv]:
+def sim() -> Iterator[TabletopEnv]:
     made = TabletopEnv("OpenDrawer")
     made.begin(episode_spec(made.task, "seen", "none", 0, 1))
     for _ in range(15):
@@ -19,53 +19,53 @@ def world() -> Iterator[TabletopEnv]:
     made.close()
 
 
-def test_pixels_are_lifted_to_where_they_are(world: TabletopEnv) -> None:
-    stage = world.stage()
+def test_pixels_are_lifted_to_where_they_are(sim: TabletopEnv) -> None:
+    stage = sim.scene_poser()
     for sight in stage.survey(stage.posture()):
         rows, columns = np.mgrid[:96, :96]
         x, y = (columns + 0.5 - 48) / sight.focal, -(rows + 0.5 - 48) / sight.focal
         local = np.stack([x, y, -np.ones_like(x)], axis=2) * sight.depth[..., None]
         points = local @ sight.rotation.T + sight.position
-        shown = points[np.isclose(points[..., 2], world.view.table_z, atol=1e-4)]
+        shown = points[np.isclose(points[..., 2], sim.view.table_z, atol=1e-4)]
         assert len(shown) > 500 and np.abs(shown[:, :2]).max() < 0.5  # the table's top
         assert points[..., 2].min() > -1e-3
-    images = world.observe().images
+    images = sim.observe().images
     assert np.array_equal(np.round(stage.colours(stage.posture())[1] * 255).astype(np.uint8), images["wrist"])
 
 
-def test_twists_say_how_pieces_move(world: TabletopEnv) -> None:
-    stage, state = world.stage(), world.snapshot()
+def test_twists_say_how_pieces_move(sim: TabletopEnv) -> None:
+    stage, state = sim.scene_poser(), sim.snapshot()
     start, step = stage.posture(), 1e-5
     stage.set(start)
     twists = stage.twists()
     hand = int(np.argmax(stage.member[:, :7].sum(axis=1)))
-    before, handle, moving = world.view.eef(), world.view.point("drawer/handle"), 0
+    before, handle, moving = sim.view.eef(), sim.view.point("drawer/handle"), 0
     for dof in range(len(stage.spread)):
         moved = stage.move(start, step * np.eye(len(stage.spread))[dof])
-        assert stage.apart(start, moved) == pytest.approx(step * np.eye(len(stage.spread))[dof], abs=1e-9)
+        assert stage.pose_difference(start, moved) == pytest.approx(step * np.eye(len(stage.spread))[dof], abs=1e-9)
         stage.set(moved)
-        velocity = (world.view.eef() - before) / step
+        velocity = (sim.view.eef() - before) / step
         expected = (twists[:3, dof] + np.cross(twists[3:, dof], before)) * stage.member[hand, dof]
         assert velocity == pytest.approx(expected, abs=1e-3)
-        pulled = (world.view.point("drawer/handle") - handle) / step
+        pulled = (sim.view.point("drawer/handle") - handle) / step
         moving += bool(np.linalg.norm(pulled) > 0)
         assert np.linalg.norm(pulled) == 0 or pulled == pytest.approx(twists[:3, dof], abs=1e-3)
     assert moving == 1
-    world.restore(state)
-    assert world.snapshot() == state
+    sim.restore(state)
+    assert sim.snapshot() == state
 
 
-def test_hands_reach_and_take_things_along(world: TabletopEnv) -> None:
-    stage, state = world.stage(), world.snapshot()
+def test_hands_reach_and_take_things_along(sim: TabletopEnv) -> None:
+    stage, state = sim.scene_poser(), sim.snapshot()
     start = stage.posture()
-    here, rotation, handle = world.view.eef(), world.view.eef_rot(), world.view.point("drawer/handle")
+    here, rotation, handle = sim.view.eef(), sim.view.eef_rot(), sim.view.point("drawer/handle")
     there = stage.reach(start, here + [-0.03, 0.01, 0.02], rotation, 0.05)
     stage.set(there)
-    assert np.linalg.norm(world.view.eef() - here - [-0.03, 0.01, 0.02]) < 2e-3
-    assert world.view.width() == pytest.approx(0.05)
-    assert np.array_equal(world.view.point("drawer/handle"), handle)
-    for taken in stage.carried(start, there):
+    assert np.linalg.norm(sim.view.eef() - here - [-0.03, 0.01, 0.02]) < 2e-3
+    assert sim.view.width() == pytest.approx(0.05)
+    assert np.array_equal(sim.view.point("drawer/handle"), handle)
+    for taken in stage.poses_with_carried_object(start, there):
         stage.set(taken)
-        assert np.array_equal(stage.alone(start, taken), there)
-        assert world.view.point("drawer/handle")[0] <= handle[0]
-    world.restore(state)
+        assert np.array_equal(stage.with_objects_at_rest(start, taken), there)
+        assert sim.view.point("drawer/handle")[0] <= handle[0]
+    sim.restore(state)

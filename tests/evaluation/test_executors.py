@@ -9,9 +9,9 @@ import pytest
 
 from wambench.evaluation import executors
 from wambench.evaluation.executors import Answer, Timeline, ensembled, newest, timing
-from wambench.interface import Chunk, Plan, Spec
+from wambench.interface import Chunk, ControlConvention, Plan
 
-SPEC = Spec()
+SPEC = ControlConvention()
 
 
 def chunk_of(number: int, length: int = 8) -> np.ndarray:
@@ -48,8 +48,8 @@ def test_a_chunk_later_than_its_own_end_never_plays() -> None:
 
 def test_only_declared_embodiments_hold() -> None:
     with pytest.raises(ValueError, match="no hold action is declared for 'joint_position'"):
-        Spec(action="joint_position").hold_action(None)
-    assert Spec(gripper="open_positive").hold_action(None)[-1] == 1.0
+        ControlConvention(action="joint_position").hold_action(None)
+    assert ControlConvention(gripper="open_positive").hold_action(None)[-1] == 1.0
 
 
 def test_the_ensemble_weighs_the_oldest_most() -> None:

@@ -5,22 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.stubs import SMALL, LineWorld, Steady
+from tests.stubs import SMALL, LineSim, Steady
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
-from wambench.evaluation.frame_recorder import Tape
+from wambench.evaluation.frame_recorder import FrameRecorder
 from wambench.evaluation.rollout import rollout
 from wambench.interface import Episode, Observation, Outcome, canvas
 from wambench.records import encode_episode, load_episode
 
 
-def play(tape: Tape, index: int) -> Episode:
+def play(tape: FrameRecorder, index: int) -> Episode:
     tape.begin()
-    return rollout(LineWorld(SMALL), Steady(), episode_spec(tasks.find("LiftCube"), "seen", "none", index, 0), [tape])
+    return rollout(LineSim(SMALL), Steady(), episode_spec(tasks.find("LiftCube"), "seen", "none", index, 0), [tape])
 
 
 def test_one_tape_serves_one_episode_after_another(tmp_path: Path) -> None:
-    tape, path = Tape(SMALL.cameras), tmp_path / "episode.npz"
+    tape, path = FrameRecorder(SMALL.cameras), tmp_path / "episode.npz"
     for index in range(3):
         episode = play(tape, index)
         frames = tape.packed(len(episode.observations))
@@ -37,7 +37,7 @@ def test_one_tape_serves_one_episode_after_another(tmp_path: Path) -> None:
 
 def test_a_long_episode_of_large_frames_comes_back(tmp_path: Path) -> None:
     """More than one of the compressor's jobs, of frames that hardly compress."""
-    rng, tape = np.random.default_rng(0), Tape(("one", "two"))
+    rng, tape = np.random.default_rng(0), FrameRecorder(("one", "two"))
     seen = [
         Observation(i, {name: rng.integers(0, 256, (96, 96, 3), np.uint8) for name in ("one", "two")}, np.zeros(8))
         for i in range(40)
@@ -54,10 +54,10 @@ def test_a_long_episode_of_large_frames_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [-1, 1])
 def test_a_tape_of_something_else_is_not_used(more: int) -> None:
-    tape = Tape(SMALL.cameras)
+    tape = FrameRecorder(SMALL.cameras)
     assert tape.packed(len(play(tape, 0).observations) + more) is None
 
 
 def test_nothing_seen_is_an_empty_tape() -> None:
-    tape = Tape(SMALL.cameras)
+    tape = FrameRecorder(SMALL.cameras)
     assert tape.packed(0) is not None

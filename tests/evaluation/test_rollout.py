@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.stubs import HORIZON, SMALL, LineWorld, Steady
+from tests.stubs import HORIZON, SMALL, LineSim, Steady
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
-from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.plan_validation import validate_plan
 from wambench.evaluation.rollout import rollout
-from wambench.evaluation.video import Film, imagined_at
-from wambench.interface import EpisodeSpec, InvalidPlan, Plan, Spec
-from wambench.policies.expert import Expert
+from wambench.evaluation.video import VideoRecorder, imagined_at
+from wambench.interface import ControlConvention, EpisodeSpec, InvalidPlan, Plan
+from wambench.policies.expert import ScriptedExpert
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def spec() -> EpisodeSpec:
 
 def test_policy_gets_everything_since_its_last_call(spec: EpisodeSpec) -> None:
     policy = Steady(speed=0.1)
-    rollout(LineWorld(SMALL), policy, spec)
+    rollout(LineSim(SMALL), policy, spec)
     assert policy.histories == [[0], [4, 8], [12, 16], [20, 24], [28, 32]]
 
 
@@ -32,14 +32,14 @@ def test_only_the_first_actions_of_a_plan_are_executed(spec: EpisodeSpec) -> Non
             return dataclasses.replace(super().act(history), execute=3)
 
     policy = Cautious(speed=0.1)
-    episode = rollout(LineWorld(SMALL), policy, spec)
+    episode = rollout(LineSim(SMALL), policy, spec)
     assert policy.histories[:4] == [[0], [3], [4, 6], [8, 9]]
     assert {len(chunk.executed) for chunk in episode.chunks[:-1]} == {3}
     assert sum(len(chunk.executed) for chunk in episode.chunks) == episode.steps == HORIZON
 
 
 def test_episode_holds_what_happened(spec: EpisodeSpec) -> None:
-    episode = rollout(LineWorld(SMALL), Steady(), spec)
+    episode = rollout(LineSim(SMALL), Steady(), spec)
     assert (episode.status, episode.error, episode.progress, episode.stages) == ("ok", "", 1.0, ("half", "whole"))
     assert episode.success_end and episode.success_ever
     assert episode.steps == 34  # 1 / (0.05 * 0.6), rounded up: the last chunk was cut short
@@ -50,17 +50,17 @@ def test_episode_holds_what_happened(spec: EpisodeSpec) -> None:
 
 
 def test_chunk_states_continue_the_episode(spec: EpisodeSpec) -> None:
-    world = LineWorld(SMALL)
-    episode = rollout(world, Steady(), spec)
-    world.restore(episode.chunks[2].state)
+    sim = LineSim(SMALL)
+    episode = rollout(sim, Steady(), spec)
+    sim.restore(episode.chunks[2].state)
     for chunk in episode.chunks[2:]:
-        outcome = world.step_chunk(chunk.executed)
+        outcome = sim.step_chunk(chunk.executed)
     assert outcome.steps == episode.steps and outcome.success
 
 
 def test_observers_see_the_start_and_every_chunk(spec: EpisodeSpec) -> None:
     seen: list[tuple[int | None, int]] = []
-    episode = rollout(LineWorld(SMALL), Steady(), spec, [lambda c, o: seen.append((c.step if c else None, o.steps))])
+    episode = rollout(LineSim(SMALL), Steady(), spec, [lambda c, o: seen.append((c.step if c else None, o.steps))])
     assert seen == [(None, 0), (0, 8), (8, 16), (16, 24), (24, 32), (32, episode.steps)]
 
 
@@ -71,7 +71,7 @@ def test_error_of_the_policy_keeps_what_came_before(spec: EpisodeSpec) -> None:
                 raise SystemExit("enough")
             return super().act(history)
 
-    episode = rollout(LineWorld(SMALL), Stumbles(), spec)
+    episode = rollout(LineSim(SMALL), Stumbles(), spec)
     assert episode.status == "policy_error" and episode.error.startswith("SystemExit: enough (test_rollout.py:")
     assert (episode.progress, episode.stages, episode.steps, len(episode.chunks)) == (0.5, ("half",), 24, 3)
 
@@ -79,30 +79,30 @@ def test_error_of_the_policy_keeps_what_came_before(spec: EpisodeSpec) -> None:
 @pytest.mark.parametrize("broken", ["begin", "snapshot", "step_chunk"])
 def test_error_of_the_world_is_its_own(spec: EpisodeSpec, broken: str) -> None:
     def fail(*_: object) -> None:
-        raise ValueError("broken world")
+        raise ValueError("broken simulator")
 
-    world = LineWorld(SMALL)
-    setattr(world, broken, fail)
-    episode = rollout(world, Steady(), spec)
-    assert episode.status == "env_error" and "broken world" in episode.error
+    sim = LineSim(SMALL)
+    setattr(sim, broken, fail)
+    episode = rollout(sim, Steady(), spec)
+    assert episode.status == "env_error" and "broken simulator" in episode.error
 
 
 def test_divergence_is_an_error_of_the_world(spec: EpisodeSpec) -> None:
-    episode = rollout(LineWorld(SMALL), Steady(speed=-1.0), spec)
+    episode = rollout(LineSim(SMALL), Steady(speed=-1.0), spec)
     assert episode.status == "env_error" and episode.error.startswith("WorldDiverged: fell off the line")
 
 
 def test_divergence_while_the_expert_looks_ahead_is_an_error_of_the_world(spec: EpisodeSpec) -> None:
-    class Mad(LineWorld):
+    class Mad(LineSim):
         def expert_action(self) -> np.ndarray:
             return -super().expert_action()
 
-    world = Mad(SMALL)
-    assert rollout(world, Expert(world), spec).status == "env_error"
+    sim = Mad(SMALL)
+    assert rollout(sim, ScriptedExpert(sim), spec).status == "env_error"
 
 
 def test_time_limit_ends_the_episode(spec: EpisodeSpec) -> None:
-    episode = rollout(LineWorld(SMALL), Steady(pause_s=0.05), spec, time_limit_s=0.08)
+    episode = rollout(LineSim(SMALL), Steady(pause_s=0.05), spec, time_limit_s=0.08)
     assert (episode.status, len(episode.chunks)) == ("timeout", 2)
 
 
@@ -114,20 +114,20 @@ def test_a_policy_cannot_change_its_plan_afterwards(spec: EpisodeSpec) -> None:
             buffer[:] = history[-1].step / 100
             return Plan(buffer)
 
-    episode = rollout(LineWorld(SMALL), Reuses(), spec)
+    episode = rollout(LineSim(SMALL), Reuses(), spec)
     assert [chunk.executed[0, 0] for chunk in episode.chunks[:3]] == [0, 0.04, 0.08]
     assert [chunk.plan.actions[0, 0] for chunk in episode.chunks[:3]] == [0, 0.04, 0.08]
 
 
 def test_expert_acts_in_a_closed_loop_and_is_recorded_at_the_video_rate(spec: EpisodeSpec) -> None:
-    class Alternating(LineWorld):
+    class Alternating(LineSim):
         """Its expert goes fast on even steps, so an expert that does not look again would go wrong."""
 
         def expert_action(self) -> np.ndarray:
             return super().expert_action() * (1.0 if self.steps % 2 == 0 else 0.5)
 
-    world = Alternating(SMALL)
-    episode = rollout(world, Expert(world), spec)
+    sim = Alternating(SMALL)
+    episode = rollout(sim, ScriptedExpert(sim), spec)
     actions = np.concatenate([chunk.executed[:, 0] for chunk in episode.chunks])
     assert np.array_equal(actions, np.where(np.arange(len(actions)) % 2 == 0, 1.0, 0.5))
     assert [observation.step for observation in episode.observations] == [*range(0, 25, 4), 27]
@@ -162,17 +162,17 @@ STEPS = np.array([4, 8])
 )
 def test_invalid_plans_are_refused(plan: Plan, said: str) -> None:
     with pytest.raises(InvalidPlan) as refused:
-        checked(plan, SMALL)
+        validate_plan(plan, SMALL)
     assert said in str(refused.value)
 
 
 def test_rounding_beyond_the_limit_is_clipped() -> None:
-    assert np.abs(checked(Plan(np.full((4, 7), 1 + 5e-7)), Spec()).actions).max() == 1
+    assert np.abs(validate_plan(Plan(np.full((4, 7), 1 + 5e-7)), ControlConvention()).actions).max() == 1
 
 
 def test_film_shows_the_latest_imagined_frame_below_the_real_one(spec: EpisodeSpec) -> None:
-    film = Film(SMALL)
-    episode = rollout(LineWorld(SMALL), Steady(), spec, [film])
+    film = VideoRecorder(SMALL)
+    episode = rollout(LineSim(SMALL), Steady(), spec, [film])
     assert {frame.shape for frame in film.frames} == {(16, 16, 3)}
     assert [int(frame[8:].max()) for frame in film.frames] == [
         0,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.stubs import line_world
+from tests.stubs import line_sim
 from wambench import records
 from wambench.evaluation import process_pool
 from wambench.evaluation.config import RunConfig
@@ -72,7 +72,7 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         ({"latency": "missing.csv"}, "cannot read a trace"),
         ({"replan": 0}, "replan must be at least 1 control step, not 0"),
         ({"clock": "wal"}, "did you mean 'wall'?"),
-        ({"clock": "wall", "policy": "expert"}, "the expert reads the world"),
+        ({"clock": "wall", "policy": "expert"}, "the expert reads the simulator"),
         ({"clock": "wall", "workers": 2}, "workers must be 1, not 2"),
     ],
 )
@@ -136,13 +136,13 @@ def test_another_instruction_changes_nothing_but_what_is_told(config: Maker) -> 
 
 def test_results_do_not_depend_on_the_number_of_workers(config: Maker) -> None:
     one, three = config(out="one"), config(out="three", workers=3)
-    assert timeless(run(one, line_world)) == timeless(run(three, line_world))
+    assert timeless(run(one, line_sim)) == timeless(run(three, line_sim))
     assert recorded(one.folder) == recorded(three.folder)
 
 
 def test_rows_and_files_of_a_run(config: Maker) -> None:
     it = config(record_video=True)
-    rows = run(it, line_world)
+    rows = run(it, line_sim)
     assert [row.key for row in rows] == [(f"{task}-v0", "none", i) for task in it.tasks for i in range(4)]
     assert timeless(rows) == timeless(read_rows(it.folder / "episodes.csv"))
     row, job = rows[0], plan(it)[0]
@@ -166,7 +166,7 @@ def test_rows_and_files_of_a_run(config: Maker) -> None:
 
 def test_the_policy_hears_what_it_is_told_and_the_run_says_so(config: Maker) -> None:
     it = config("tests/stubs.py:Listener", instruction_of="TurnDial")
-    rows = run(it, line_world)
+    rows = run(it, line_sim)
     assert {row.policy for row in rows} == {"stubs.py:Listener(instruction_of=TurnDial)"}
     assert {row.prompt for row in rows} == {"turn the dial"}
     assert all(row.error.startswith("RuntimeError: told to turn the dial") for row in rows)
@@ -177,7 +177,7 @@ def test_the_policy_hears_what_it_is_told_and_the_run_says_so(config: Maker) -> 
 @pytest.mark.parametrize(
     ("fault", "status", "said"),
     [
-        ("raise", "policy_error", "KeyError: 'no such thing"),
+        ("raise", "policy_error", "KeyError: 'no such object"),
         ("nan", "policy_error", "InvalidPlan: actions hold NaN"),
         ("shape", "policy_error", "InvalidPlan: actions have shape (8, 5)"),
         ("range", "policy_error", "InvalidPlan: an action of 6 is out of range"),
@@ -186,7 +186,7 @@ def test_the_policy_hears_what_it_is_told_and_the_run_says_so(config: Maker) -> 
     ],
 )
 def test_a_fault_ends_its_episode_only(config: Maker, fault: str, status: str, said: str) -> None:
-    rows = run(config("tests.stubs:Faulty", policy_args={"fault": fault}, workers=2), line_world)
+    rows = run(config("tests.stubs:Faulty", policy_args={"fault": fault}, workers=2), line_sim)
     bad = [row.seed % 3 == 0 for row in rows]
     assert 0 < sum(bad) < len(bad)
     assert [row.status for row in rows] == [status if wrong else "ok" for wrong in bad]
@@ -198,7 +198,7 @@ def test_a_policy_that_hangs_is_killed(config: Maker, monkeypatch: pytest.Monkey
     monkeypatch.setattr(process_pool, "GRACE_S", 0.5)
     monkeypatch.setattr(process_pool, "TICK_S", 0.1)
     it = config("tests.stubs:Faulty", policy_args={"fault": "hang"}, time_limit_s=0.5)
-    rows = run(it, line_world)
+    rows = run(it, line_sim)
     assert {row.status for row in rows} == {"ok", "timeout"}
     assert {row.error for row in rows} == {"", "no answer after 1 s"}
 
@@ -208,15 +208,15 @@ def test_an_own_policy_in_a_file(config: Maker, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "from neighbour import SPEED\n"
-        "from wambench.interface import Plan, Spec\n"
+        "from wambench.interface import ControlConvention, Plan\n"
         "class Mine:\n"
-        "    spec = Spec(image_size=(8, 8))\n"
+        "    convention = ControlConvention(image_size=(8, 8))\n"
         "    def reset(self, instruction, seed):\n"
         "        self.steps = 0\n"
         "    def act(self, history):\n"
         "        return Plan(np.full((4, 7), SPEED))\n"
     )
-    rows = run(config(f"{tmp_path}/mine.py:Mine", workers=2), line_world)
+    rows = run(config(f"{tmp_path}/mine.py:Mine", workers=2), line_sim)
     assert {(row.policy, row.status, row.progress) for row in rows} == {("mine.py:Mine", "ok", 1.0)}
 
 
@@ -226,7 +226,7 @@ def test_an_own_policy_in_a_file(config: Maker, tmp_path: Path) -> None:
         ("tests.stubs:Unfit", {}, "gripper: the environment has 'close_positive', the policy expects 'open_positive'"),
         ("tests.stubs:Stedy", {}, "did you mean 'Steady'?"),
         ("tests.stubs:Steady", {"sped": 1}, "'sped'; did you mean 'speed'?"),
-        ("tests.stubs:Spec", {}, "needs a `spec`"),
+        ("tests.stubs:ControlConvention", {}, "needs a `convention`"),
         ("tests.nothing:Mine", {}, "no module named 'tests.nothing'"),
     ],
 )
@@ -235,7 +235,7 @@ def test_a_policy_that_cannot_play_stops_the_run_at_once(
 ) -> None:
     it = config(policy, policy_args=arguments, workers=2)
     with pytest.raises(WorkerFailed) as refused:
-        run(it, line_world)
+        run(it, line_sim)
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert not it.folder.exists()
 
@@ -244,18 +244,18 @@ def test_a_policy_that_cannot_play_stops_the_run_at_once(
 
 
 def test_a_finished_run_is_not_played_again(config: Maker) -> None:
-    rows = run(config(), line_world)
-    assert run(config(workers=2), line_world) == [records.from_line(records.to_line(row)) for row in rows]
+    rows = run(config(), line_sim)
+    assert run(config(workers=2), line_sim) == [records.from_line(records.to_line(row)) for row in rows]
 
 
 def test_a_torn_row_is_played_again(config: Maker) -> None:
     whole = config(out="whole")
-    run(whole, line_world)
+    run(whole, line_sim)
     rows, episodes = recorded(whole.folder)
     text = (whole.folder / "episodes.csv").read_bytes()
     for size in np.linspace(0, len(text) - 1, 6).astype(int):
         (whole.folder / "episodes.csv").write_bytes(text[:size])
-        run(whole, line_world)
+        run(whole, line_sim)
         assert recorded(whole.folder) == (rows, episodes)
 
 
@@ -272,23 +272,23 @@ def test_a_torn_row_is_played_again(config: Maker) -> None:
 )
 def test_a_damaged_row_is_named_and_nothing_is_touched(config: Maker, damage: Callable[..., Any], said: str) -> None:
     it = config()
-    run(it, line_world)
+    run(it, line_sim)
     path = it.folder / "episodes.csv"
     damaged = "\n".join(damage(path.read_text().split("\n")))
     path.write_text(damaged)
     with pytest.raises(ValueError, match=r"episodes\.csv") as refused:
-        run(it, line_world)
+        run(it, line_sim)
     assert said in str(refused.value) and str(path) in str(refused.value)
     assert path.read_text() == damaged
 
 
 def test_a_folder_of_another_run_is_refused(config: Maker) -> None:
-    run(config(), line_world)
+    run(config(), line_sim)
     with pytest.raises(ValueError, match=r"holds another run \(seed is 0 there, not 1\)"):
-        run(config(seed=1), line_world)
+        run(config(seed=1), line_sim)
     (config().folder / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json: damaged"):
-        run(config(), line_world)
+        run(config(), line_sim)
 
 
 def test_the_visual_profile_is_part_of_run_and_episodes(config: Maker) -> None:
@@ -298,22 +298,22 @@ def test_the_visual_profile_is_part_of_run_and_episodes(config: Maker) -> None:
     assert not {spec.hash for spec in specs[0]} & {spec.hash for spec in specs[1]}
     assert [dataclasses.replace(spec, visual="fast") for spec in specs[1]] == specs[0]  # the same scenes otherwise
     assert dataclasses.replace(fast, out=None).folder != dataclasses.replace(full, out=None).folder
-    rows = run(full, line_world)
+    rows = run(full, line_sim)
     assert json.loads((full.folder / "run.json").read_text())["config"]["visual"] == "full"
     assert [row.spec_hash for row in rows] == [spec.hash for spec in specs[1]]
     with pytest.raises(ValueError, match=r"holds another run \(visual is 'full' there, not 'fast'\)"):
-        run(fast, line_world)
+        run(fast, line_sim)
 
 
 def test_a_run_is_not_continued_with_other_weights(config: Maker) -> None:
     it = config()
-    run(it, line_world)
+    run(it, line_sim)
     path = it.folder / "run.json"
     path.write_text(path.read_text().replace('"weights_hash": null', '"weights_hash": "abc"'))
     rows = (it.folder / "episodes.csv").read_text().splitlines(keepends=True)
     (it.folder / "episodes.csv").write_text("".join(rows[:-1]))
     with pytest.raises(ValueError, match="was begun with weights_hash 'abc', now it is None"):
-        run(it, line_world)
+        run(it, line_sim)
 
 
 def test_two_runs_cannot_write_to_one_folder(config: Maker) -> None:
@@ -322,7 +322,7 @@ def test_two_runs_cannot_write_to_one_folder(config: Maker) -> None:
         records.RunFolder(it.folder, it.recorded(), [job.key for job in plan(it)]),
         pytest.raises(ValueError, match="another run is writing to"),
     ):
-        run(it, line_world)
+        run(it, line_sim)
 
 
 # -- in a process of its own -----------------------------------------------------------------------------------------

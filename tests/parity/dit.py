@@ -93,7 +93,7 @@ def check_training(folder: Path) -> list[Result]:
             t["in.noisy_action"], t["in.timestep_action"], t["in.state"], t["in.y"],
         )  # fmt: skip
         c, (m, h) = config, (t["in.state"].shape[1] // config.states_per_chunk, config.actions_per_chunk)
-        parts = layout.Layout(
+        parts = layout.TokenLayout(
             c.frame_tokens, t["in.timestep"].shape[1], 1, m, c.frames_per_chunk, h, c.states_per_chunk
         )
         order = layout.release_order(parts)
@@ -148,9 +148,9 @@ def check_masks(folder: Path) -> list[Result]:
                            ("_window_smaller_than_sequence", 1 + k), ("_window_disabled", -1)]:  # fmt: skip
         expected = t[name + suffix]
         chunks = (len(expected) - 2 * tokens) // (2 * k * tokens + h + s)
-        parts = layout.Layout(tokens, 1 + chunks * k, 1, chunks, k, h, s)
+        parts = layout.TokenLayout(tokens, 1 + chunks * k, 1, chunks, k, h, s)
         order = layout.release_order(parts)
-        seen = layout.mask(layout.training_reads(parts, False, window), parts.tokens)[order][:, order]
+        seen = layout.mask(layout.training_attention(parts, False, window), parts.tokens)[order][:, order]
         results.append(compare(name + suffix, seen, expected, 0.0))
     for suffix in ("denoise_chunk2", "clean_pass_chunk2_no_registers"):  # cached passes have no mask
         expected = t["cached_" + suffix]

@@ -14,7 +14,14 @@ from torch import Tensor
 from tests.parity.dit import config_from, load, metadata
 from tests.parity.result import Result, compare, compare_relative
 from wambench.policies.dreamzero.dit import DiT, Frames
-from wambench.policies.dreamzero.inference import ChunkNoise, Encoders, FirstFrame, HeadConfig, PolicyHead, Prompt
+from wambench.policies.dreamzero.inference import (
+    ChunkGenerator,
+    ChunkNoise,
+    Encoders,
+    FirstFrame,
+    GenerationConfig,
+    Prompt,
+)
 from wambench.policies.dreamzero.official import encoders as wan
 from wambench.policies.dreamzero.official import objective
 from wambench.policies.dreamzero.solvers import SamplerConfig
@@ -73,8 +80,8 @@ def check_inference(folder: Path) -> list[Result]:
     noise = ChunkNoise(Frames(t["infer.in.noise_video"]), t["infer.in.noise_action"])
     for name, sampler in SAMPLERS.items():
         for batched in (True, False) if name == "all16" else (True,):
-            config = HeadConfig(sampler, batched=batched)
-            head = PolicyHead(model, encoders, config, _prompt(t, "infer.in", "_negative"))
+            config = GenerationConfig(sampler, batched=batched)
+            head = ChunkGenerator(model, encoders, config, _prompt(t, "infer.in", "_negative"))
             call = 0
             while f"infer.{name}.call{call}.out.action_pred" in t:
                 results += _call(head, t, name, call, noise)
@@ -82,7 +89,7 @@ def check_inference(folder: Path) -> list[Result]:
     return results
 
 
-def _call(head: PolicyHead, t: dict[str, Tensor], name: str, call: int, noise: ChunkNoise) -> list[Result]:
+def _call(head: ChunkGenerator, t: dict[str, Tensor], name: str, call: int, noise: ChunkNoise) -> list[Result]:
     at, out = f"infer.call{call}.in", f"infer.{name}.call{call}.out"
     anew = head.prepare(t[f"{at}.images_uint8"], [_prompt(t, at)])
     assert head.last is not None
@@ -112,11 +119,13 @@ def check_training(folder: Path) -> list[Result]:
         compare("latents", clean.latents, t["train.mid.latents"], INFERENCE),
         compare("condition", first.y, t["train.mid.y"], INFERENCE),
     ]
-    batch = objective.Batch(clean, t["train.in.action"], t["train.in.state"], first.y, t["train.in.action_mask"])
+    batch = objective.ObjectiveBatch(
+        clean, t["train.in.action"], t["train.in.state"], first.y, t["train.in.action_mask"]
+    )
     for mode in sorted({name.split(".")[1] for name in t if ".out.loss" in name}):
         part = {n.removeprefix(f"train.{mode}."): x for n, x in t.items() if n.startswith(f"train.{mode}.")}
         context = model.encode_context(prompt.embedding, image=first.image)
-        noise = objective.Noise(Frames(part["in.noise_latents"]), part["in.noise_action"])
+        noise = objective.ObjectiveNoise(Frames(part["in.noise_latents"]), part["in.noise_action"])
         if "in.video_noise_ratio" in part:
             raw, action_id = objective.ratio_to_id(part["in.video_noise_ratio"]), part["in.action_timestep_id"]
             ids = objective.share_ids(raw, c.frames_per_chunk)

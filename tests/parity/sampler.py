@@ -126,7 +126,7 @@ def _chunk_frames(frame_id: Tensor) -> int:
     return 1
 
 
-def _losses(t: dict[str, Tensor], table: objective.Table, ids: Tensor, action_ids: Tensor) -> list[Result]:
+def _losses(t: dict[str, Tensor], table: objective.NoiseTable, ids: Tensor, action_ids: Tensor) -> list[Result]:
     sigma, sigma_action = table.sigma[ids], table.sigma[action_ids]
     clean, noise = t["loss.in.latents"], t["loss.in.noise"]
     action, noise_action = t["loss.in.action"], t["loss.in.noise_action"]

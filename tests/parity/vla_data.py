@@ -49,7 +49,7 @@ def _layers(t: dict[str, Tensor]) -> list[Result]:
     turn = action_expert.rotation(t["rope.positions"], 8)
     rotated = action_expert.rotate(t["rope.x"].transpose(1, 2), *turn).transpose(1, 2)
     sizes = action_expert.Sizes((12, 4), (12, 4), 1, 3, 1, 4, vocabulary=9)
-    table = action_expert.Expert(sizes, 12, 4, vocabulary=9)
+    table = action_expert.ActionExpert(sizes, 12, 4, vocabulary=9)
     table.embed_tokens.load_state_dict({"weight": t["embed.table"]})
     layer = action_expert.Layer(sizes, 12, 4, 0)
     for name in ("q", "k", "v", "o"):

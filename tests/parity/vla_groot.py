@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.parity.result import Result, compare, worst
 from wambench.policies.vla import groot_head
-from wambench.policies.vla.groot_head import Context, GrootHead, HeadConfig
+from wambench.policies.vla.groot_head import GrootContext, GrootHead, GrootHeadConfig
 
 VELOCITY, HIDDEN, EXACT = 1e-5, 3e-5, 0.0
 NAMES = (
@@ -42,7 +42,7 @@ def load(path: Path) -> tuple[GrootHead, dict[str, Tensor]]:
             weights[own] = tensor
     sizes = ("layers", "heads", "vl_dim", "state_dim", "action_dim", "horizon", "embodiments", "alternate")
     width = c["heads"] * c["head_dim"]
-    config = HeadConfig(width=width, out=c["dit_out"], positions=c["max_positions"], **{n: c[n] for n in sizes})
+    config = GrootHeadConfig(width=width, out=c["dit_out"], positions=c["max_positions"], **{n: c[n] for n in sizes})
     head = GrootHead(config)
     head.load_state_dict(weights)
     return head.eval(), tensors
@@ -66,7 +66,7 @@ def trace(head: GrootHead, read: groot_head.Memory, t: dict[str, Tensor]) -> lis
 def check(path: Path) -> list[Result]:
     """The training pass stage by stage, its loss, and sampling step by step."""
     head, t = load(path)
-    context = Context(t["in.vl_features"], t["in.vl_attention_mask"].bool(), t["in.image_mask"].bool())
+    context = GrootContext(t["in.vl_features"], t["in.vl_attention_mask"].bool(), t["in.image_mask"].bool())
     bank, bucket = t["in.embodiment_id"].long(), groot_head.buckets(t["in.t"])
     with torch.no_grad():
         read = head.read(context)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.parity.dit import metadata
 from tests.parity.result import Result, compare
 from wambench.policies.vla import action_expert, pi0, pi05
-from wambench.policies.vla.action_expert import Memory, Sizes, TwoExperts
+from wambench.policies.vla.action_expert import PrefixMemory, Sizes, TwoExperts
 
 EXACT = 0.0
 # what the file's README allows: with the time inside, without it, gradients
@@ -28,7 +28,7 @@ def core_of(path: Path) -> tuple[TwoExperts, dict[str, Tensor], dict[str, Any]]:
     pair = [(config[e]["width"], config[e]["mlp_dim"]) for e in ("prefix", "action")]
     counts = (config["depth"], config["num_heads"], config["num_kv_heads"], config["head_dim"], config["vocab"])
     sizes, actions = Sizes(pair[0], pair[1], *counts), config["action_dim"]
-    core = pi0.Core(sizes, actions, actions) if config["model"] == "pi0" else pi05.Core(sizes, actions)
+    core = pi0.Pi0Core(sizes, actions, actions) if config["model"] == "pi0" else pi05.Pi05Core(sizes, actions)
     core.load_state_dict({name[2:]: value for name, value in t.items() if name.startswith("w.")})
     return core, t, config
 
@@ -99,7 +99,7 @@ def _training(core: TwoExperts, t: dict[str, Tensor], model: str) -> list[Result
     return results + _memory("train, ", memory, t["train.k_layers"], t["train.v_layers"], plain)
 
 
-def _memory(name: str, memory: Memory, keys: Tensor, values: Tensor, tolerance: float) -> list[Result]:
+def _memory(name: str, memory: PrefixMemory, keys: Tensor, values: Tensor, tolerance: float) -> list[Result]:
     """Compares keys and values (depth, B, tokens, g, d) of valid prefix tokens; tokens behind them are left out."""
     results, n = [], memory.valid.shape[1]
     for kind, ours, theirs in (("keys", memory.keys, keys), ("values", memory.values, values)):
@@ -121,7 +121,7 @@ def _sampling(core: TwoExperts, t: dict[str, Tensor], model: str) -> list[Result
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
         plain_velocity = core.velocity
 
-        def spy(memory: Memory, x: Tensor, time: Tensor, state: Tensor | None = None, seen: Any = seen) -> Tensor:
+        def spy(memory: PrefixMemory, x: Tensor, time: Tensor, state: Tensor | None = None, seen: Any = seen) -> Tensor:
             v = plain_velocity(memory, x, time, state)  # noqa: B023
             seen.append((x, time, v))
             return v

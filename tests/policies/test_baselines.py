@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Policy
 from wambench.policies import EXPERT, POLICIES, check_name, load
 from wambench.policies.baselines import Noop, Random
@@ -14,7 +14,7 @@ from wambench.policies.baselines import Noop, Random
 def actions(policy: Policy, seed: int, plans: int = 20) -> np.ndarray:
     """Returns the actions of some plans, (plans * H, 7)."""
     policy.reset("do it", seed)
-    return np.concatenate([checked(policy.act(()), policy.spec).actions for _ in range(plans)])
+    return np.concatenate([validate_plan(policy.act(()), policy.convention).actions for _ in range(plans)])
 
 
 def test_noop_keeps_still_with_an_open_gripper() -> None:

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from wambench import policies
-from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation, Policy
 from wambench.policies.vla import base as vla
 from wambench.policies.weight_files import packaged
 
-NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a world: tests/tasks
+NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a simulator: tests/tasks
 
 
 def observations(policy: Policy, count: int, seed: int = 0) -> list[Observation]:
     rng = np.random.default_rng(seed)
-    shape = (*policy.spec.image_size, 3)
-    stride = policy.spec.frame_stride
+    shape = (*policy.convention.image_size, 3)
+    stride = policy.convention.frame_stride
     return [
         Observation(
             step=i * stride,
-            images={camera: rng.integers(0, 255, shape, dtype=np.uint8) for camera in policy.spec.cameras},
+            images={camera: rng.integers(0, 255, shape, dtype=np.uint8) for camera in policy.convention.cameras},
             state=np.array([-0.1, 0.0, 1.0, np.pi, 0.0, 0.0, 0.04, -0.04]),
         )
         for i in range(count)
@@ -40,7 +40,10 @@ def test_plans_are_valid_and_repeat_under_a_seed(name: str) -> None:
     for _ in range(2):
         policy.reset("press the button", 5)
         seen = observations(policy, 3)
-        plans = [checked(policy.act(seen[:1]), policy.spec), checked(policy.act(seen[1:]), policy.spec)]
+        plans = [
+            validate_plan(policy.act(seen[:1]), policy.convention),
+            validate_plan(policy.act(seen[1:]), policy.convention),
+        ]
         answers.append(plans)
     for first, again in zip(*answers, strict=True):
         assert np.array_equal(first.actions, again.actions)
@@ -74,7 +77,7 @@ def test_dreamzero_imagines_the_steps_it_says() -> None:
     policy.reset("lift the red cube", 0)
     seen = observations(policy, 3)
     plan = policy.act(seen)
-    height, width = policy.spec.image_size
+    height, width = policy.convention.image_size
     assert plan.frames is not None and plan.frame_steps is not None
-    assert plan.frames.shape[1:] == (height, width * len(policy.spec.cameras), 3)
+    assert plan.frames.shape[1:] == (height, width * len(policy.convention.cameras), 3)
     assert list(plan.frame_steps) == [seen[-1].step + 8, seen[-1].step + 16]

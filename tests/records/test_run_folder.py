@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from tests.stubs import SMALL, LineWorld, Steady
+from tests.stubs import SMALL, LineSim, Steady
 from wambench import records, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation.rollout import rollout
@@ -128,7 +128,7 @@ def test_load_refuses_what_it_cannot_tell_apart(tmp_path: Path) -> None:
 @pytest.fixture
 def episode() -> Episode:
     spec = episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0)
-    return rollout(LineWorld(SMALL), Steady(), spec)
+    return rollout(LineSim(SMALL), Steady(), spec)
 
 
 def test_an_episode_survives_its_file(episode: Episode, tmp_path: Path) -> None:

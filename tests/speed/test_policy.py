@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from wambench import cli
 from wambench.policies.dreamzero import dit, flops
-from wambench.policies.dreamzero.inference import PolicyHead
+from wambench.policies.dreamzero.inference import ChunkGenerator
 from wambench.speed import dreamzero_chunk
 from wambench.speed import policy as bench_policy
 from wambench.speed.dreamzero_chunk import Bench, BenchConfig, Variant
@@ -83,7 +83,7 @@ def test_second_table_has_every_number_of_steps_with_and_without_cache(result: d
 
 
 def test_variants_compute_the_same_actions() -> None:
-    """What is timed is the real thing: every variant that should not change the result gives the same actions."""
+    """What is timed is the real object: every variant that should not change the result gives the same actions."""
     bench = Bench(BenchConfig("tiny", guidance=True, repeats=1))
     same = [
         Variant(branches="apart"),
@@ -102,7 +102,10 @@ def test_variants_compute_the_same_actions() -> None:
         answers.append(actions)
     for answer, tolerance in zip(answers[1:], (1e-4, 1e-4, 0.2), strict=True):
         assert float((answer - answers[0]).norm() / answers[0].norm()) < tolerance
-    assert isinstance(bench._head(same[0]), dreamzero_chunk.GrowingHead) and type(bench._head(same[2])) is PolicyHead
+    assert (
+        isinstance(bench._head(same[0]), dreamzero_chunk.GrowingGenerator)
+        and type(bench._head(same[2])) is ChunkGenerator
+    )
 
 
 def test_what_is_counted_is_what_runs() -> None:

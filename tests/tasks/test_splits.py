@@ -32,7 +32,7 @@ def test_novelty_is_what_it_says() -> None:
         task = tasks.TASKS[name]
         if task.novelty == "pairing":
             assert task.verb in verbs
-            assert all(set(task.things) - set(other.things) for other in seen if other.verb == task.verb), name
+            assert all(set(task.objects) - set(other.objects) for other in seen if other.verb == task.verb), name
         else:
             assert task.verb not in verbs and task.verb.split()[0] not in words, name
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench.analysis.plots import COLOURS
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TABLE = "sweep.csv"
 STYLES = {"sync": ("-", "o"), "async": ("--", "s"), "ensemble": ("-.", "^"), "rtc": (":", "D")}
 SAYS = {
-    "sync": "sync: the world waits for each answer",
+    "sync": "sync: the simulator waits for each answer",
     "async": "async: the last chunk plays on meanwhile",
     "ensemble": "ensemble: average of all chunks so far",
     "rtc": "rtc: each chunk continues the last",
@@ -116,7 +116,7 @@ def panels_of(table: pandas.DataFrame) -> list[tuple[str, str, pandas.DataFrame]
 def style(executor: str) -> tuple[str, str]:
     """Returns the line style and the marker of an executor."""
     if executor not in STYLES:
-        raise unknown("executor", executor, STYLES)
+        raise unknown_name("executor", executor, STYLES)
     return STYLES[executor]
 
 

@@ -3,8 +3,8 @@
     OUT/<policy>-<executor>-<seconds>/   one run (`run`)
     OUT/sweep.csv                        one row per policy, executor and latency (`COLUMNS`)
 
-An executor for which the world waits plays the same episode whatever the latency: it is played once, without, and what
-waiting costs is computed from its recordings (`executors.progress_within`).
+An executor for which the simulator waits plays the same episode whatever the latency: it is played once, without, and
+what waiting costs is computed from its recordings (`executors.progress_within`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.run import run
-from wambench.evaluation.worker import MakeWorld, tabletop
+from wambench.evaluation.worker import MakeSim, tabletop
 from wambench.interface import Chunk, Guided, Plan
 from wambench.records import Row, episode_stem, write_whole
 
@@ -77,7 +77,7 @@ class SweepConfig:
                     self.run_of(policy, executor, seconds)
 
     def run_of(self, policy: str, executor: str, seconds: float) -> RunConfig:
-        """Returns the run of one point; where the world waits it is the one without latency."""
+        """Returns the run of one point; where the simulator waits it is the one without latency."""
         seconds = 0.0 if execution.find(executor).waits and 0.0 <= seconds <= latency.MAX_S else seconds
         given = {name: getattr(self, name) for name in ("tasks", "episodes", "seed", "workers", "replan", "smooth")}
         name = f"{Path(policy).name.replace(':', '-')}-{executor}-{seconds:g}"
@@ -87,7 +87,7 @@ class SweepConfig:
 
 
 def sweep(
-    config: SweepConfig, tell: Callable[[str], None] = lambda _: None, make_world: MakeWorld = tabletop
+    config: SweepConfig, tell: Callable[[str], None] = lambda _: None, make_sim: MakeSim = tabletop
 ) -> pandas.DataFrame:
     """Plays what is not there yet, writes the table, and returns it.
 
@@ -110,7 +110,7 @@ def sweep(
             for seconds in config.latency:
                 it = config.run_of(policy, executor, seconds)
                 tell(f"{policy}, {executor}, {seconds:g} s: {it.folder}")
-                rows = retimed(run(it, make_world), it, seconds)
+                rows = retimed(run(it, make_sim), it, seconds)
                 points.append((executor, seconds, rows))
         lines += [
             (policy, *_line(executor, seconds, rows), _own(executor, points)) for executor, seconds, rows in points
@@ -133,7 +133,7 @@ def _own(executor: str, points: Sequence[tuple[str, float, Sequence[Row]]]) -> f
 
 
 def retimed(rows: Sequence[Row], config: RunConfig, seconds: float) -> list[Row]:
-    """Returns the rows of a run as if its world had waited `seconds` for every answer; others as they are."""
+    """Returns the rows of a run as if its simulator had waited `seconds` for every answer; others as they are."""
     if not execution.find(config.execution).waits or seconds == 0.0:
         return list(rows)
     return [_retimed(row, config.folder / "episodes" / f"{episode_stem(row.key)}.npz", seconds) for row in rows]

@@ -26,18 +26,18 @@ from wambench import policies, records
 from wambench.analysis.intervals import Estimate
 from wambench.attribution import shapley, table
 from wambench.attribution.readout import Limits, Query, Track, d1
-from wambench.attribution.shapley import Cells
-from wambench.attribution.table import TABLE, Row
+from wambench.attribution.shapley import CounterfactualProgress
+from wambench.attribution.table import TABLE, AttributionRow
 from wambench.attribution.verdicts import d2_verdict, d3_verdict
 from wambench.evaluation.config import RunConfig
-from wambench.evaluation.process_pool import Lost, Pool
+from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.evaluation.run import plan
 from wambench.evaluation.worker import Player, tabletop
 from wambench.interface import Episode, Observation
 from wambench.records import RUN, provenance
 
 if TYPE_CHECKING:
-    from wambench.attribution.counterfactuals import Instrument, Layout, Place
+    from wambench.attribution.counterfactuals import ChunkTiming, Instrument, Place
 
 LIMIT_S = 1800.0  # of one episode
 D1_EVERY = 16  # control steps between the queries that D1 reads
@@ -52,7 +52,7 @@ NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unk
 
 
 @dataclass(frozen=True)
-class Recorded:
+class FailedEpisode:
     """A failed episode to be attributed: its row in episodes.csv and its file."""
 
     row: records.Row
@@ -80,7 +80,7 @@ def load_config(run: Path) -> tuple[RunConfig, dict[str, Any]]:
     return made, values
 
 
-def failed(run: Path, config: RunConfig, episodes: int | None) -> list[Recorded]:
+def failed(run: Path, config: RunConfig, episodes: int | None) -> list[FailedEpisode]:
     """Returns the failed episodes of a run, at most so many of each task; raises ValueError if one cannot be used."""
     rows = records.read_rows(run / records.ROWS)
     expected = {job.key for job in plan(config)}
@@ -89,11 +89,11 @@ def failed(run: Path, config: RunConfig, episodes: int | None) -> list[Recorded]
         raise ValueError(
             f"{run}: {missing} of {len(expected)} episodes are missing: run its command again to finish it"
         )
-    chosen: dict[str, list[Recorded]] = {}
+    chosen: dict[str, list[FailedEpisode]] = {}
     for row in rows:
         same = chosen.setdefault(row.task, [])
         if row.status == "ok" and row.progress < 1.0 - 1e-6 and (episodes is None or len(same) < episodes):
-            same.append(Recorded(row, run / "episodes" / f"{records.episode_stem(row.key)}.npz"))
+            same.append(FailedEpisode(row, run / "episodes" / f"{records.episode_stem(row.key)}.npz"))
     found = [one for same in chosen.values() for one in same]
     for one in found:
         if not one.path.is_file():
@@ -103,7 +103,7 @@ def failed(run: Path, config: RunConfig, episodes: int | None) -> list[Recorded]
     return found
 
 
-def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[Row]:
+def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[AttributionRow]:
     """Writes RUN/attribution.csv and returns its rows, one per failed episode.
 
     Args:
@@ -125,7 +125,7 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
         if left:
             with Pool(_set_up, (config, left[0].row.task, values.get("weights_hash")), min(workers, len(left))) as pool:
                 for one, result in _results(pool, left, len(todo)):
-                    rows[one.row.key] = _lost(one.row, result) if isinstance(result, Lost) else result
+                    rows[one.row.key] = _lost(one.row, result) if isinstance(result, LostJob) else result
                     records.append(path, table.to_csv([rows[one.row.key]], header=False).encode())
         order = {one.row.key: i for i, one in enumerate(todo)}
         done = sorted(rows.values(), key=lambda row: (order.get(row.key, len(order)), row.key))
@@ -140,13 +140,13 @@ def _results(pool: Pool, jobs: Sequence[Any], total: int) -> Any:
             bar.update()
 
 
-def _lost(row: records.Row, lost: Lost) -> Row:
+def _lost(row: records.Row, lost: LostJob) -> AttributionRow:
     return dataclasses.replace(_base(row), error=lost.reason)
 
 
-def _base(row: records.Row) -> Row:
+def _base(row: records.Row) -> AttributionRow:
     names = ("policy", "split", "task", "novelty", "factor", "episode", "seed", "spec_hash", "progress")
-    return Row(**{name: getattr(row, name) for name in names})
+    return AttributionRow(**{name: getattr(row, name) for name in names})
 
 
 def _set_up(payload: tuple[RunConfig, str, str | None]) -> tuple[None, Any]:
@@ -154,28 +154,30 @@ def _set_up(payload: tuple[RunConfig, str, str | None]) -> tuple[None, Any]:
     from wambench.attribution import paths, tracker
 
     config, task, weights = payload
-    player, reader = Player(config, tabletop), tracker.Reader()
+    player, reader = Player(config, tabletop), tracker.FrameReader()
     ways = paths.load(tracker.weights(paths.WEIGHTS))[0]
     _, policy = player.enter(task)
     here = getattr(policy, "weights_hash", None)
     if here != weights:
         raise ValueError(f"the run was made with weights {weights}, here are {here}: give the policy its own weights")
 
-    def work(one: Recorded) -> Row:
+    def work(one: FailedEpisode) -> AttributionRow:
         from wambench.attribution.counterfactuals import Instrument
 
-        world, policy = player.enter(one.row.task)
-        instrument = Instrument(world, reader, ways)  # type: ignore[arg-type]
+        sim, policy = player.enter(one.row.task)
+        instrument = Instrument(sim, reader, ways)  # type: ignore[arg-type]
         return one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
 
     return None, work
 
 
-def one_episode(instrument: Instrument, policy: Any, episode: Episode, row: Row, limits: Limits = LIMITS) -> Row:
+def one_episode(
+    instrument: Instrument, policy: Any, episode: Episode, row: AttributionRow, limits: Limits = LIMITS
+) -> AttributionRow:
     """Returns the row of a failed episode.
 
     Args:
-        instrument: Of a world of its task.
+        instrument: Of a simulator of its task.
         policy: Who played it.
         episode: As recorded.
         row: What episodes.csv says of it.
@@ -186,7 +188,7 @@ def one_episode(instrument: Instrument, policy: Any, episode: Episode, row: Row,
 
     began, layout = time.perf_counter(), layout_of(episode)
     found: dict[str, Any] = {
-        "behaviour": behaviour(instrument.world, episode),  # type: ignore[arg-type]
+        "behaviour": behaviour(instrument.sim, episode),  # type: ignore[arg-type]
         "chunks": len(episode.chunks),
         "steps": episode.steps,
     }
@@ -208,7 +210,7 @@ def one_episode(instrument: Instrument, policy: Any, episode: Episode, row: Row,
     return dataclasses.replace(row, **found, wall_s=time.perf_counter() - began)
 
 
-def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout, replay: bool) -> dict[str, Any]:
+def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: ChunkTiming, replay: bool) -> dict[str, Any]:
     """Returns the cells and what follows from them; the recorded rollout is f(own, own) unless latency spoilt it."""
     spec, nan = episode.spec, math.nan
     own = instrument.play(spec, policy, layout, "own", "own").progress if replay else episode.progress
@@ -221,7 +223,7 @@ def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout
     placebo = instrument.play(spec, policy, layout, "placebo", "own")
     found["oracle_own"] = instrument.play(spec, policy, layout, "oracle", "own").progress
     found |= {"placebo": placebo.progress - own, "placebo_action": placebo.difference}
-    cells = Cells(own, found["oracle_own"], by_tracker.value, ceiling.value)
+    cells = CounterfactualProgress(own, found["oracle_own"], by_tracker.value, ceiling.value)
     verdict, confidence = d2_verdict(cells, found["timing"])
     found |= {"d2": verdict, "d2_confidence": confidence}
     if verdict == "abstain":
@@ -229,14 +231,16 @@ def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: Layout
     return found | dataclasses.asdict(shapley.shapley(cells))
 
 
-def _divergence(instrument: Instrument, policy: Any, episode: Episode, layout: Layout, late: bool) -> dict[str, Any]:
+def _divergence(
+    instrument: Instrument, policy: Any, episode: Episode, layout: ChunkTiming, late: bool
+) -> dict[str, Any]:
     fatal, number = instrument.fatal(episode, policy, layout, policy if late else None)
     verdict, confidence = d3_verdict(fatal)
     seconds = episode.chunks[number].step / episode.spec.control_hz if number >= 0 else math.nan
     return {"d3": verdict, "d3_confidence": confidence, "no_return": number, "no_return_s": seconds}
 
 
-def _read(instrument: Instrument, episode: Episode, layout: Layout, limits: Limits, late: int) -> dict[str, Any]:
+def _read(instrument: Instrument, episode: Episode, layout: ChunkTiming, limits: Limits, late: int) -> dict[str, Any]:
     """Returns what D1 says of the recorded frames."""
     pairs = queries(instrument, episode, layout, late)
     reading = d1([q for q, _ in pairs], limits, episode.spec.control_hz, [q for _, q in pairs] if late else None)
@@ -246,19 +250,19 @@ def _read(instrument: Instrument, episode: Episode, layout: Layout, limits: Limi
     return verdict | shares | {n: getattr(reading, n) for n in names}
 
 
-def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int = 0) -> list[tuple[Query, Query]]:
+def queries(instrument: Instrument, episode: Episode, layout: ChunkTiming, late: int = 0) -> list[tuple[Query, Query]]:
     """Returns what D1 compares at the queries of an episode, and the same with realised places `late` steps later.
 
     Only what was imagined is read out of frames; what came and what an expert does, the simulator knows.
     """
-    world, found, next_step = instrument.world, [], 0
+    sim, found, next_step = instrument.sim, [], 0
     came = _came(instrument, episode)
     seen = {observation.step: observation for observation in episode.observations}
     for chunk in episode.chunks:
         if chunk.step < next_step or chunk.plan.frames is None or chunk.step not in seen:
             continue
         next_step = chunk.step + D1_EVERY
-        world.restore(chunk.state)
+        sim.restore(chunk.state)
         here, oracle = instrument.place(), instrument.oracle(layout.offsets)
         steps = [chunk.step + ahead for ahead in layout.offsets]
         expert, imagined = (
@@ -276,12 +280,12 @@ def queries(instrument: Instrument, episode: Episode, layout: Layout, late: int 
 
 def _came(instrument: Instrument, episode: Episode) -> dict[int, Place]:
     """Returns where everything was at each env step, by playing what was carried out again, chunk by chunk."""
-    found, world = {}, instrument.world
-    world.begin(episode.spec, render=False)  # type: ignore[call-arg]
+    found, sim = {}, instrument.sim
+    sim.begin(episode.spec, render=False)  # type: ignore[call-arg]
     for chunk in episode.chunks:
-        world.restore(chunk.state)
+        sim.restore(chunk.state)
         for step, action in enumerate(chunk.executed, start=chunk.step + 1):
-            world.advance(action)
+            sim.advance(action)
             found[step] = instrument.place()
     return found
 
@@ -293,7 +297,7 @@ def _track(now: int, here: Place, steps: Sequence[int], places: Sequence[Place])
         steps=np.array([now, *steps]),
         hand=np.stack([place.hand for place in every]),
         width=np.array([place.width for place in every]),
-        things=np.stack([place.things for place in every]),
+        objects=np.stack([place.objects for place in every]),
         sure=np.ones(len(every), bool),
     )
 
@@ -302,13 +306,13 @@ def _imagined(
     instrument: Instrument, here: Place, now: Observation, frames: np.ndarray, steps: Sequence[int], guesses: Any
 ) -> Track:
     """Returns what is read out of imagined frames, behind what is known now."""
-    present = instrument.places()[1][: len(instrument.reader.things)]
+    present = instrument.places()[1][: len(instrument.reader.objects)]
     read = instrument.read(now, frames, [step - now.step for step in steps], guesses)
     return Track(
         steps=np.array([now.step, *steps]),
         hand=np.concatenate([here.hand[None], read.positions]),
         width=np.concatenate([[here.width], read.widths]),
-        things=np.concatenate([here.things[None], read.things[:, present]]),
+        objects=np.concatenate([here.objects[None], read.objects[:, present]]),
         sure=np.concatenate([[True], read.sure]),
     )
 
@@ -327,7 +331,7 @@ def _interval(found: Estimate) -> str:
     return f"{found.mean:.2f} " + (f"[{found.low:.2f}, {found.high:.2f}]" if known else "(too few for an interval)")
 
 
-def summary(rows: Sequence[Row], lost: Mapping[str, float] | None = None) -> str:
+def summary(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = None) -> str:
     """Returns what was found, in a few lines: shares of what was lost with 95 % intervals, and the verdicts.
 
     Args:

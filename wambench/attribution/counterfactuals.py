@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from wambench.attribution import pose_alignment
-from wambench.attribution.pose_servo import Pose, Servo, bent, pose_of, turned
+from wambench.attribution.pose_servo import Pose, Servo, bend_path, interpolate_rotations, pose_of
 from wambench.attribution.verdicts import Fatal
-from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Plan, Policy, canvas
 from wambench.policies.expert import ExpertWorld
 from wambench.policies.perception.encoder import HAND
@@ -30,8 +30,8 @@ HINTS = 2  # postures found in other frames of the same env step that are tried 
 SLACK = 0.25  # of a chunk: a way that costs the expert no more time than this, over the oracle's way, is not fatal
 
 
-class OracleWorld(ExpertWorld, Protocol):
-    """A world that can be branched, rendered and asked."""
+class OracleSim(ExpertWorld, Protocol):
+    """A simulator that can be branched, rendered and asked."""
 
     @property
     def view(self) -> Any:
@@ -43,7 +43,7 @@ class OracleWorld(ExpertWorld, Protocol):
     def proprioception(self) -> np.ndarray:
         """Returns the (8,) state vector."""
 
-    def stage(self) -> Any:
+    def scene_poser(self) -> Any:
         """Returns what shows postures (`envs.stage.Stage`)."""
 
 
@@ -55,7 +55,7 @@ class Imagining(Policy, Protocol):
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkTiming:
     """How a policy answers: env steps from a query to its frames, actions carried out before the next query."""
 
     offsets: tuple[int, ...]
@@ -64,11 +64,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where things are: position of the hand (3,) in m, distance of the fingers in m, (N, 3) positions of things."""
+    """Where objects are: position of the hand (3,) in m, distance of the fingers in m, (N, 3) positions of objects."""
 
     hand: np.ndarray
     width: float
-    things: np.ndarray
+    objects: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Future:
 
 
 @dataclass
-class Played:
+class RolloutResult:
     """A rollout: its progress, frames read and frames that the tracker would not read, difference to own actions."""
 
     progress: float = 0.0
@@ -98,10 +98,10 @@ class Played:
 
 @dataclass
 class Instrument:
-    """What an episode of a world is attributed with.
+    """What an episode of a simulator is attributed with.
 
     Args:
-        world: A world of the episode's task.
+        sim: A simulator of the episode's task.
         reader: `policies.tracker.Reader`.
         paths: `policies.paths.Paths`.
         precise: Whether what the reader says is refined by alignment: far more exact, several times slower.
@@ -110,7 +110,7 @@ class Instrument:
         known: What was found in frames of each env step: what another rollout shows then is often much alike.
     """
 
-    world: OracleWorld
+    sim: OracleSim
     reader: Any
     paths: Any
     precise: bool = True
@@ -122,45 +122,45 @@ class Instrument:
         (C, 3) true positions, zero for those that are not in the scene; (C,) whether they are; and (C, V, 2) where they
         appear in each view, NaN out of view.
         """
-        world: Any = self.world
-        names, cameras = self.reader.points, world.convention.cameras
-        present = np.array([name in HAND or name.split("/")[0] in world.task.things for name in names])
+        sim: Any = self.sim
+        names, cameras = self.reader.points, sim.convention.cameras
+        present = np.array([name in HAND or name.split("/")[0] in sim.task.objects for name in names])
         points, pixels = np.zeros((len(names), 3)), np.full((len(names), len(cameras), 2), np.nan)
-        points[present] = [world.view.point(name) for name, there in zip(names, present, strict=True) if there]
+        points[present] = [sim.view.point(name) for name, there in zip(names, present, strict=True) if there]
         for v, camera in enumerate(cameras):
-            pixels[present, v] = world.view.project(camera, points[present])
+            pixels[present, v] = sim.view.project(camera, points[present])
         return points, present, pixels
 
     def place(self) -> Place:
-        """Returns where hand, fingers and the things that the reader knows are now."""
-        view, (points, present, _) = self.world.view, self.places()
-        count = len(self.reader.things)
+        """Returns where hand, fingers and the objects that the reader knows are now."""
+        view, (points, present, _) = self.sim.view, self.places()
+        count = len(self.reader.objects)
         return Place(view.eef(), float(view.width()), points[:count][present[:count]])
 
     def oracle(self, offsets: Sequence[int]) -> Future:
-        """Returns the expert's future; the world is left as it was."""
-        state, stage, frames, places, postures = self.world.snapshot(), self.world.stage(), [], [], []
+        """Returns the expert's future; the simulator is left as it was."""
+        state, stage, frames, places, postures = self.sim.snapshot(), self.sim.scene_poser(), [], [], []
         for step in range(1, offsets[-1] + 1):
-            self.world.advance(self.world.expert_action())
+            self.sim.advance(self.sim.expert_action())
             if step in offsets:
-                frames.append(self.canvas(self.world.observe()))
+                frames.append(self.canvas(self.sim.observe()))
                 places.append(self.place())
                 postures.append(stage.posture())
-        self.world.restore(state)
+        self.sim.restore(state)
         return Future(np.stack(frames), places, postures)
 
     def oracle_video(self, offsets: Sequence[int]) -> np.ndarray:
-        """Returns (T, h, w, 3) frames of the expert's future; the world is left as it was."""
+        """Returns (T, h, w, 3) frames of the expert's future; the simulator is left as it was."""
         return self.oracle(offsets).frames
 
     def canvas(self, observation: Observation) -> np.ndarray:
         """Returns the frame of an observation."""
-        return canvas(observation, self.world.convention.cameras)
+        return canvas(observation, self.sim.convention.cameras)
 
     def read(
         self, observation: Observation, frames: np.ndarray, ahead: Sequence[int], guesses: Sequence[np.ndarray] = ()
     ) -> Any:
-        """Returns the tracker's `Readings` of frames that follow what is seen now; the world is left as it was.
+        """Returns the tracker's `Readings` of frames that follow what is seen now; the simulator is left as it was.
 
         Args:
             observation: Now.
@@ -171,7 +171,7 @@ class Instrument:
         learned = self.reader.read(self.canvas(observation), observation.state, *self.places(), frames)
         if not self.precise:
             return learned
-        state, stage = self.world.snapshot(), self.world.stage()
+        state, stage = self.sim.snapshot(), self.sim.scene_poser()
         aligner, others = pose_alignment.Aligner(stage), list[np.ndarray]()
 
         def look(i: int, starts: Sequence[np.ndarray]) -> pose_alignment.Fit:
@@ -200,31 +200,31 @@ class Instrument:
             if learned.sure[i + 1] and not learned.sure[i]:
                 _halfway(pose_of(observation.state), learned, ahead, i)
                 look(i, self._driven(state, observation, learned, ahead)[i : i + 1])
-        self.world.restore(state)
+        self.sim.restore(state)
         return learned
 
     def _take(self, stage: Any, posture: np.ndarray, readings: Any, i: int) -> None:
         """Writes a posture down as the i-th reading."""
         stage.set(posture)
-        view, (points, present, _) = self.world.view, self.places()
+        view, (points, present, _) = self.sim.view, self.places()
         readings.positions[i], readings.rotations[i], readings.widths[i] = view.eef(), view.eef_rot(), view.width()
-        readings.things[i] = np.where(present[:, None], points, np.nan)[: len(self.reader.things)]
+        readings.objects[i] = np.where(present[:, None], points, np.nan)[: len(self.reader.objects)]
 
     def _driven(self, state: bytes, observation: Observation, readings: Any, ahead: Sequence[int]) -> list[np.ndarray]:
-        """Returns the posture at each reading of a world in which the servo drives there.
+        """Returns the posture at each reading of a simulator in which the servo drives there.
 
         Only its dynamics say how an arm of seven joints is bent by then, and what the hand takes along or pushes.
         """
         steps, servo, found = self.paths.config.steps, Servo(), list[np.ndarray]()
         if not set(steps) <= set(ahead):
             return found
-        self.world.restore(state)
-        stage, servo.grip = self.world.stage(), self._grip()
+        self.sim.restore(state)
+        stage, servo.grip = self.sim.scene_poser(), self._grip()
         ends = [list(ahead).index(step) for step in steps]
         here = pose_of(observation.state)
         self._lead(servo, here, here, *(x[ends] for x in (readings.positions, readings.rotations, readings.widths)))
         for step in range(1, ahead[-1] + 1):
-            self.world.advance(servo.act(self.world.proprioception()))
+            self.sim.advance(servo.act(self.sim.proprioception()))
             if step in ahead:
                 found.append(stage.posture())
         return found
@@ -235,7 +235,7 @@ class Instrument:
 
         before, now = (np.append(pose.position, pose.width) for pose in (last, here))
         way, grips = complete(self.paths, before, now, servo.grip, positions, widths)
-        servo.begin(way, turned(here.rotation, self.paths.config.steps, list(rotations)), grips)
+        servo.begin(way, interpolate_rotations(here.rotation, self.paths.config.steps, list(rotations)), grips)
 
     def aim(self, servo: Servo, observation: Observation, frames: np.ndarray, offsets: tuple[int, ...]) -> int:
         """Sets the servo on the way that frames show, unless they cannot be read; returns how many could not."""
@@ -256,22 +256,22 @@ class Instrument:
         if readings.sure.all():  # frames between those that the paths know say more
             between = readings.positions.copy()
             between[ends] = servo.way[np.array(steps) - 1]
-            servo.way = bent(servo.way, shown, between)
+            servo.way = bend_path(servo.way, shown, between)
         return unread
 
     def follow(self, servo: Servo, steps: int, beyond: bool = False) -> Outcome:
         """Lets the servo drive for some steps, `beyond` the episode's end or not; observations as of `step_chunk`."""
-        seen, stride = [], self.world.convention.frame_stride
+        seen, stride = [], self.sim.convention.frame_stride
         for i in range(steps):
-            outcome = self.world.advance(servo.act(self.world.proprioception()))
+            outcome = self.sim.advance(servo.act(self.sim.proprioception()))
             over = (outcome.terminated or outcome.truncated) and not beyond
             if over or i == steps - 1 or outcome.steps % stride == 0:
-                seen.append(self.world.observe())
+                seen.append(self.sim.observe())
             if over:
                 break
         return dataclasses.replace(outcome, observations=tuple(seen))
 
-    def play(self, spec: EpisodeSpec, policy: Any, layout: Layout, video: str, actions: str) -> Played:
+    def play(self, spec: EpisodeSpec, policy: Any, layout: ChunkTiming, video: str, actions: str) -> RolloutResult:
         """Returns a rollout.
 
         Args:
@@ -281,14 +281,14 @@ class Instrument:
             video: "own", "oracle", or "placebo": its own, put in by `extract`.
             actions: "own" or "oracle".
         """
-        played, servo = Played(), Servo()
-        outcome = self.world.begin(spec)
+        played, servo = RolloutResult(), Servo()
+        outcome = self.sim.begin(spec)
         if policy is not None:
             policy.reset(spec.instruction, spec.seed)
         while not (outcome.terminated or outcome.truncated):
             history, plan = outcome.observations, None
             if video != "oracle":
-                plan = checked(policy.act(history), self.world.convention)
+                plan = validate_plan(policy.act(history), self.sim.convention)
             frames = self.oracle_video(layout.offsets) if plan is None else plan.frames
             if frames is None:
                 raise ValueError(f"the policy imagined nothing at step {history[-1].step}, though it did in the run")
@@ -300,18 +300,18 @@ class Instrument:
             chosen = plan.actions if video == "own" and plan is not None else policy.extract(history, frames)
             if plan is not None:
                 played.difference = max(played.difference, float(np.abs(chosen - plan.actions).max()))
-            outcome = self.world.step_chunk(np.clip(chosen[: layout.execute], -1.0, 1.0))
+            outcome = self.sim.step_chunk(np.clip(chosen[: layout.execute], -1.0, 1.0))
         played.progress, played.steps = outcome.progress, outcome.steps
         return played
 
     def to_go(self, budget: int) -> int | None:
         """Returns how many steps the expert needs from here to full progress; None: more than the budget."""
         for step in range(1, budget + 1):
-            if self.world.advance(self.world.expert_action()).progress >= FULL:
+            if self.sim.advance(self.sim.expert_action()).progress >= FULL:
                 return step
         return None
 
-    def fatal(self, episode: Episode, policy: Any, layout: Layout, prompt: Any = None) -> tuple[Fatal, int]:
+    def fatal(self, episode: Episode, policy: Any, layout: ChunkTiming, prompt: Any = None) -> tuple[Fatal, int]:
         """Returns what D3 rests on, and the chunk of no return (-1: none).
 
         The chunk of no return is the last one from whose start the expert still finishes before the horizon. It is
@@ -319,10 +319,10 @@ class Instrument:
         policy's actions for the expert's video, and (`prompt`) by its actions without latency. A way is fatal if the
         expert then needs longer than `SLACK` of the chunk more than after the oracle's way.
         """
-        spec, chunks, world = episode.spec, episode.chunks, self.world
-        world.begin(spec, render=False)  # type: ignore[call-arg]
+        spec, chunks, sim = episode.spec, episode.chunks, self.sim
+        sim.begin(spec, render=False)  # type: ignore[call-arg]
         for number in range(len(chunks) - 1, -1, -1):
-            world.restore(chunks[number].state)
+            sim.restore(chunks[number].state)
             needs = self.to_go(spec.horizon - chunks[number].step)
             if needs is not None:
                 break
@@ -330,14 +330,16 @@ class Instrument:
             return Fatal(solvable_start=False, solvable_end=False), -1
         return self._ways(spec, chunks[number], policy, layout, prompt, needs), number
 
-    def _ways(self, spec: EpisodeSpec, chunk: Chunk, policy: Any, layout: Layout, prompt: Any, needs: int) -> Fatal:
-        world, length, frames = self.world, layout.offsets[-1], chunk.plan.frames
+    def _ways(
+        self, spec: EpisodeSpec, chunk: Chunk, policy: Any, layout: ChunkTiming, prompt: Any, needs: int
+    ) -> Fatal:
+        sim, length, frames = self.sim, layout.offsets[-1], chunk.plan.frames
         budget = spec.horizon  # beyond the episode's end: how much longer, not whether, is the question
-        world.restore(chunk.state)
-        now, oracle = world.observe(), self.oracle_video(layout.offsets)
+        sim.restore(chunk.state)
+        now, oracle = sim.observe(), self.oracle_video(layout.offsets)
 
         def by_frames(shown: np.ndarray) -> tuple[int | None, bool]:
-            world.restore(chunk.state)
+            sim.restore(chunk.state)
             servo = Servo()
             servo.grip = self._grip()
             if self.aim(servo, now, shown, layout.offsets) == len(self.paths.config.steps):
@@ -346,9 +348,9 @@ class Instrument:
             return self.to_go(budget), True
 
         def by_actions(actions: np.ndarray) -> int | None:
-            world.restore(chunk.state)
+            sim.restore(chunk.state)
             for action in np.clip(actions[:length], -1.0, 1.0):
-                world.advance(action)
+                sim.advance(action)
             return self.to_go(budget)
 
         oracle_way, _ = by_frames(oracle)
@@ -360,11 +362,11 @@ class Instrument:
 
         alone = late = None
         if hasattr(policy, "extract"):
-            world.restore(chunk.state)
+            sim.restore(chunk.state)
             alone = fatal(self._extracted(spec, policy, layout, now, budget))
         if prompt is not None:
             prompt.reset(spec.instruction, spec.seed)
-            world.restore(chunk.state)
+            sim.restore(chunk.state)
             late = fatal(by_actions(prompt.act((now,)).actions))
         right = frames is not None and np.array_equal(frames, oracle)  # whatever the tracker makes of it
         own_way, readable = (None, right) if right or frames is None else by_frames(frames)
@@ -379,38 +381,40 @@ class Instrument:
             action_alone=alone,
         )
 
-    def _extracted(self, spec: EpisodeSpec, policy: Any, layout: Layout, now: Observation, budget: int) -> int | None:
+    def _extracted(
+        self, spec: EpisodeSpec, policy: Any, layout: ChunkTiming, now: Observation, budget: int
+    ) -> int | None:
         """Returns how long the expert needs after a chunk of the policy's actions for the expert's video."""
         policy.reset(spec.instruction, spec.seed)
         seen = now
         for _ in range(0, layout.offsets[-1], layout.execute):
             actions = policy.extract((seen,), self.oracle_video(layout.offsets))
             for action in np.clip(actions[: layout.execute], -1.0, 1.0):
-                if self.world.advance(action).progress >= FULL:
+                if self.sim.advance(action).progress >= FULL:
                     return 0
-            seen = self.world.observe()
+            seen = self.sim.observe()
         return self.to_go(budget)
 
     def _grip(self) -> float:
-        """Returns what the fingers are told now, of a restored world: +1 if they are nearer to shut than to open."""
-        arm = self.world.scene.arm  # type: ignore[attr-defined]
+        """Returns what the fingers of a restored simulator are told now: +1 if nearer to shut than to open."""
+        arm = self.sim.scene.arm  # type: ignore[attr-defined]
         return 1.0 if arm.fingers[1] > arm.fingers[0] else -1.0
 
 
 def _halfway(here: Pose, readings: Any, ahead: Sequence[int], i: int) -> None:
     """Takes the i-th reading to lie on the straight way to the next one."""
     share = ahead[i] / ahead[i + 1]
-    way = turned(here.rotation, [ahead[i + 1]], [readings.rotations[i + 1]])
+    way = interpolate_rotations(here.rotation, [ahead[i + 1]], [readings.rotations[i + 1]])
     readings.positions[i] = here.position + share * (readings.positions[i + 1] - here.position)
     readings.rotations[i] = way[ahead[i] - 1]
     readings.widths[i] = here.width + share * (readings.widths[i + 1] - here.width)
 
 
-def layout_of(episode: Episode) -> Layout | None:
+def layout_of(episode: Episode) -> ChunkTiming | None:
     """Returns how the policy of a recorded episode answered; None if it imagined nothing."""
     for chunk in episode.chunks:
         plan: Plan = chunk.plan
         if plan.frames is not None and plan.frame_steps is not None:
             offsets = tuple(int(step) - chunk.step for step in plan.frame_steps)
-            return Layout(offsets, int(plan.execute or len(plan.actions)))
+            return ChunkTiming(offsets, int(plan.execute or len(plan.actions)))
     return None

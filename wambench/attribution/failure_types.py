@@ -2,7 +2,7 @@
 
 The types are those of the failure taxonomies of manipulation (AHA's and RoboFAC's: wrong object, wrong sequence, grasp,
 slip, position, timing, omission), decided here on privileged state. What the task is about is not written down
-anywhere: it is read off the expert, who plays the same scene. The things it touches or moves are the targets, those it
+anywhere: it is read off the expert, who plays the same scene. The objects it touches or moves are the targets, those it
 brings them to are the goals, and how it moves them is the verb.
 
 Two steps, both pure: `measure` compares the trace of an episode with the expert's, `classify` decides on the numbers,
@@ -38,15 +38,15 @@ WHOLE = 0.8  # of the expert's way: who has come so far has not stopped, but arr
 
 @dataclass(frozen=True)
 class Trace:
-    """Privileged state at every control step of an episode, T steps, N things.
+    """Privileged state at every control step of an episode, T steps, N objects.
 
     Attributes:
-        things: Names of the things.
+        objects: Names of the objects.
         control_hz: Steps per second.
         hand: (T, 3) grip site.
         width: (T,) distance between the fingers.
         closing: (T,) bool: the last action closes the fingers.
-        places: (T, N, 3) key point of each thing: its handle or knob if it has one, else its origin.
+        places: (T, N, 3) key point of each object: its handle or knob if it has one, else its origin.
         joints: (T, N) position of its joint as a share of the range, NaN without a joint.
         touched, held: (T, N) bool: a finger touches it; it is between both.
         progress: (T,) in [0, 1].
@@ -54,7 +54,7 @@ class Trace:
         success_ever: It held for half a second at some time.
     """
 
-    things: tuple[str, ...]
+    objects: tuple[str, ...]
     control_hz: float
     hand: np.ndarray
     width: np.ndarray
@@ -68,11 +68,11 @@ class Trace:
     success_ever: bool
 
     def moved(self) -> np.ndarray:
-        """Returns (N,) the largest distance of each thing from where it started."""
+        """Returns (N,) the largest distance of each object from where it started."""
         return np.linalg.norm(self.places - self.places[0], axis=2).max(axis=0)
 
     def away(self) -> np.ndarray:
-        """Returns (T, N) distances of the hand from the things."""
+        """Returns (T, N) distances of the hand from the objects."""
         return np.linalg.norm(self.places - self.hand[:, None], axis=2)
 
 
@@ -85,12 +85,12 @@ class Measures:
         undone: It had succeeded for half a second, and not at the end.
         last_stage_s: From the last stage reached to the end; infinite if none was.
         still_s: How long the hand has stood still at the end.
-        near_m, near_other_m: Closest approach of the hand to a target; to an other thing that is no goal.
+        near_m, near_other_m: Closest approach of the hand to a target; to an other object that is no goal.
         visits_goal: The hand came to a goal although no target was touched before.
         travelled: Length of the hand's way, as a share of the expert's.
         touched_s, touched_other_s: Time in contact.
         held_s, held_other_s: Time held by both fingers.
-        other_moved_m: Largest displacement of an other thing.
+        other_moved_m: Largest displacement of an other object.
         holds: The expert holds a target.
         lifted_m: How far a target was raised while held.
         along: Motion of the target moved most, along the expert's motion of it and as a share of it, at the end.
@@ -143,7 +143,7 @@ def classify(m: Measures) -> str:
 
 
 def _wrong_object(m: Measures) -> bool:
-    """Another thing was handled and no target; or, nothing being touched, the hand went to another thing."""
+    """Another object was handled and no target; or, nothing being touched, the hand went to another object."""
     if m.touched_s >= CONTACT_S:
         return m.held_other_s >= HOLD_S > m.held_s and m.holds
     handled = m.held_other_s >= CONTACT_S or (m.touched_other_s >= CONTACT_S and m.other_moved_m > MOVED_M / 2)
@@ -200,7 +200,7 @@ def measure(own: Trace, expert: Trace) -> Measures:
 
 
 def _goals(expert: Trace, target: np.ndarray) -> np.ndarray:
-    """Returns (N,) bool: things that are no targets, and that a target was brought to from further away."""
+    """Returns (N,) bool: objects that are no targets, and that a target was brought to from further away."""
     apart = np.linalg.norm(expert.places[:, :, None, :2] - expert.places[:, None, :, :2], axis=3)  # (T, N, N)
     brought = (apart[-1] < NEAR_M) & (apart[0] > NEAR_M)
     return np.asarray(brought[:, target].any(axis=1) & ~target)
@@ -217,12 +217,12 @@ def _way(trace: Trace) -> float:
     return float(np.linalg.norm(np.diff(trace.hand, axis=0), axis=1).sum())
 
 
-def _along(own: Trace, expert: Trace, thing: int) -> float:
-    """Returns how far a thing has come on the expert's way, as a share of it; 0 if the expert does not move it."""
-    if math.isfinite(own.joints[0, thing]):
-        whole, part = expert.joints[-1, thing] - expert.joints[0, thing], own.joints[-1, thing] - own.joints[0, thing]
+def _along(own: Trace, expert: Trace, item: int) -> float:
+    """Returns how far an object has come on the expert's way, as a share of it; 0 if the expert does not move it."""
+    if math.isfinite(own.joints[0, item]):
+        whole, part = expert.joints[-1, item] - expert.joints[0, item], own.joints[-1, item] - own.joints[0, item]
         return float(part / whole) if abs(whole) > 0.1 else 0.0
-    way, moved = (trace.places[-1, thing] - trace.places[0, thing] for trace in (expert, own))
+    way, moved = (trace.places[-1, item] - trace.places[0, item] for trace in (expert, own))
     length = float(np.linalg.norm(way))
     return float(moved @ way / length**2) if length > MOVED_M else 0.0
 
@@ -239,9 +239,9 @@ def _pushed(own: Trace, target: np.ndarray) -> float:
     return float((steps * pushing[1:]).sum(axis=0).max())
 
 
-def _slipped(own: Trace, thing: int) -> bool:
-    """Returns whether the last hold of a thing ended by itself, the fingers still closing."""
-    held, hz = own.held[:, thing], own.control_hz
+def _slipped(own: Trace, item: int) -> bool:
+    """Returns whether the last hold of an object ended by itself, the fingers still closing."""
+    held, hz = own.held[:, item], own.control_hz
     if held.sum() < HOLD_S * hz or own.success[-1]:
         return False
     last = int(np.flatnonzero(held)[-1])

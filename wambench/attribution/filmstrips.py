@@ -1,7 +1,7 @@
 """Filmstrips of the clearest failures: at the same moments what was imagined, what came, and what the expert would do.
 
-All three frames of a column are futures of one query, for the same env step. `save` renders the expert's with a world
-(at the end of `wambench attribute`) and leaves them in RUN/oracle; `clearest` only draws.
+All three frames of a column are futures of one query, for the same env step. `save` renders the expert's with a
+simulator (at the end of `wambench attribute`) and leaves them in RUN/oracle; `clearest` only draws.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wambench.attribution.table import Row
-from wambench.interface import Chunk, Episode, Spec, canvas
+from wambench.attribution.table import AttributionRow
+from wambench.interface import Chunk, ControlConvention, Episode, canvas
 from wambench.records import episode_stem, load_episode, write_whole
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ APART_S = 0.4  # between the moments around a point of no return
 AGREEING = 0.25  # what another definition that says the same adds to the share that was lost
 
 
-def choose(rows: Sequence[Row], kind: str, count: int = PER_KIND) -> list[Row]:
+def choose(rows: Sequence[AttributionRow], kind: str, count: int = PER_KIND) -> list[AttributionRow]:
     """Returns the clearest failures of a kind: most lost to it, and all definitions saying so.
 
     The kind is D2's verdict, or D3's of a policy whose cells are not complete.
     """
 
-    def clearness(row: Row) -> float:
+    def clearness(row: AttributionRow) -> float:
         part = {"video": row.video, "action": row.action, "timing": row.timing}.get(kind, row.video + row.action)
         return (part if math.isfinite(part) else 0.0) + AGREEING * sum(v == kind for v in (row.d1, row.d3))
 
@@ -46,7 +46,7 @@ def choose(rows: Sequence[Row], kind: str, count: int = PER_KIND) -> list[Row]:
     return sorted(own, key=lambda row: (-clearness(row), row.key))[:count]
 
 
-def moments(episode: Episode, row: Row) -> list[int]:
+def moments(episode: Episode, row: AttributionRow) -> list[int]:
     """Returns the chunks to show: around the one that lost the episode, or evenly over it if none did."""
     imagined = [i for i, chunk in enumerate(episode.chunks) if chunk.plan.frames is not None]
     if not imagined:
@@ -63,59 +63,59 @@ def moments(episode: Episode, row: Row) -> list[int]:
     return sorted({imagined[int(np.argmin(np.abs(times - t)))] for t in wanted})
 
 
-def render(run: Path, rows: Sequence[Row]) -> list[Path]:
-    """Renders what `save` does, in worlds like those of the run, and returns the files."""
+def render(run: Path, rows: Sequence[AttributionRow]) -> list[Path]:
+    """Renders what `save` does, in simulators like those of the run, and returns the files."""
     from wambench.attribution.attribute import load_config
     from wambench.evaluation.worker import tabletop
 
     config, origin = load_config(run)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in origin["convention"].items()}
-    return save(run, rows, lambda task: tabletop(task, config, Spec(**values)))  # type: ignore[arg-type,return-value]
+    return save(run, rows, lambda task: tabletop(task, config, ControlConvention(**values)))  # type: ignore[arg-type,return-value]
 
 
-def save(run: Path, rows: Sequence[Row], make_world: Callable[[str], TabletopEnv]) -> list[Path]:
+def save(run: Path, rows: Sequence[AttributionRow], make_sim: Callable[[str], TabletopEnv]) -> list[Path]:
     """Renders the expert's future at the moments of the clearest failures into RUN/oracle and returns the files.
 
     Args:
         run: Folder of the run.
         rows: Its attribution.
-        make_world: Makes the world of a task, with the policy's cameras.
+        make_world: Makes the simulator of a task, with the policy's cameras.
     """
     chosen = sorted((row for kind in KINDS for row in choose(rows, kind)), key=lambda row: row.key)
-    worlds: dict[str, TabletopEnv] = {}
+    sims: dict[str, TabletopEnv] = {}
     paths = []
     for row in chosen:
-        if row.task not in worlds:
-            for old in worlds.values():
+        if row.task not in sims:
+            for old in sims.values():
                 old.close()
-            worlds = {row.task: make_world(row.task)}
+            sims = {row.task: make_sim(row.task)}
         episode = load_episode(run / "episodes" / f"{episode_stem(row.key)}.npz")
         chunks = moments(episode, row)
-        frames = [_expert_frame(worlds[row.task], episode, episode.chunks[i]) for i in chunks]
+        frames = [_expert_frame(sims[row.task], episode, episode.chunks[i]) for i in chunks]
         buffer = io.BytesIO()
         np.savez_compressed(buffer, frames=np.stack(frames), chunks=np.array(chunks))
         paths.append(run / FOLDER / f"{episode_stem(row.key)}.npz")
         paths[-1].parent.mkdir(exist_ok=True)
         write_whole(paths[-1], buffer.getvalue())
-    for world in worlds.values():
-        world.close()
+    for sim in sims.values():
+        sim.close()
     return paths
 
 
-def _expert_frame(world: TabletopEnv, episode: Episode, chunk: Chunk) -> np.ndarray:
+def _expert_frame(sim: TabletopEnv, episode: Episode, chunk: Chunk) -> np.ndarray:
     """Returns what the cameras would see at the step of the chunk's last imagined frame, had the expert taken over."""
     assert chunk.plan.frame_steps is not None
-    if world.episode != episode.spec:
-        world.begin(episode.spec, render=False)
-    world.restore(chunk.state)
+    if sim.episode != episode.spec:
+        sim.begin(episode.spec, render=False)
+    sim.restore(chunk.state)
     for _ in range(int(chunk.plan.frame_steps[-1]) - chunk.step):
-        outcome = world.advance(world.expert_action())
+        outcome = sim.advance(sim.expert_action())
         if outcome.terminated or outcome.truncated:
             break
-    return canvas(world.observe(), world.convention.cameras)
+    return canvas(sim.observe(), sim.convention.cameras)
 
 
-def clearest(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
+def clearest(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
     """Returns a figure for each kind of failure that a run has, by file name."""
     figures = {}
     for kind in KINDS:
@@ -124,11 +124,11 @@ def clearest(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
     return figures
 
 
-def _file(run: Path, row: Row) -> Path:
+def _file(run: Path, row: AttributionRow) -> Path:
     return run / "episodes" / f"{episode_stem(row.key)}.npz"
 
 
-def strips(run: Path, rows: Sequence[Row], kind: str) -> Figure:
+def strips(run: Path, rows: Sequence[AttributionRow], kind: str) -> Figure:
     """Returns the filmstrips of some failures below each other: imagined, realised and, if rendered, the expert's."""
     from matplotlib.figure import Figure
 
@@ -153,7 +153,9 @@ def strips(run: Path, rows: Sequence[Row], kind: str) -> Figure:
     return figure
 
 
-def _column(column: np.ndarray, episode: Episode, number: int, oracle: dict[int, np.ndarray], row: Row) -> None:
+def _column(
+    column: np.ndarray, episode: Episode, number: int, oracle: dict[int, np.ndarray], row: AttributionRow
+) -> None:
     """Draws the three futures of one query."""
     chunk, hz = episode.chunks[number], episode.spec.control_hz
     assert chunk.plan.frames is not None and chunk.plan.frame_steps is not None
@@ -175,7 +177,7 @@ def _frame(axes: Axes) -> None:
     axes.spines[:].set(visible=True, color="#d55e00", linewidth=2)
 
 
-def _title(row: Row, episode: Episode) -> str:
+def _title(row: AttributionRow, episode: Episode) -> str:
     verdicts = ", ".join(f"{name.upper()} {getattr(row, name)}" for name in ("d1", "d2", "d3") if getattr(row, name))
     shares = f"lost to video {row.video:.2f}, to action {row.action:.2f}, unattributed {row.unattributed:.2f}"
     text = f"“{episode.spec.instruction}” ({row.task}, episode {row.episode}): reached {row.progress:.2f}"
@@ -183,7 +185,7 @@ def _title(row: Row, episode: Episode) -> str:
     return f"{text}\n{verdicts}" + (f"; seen: {row.behaviour}" if row.behaviour else "")
 
 
-def _oracle(run: Path, row: Row) -> dict[int, np.ndarray]:
+def _oracle(run: Path, row: AttributionRow) -> dict[int, np.ndarray]:
     """Returns the expert's frames of a row by chunk; none if they were not rendered."""
     path = run / FOLDER / f"{episode_stem(row.key)}.npz"
     if not path.is_file():

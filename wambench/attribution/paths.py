@@ -2,7 +2,7 @@
 
 Two frames 0.4 s apart do not say whether the fingers closed before or after the hand moved, nor that it rose before it
 went across. Experts of all tasks, led astray, show what hands do in between; a perceptron on the hand alone (it knows
-of no thing and no task) learned it from the states of `wambench collect --corpus tracks`.
+of no object and no task) learned it from the states of `wambench collect --corpus tracks`.
 
 Letters: B paths, K poses, N steps of a path (the steps to the last pose).
 """

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from wambench import tasks
-from wambench.attribution.counterfactuals import OracleWorld
-from wambench.interface import Observation, Plan, canvas, unknown
+from wambench.attribution.counterfactuals import OracleSim
+from wambench.interface import Observation, Plan, canvas, unknown_name
 
 OFFSETS = (8, 16)
 LENGTH, EXECUTE = 16, 8
@@ -59,17 +59,17 @@ OTHER_VERB = MappingProxyType(
 )
 OTHER_OBJECT = MappingProxyType({"red_cube": "blue_cube", "blue_cube": "red_cube"})
 STOP_S = (0.5, 1.0)  # when the video of `stops_short` stops
-SHIFT_M = (0.07, 0.10)  # how far off a hallucinated thing stands
+SHIFT_M = (0.07, 0.10)  # how far off a hallucinated object stands
 MOVE_NOISE, GAIN, SHIFT_STEPS, LATENCY_STEPS = 0.9, 0.2, 8, 8
 
 
-class Mistaken:
-    """A view in which things have the place of others, or stand somewhere else.
+class MisplacedView:
+    """A view in which objects have the place of others, or stand somewhere else.
 
     Args:
         view: The true one.
-        named: Name -> the thing that is meant.
-        shift: Thing -> (3,) displacement in m.
+        named: Name -> the object that is meant.
+        shift: Object -> (3,) displacement in m.
     """
 
     def __init__(self, view: Any, named: Mapping[str, str], shift: Mapping[str, np.ndarray]) -> None:
@@ -87,20 +87,20 @@ class Mistaken:
         return lambda *names: known(*(self._named.get(n, n) for n in names))
 
 
-class Planted:
+class FaultyPolicy:
     """An expert with a fault, as a world action model.
 
     Args:
-        world: The world it acts in.
+        sim: The simulator it acts in.
         fault: A name of `FAULTS`, or "none".
         latency_steps: Control steps by which its chunks are carried out late; the instrument sets it to 0 to ask what
             the policy would have done in time. Default: of the fault.
     """
 
-    def __init__(self, world: OracleWorld, fault: str, latency_steps: int | None = None) -> None:
+    def __init__(self, sim: OracleSim, fault: str, latency_steps: int | None = None) -> None:
         if fault not in (*FAULTS, "none"):
-            raise unknown("fault", fault, FAULTS)
-        self.world, self.fault, self.spec = world, fault, world.convention
+            raise unknown_name("fault", fault, FAULTS)
+        self.sim, self.fault, self.convention = sim, fault, sim.convention
         late = LATENCY_STEPS if fault == "latency" else 0
         self.latency_steps = late if latency_steps is None else latency_steps
         self.execute = EXECUTE
@@ -113,7 +113,7 @@ class Planted:
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode; what is random about the fault depends on the seed alone."""
         self.seed, rng = seed, np.random.default_rng([seed, 77])
-        hz = self.spec.control_hz
+        hz = self.convention.control_hz
         self._stop = int(rng.uniform(*STOP_S) * hz)
         angle, far = rng.uniform(-np.pi, np.pi), rng.uniform(*SHIFT_M)
         self._shift = far * np.array([np.cos(angle), np.sin(angle), 0.0])
@@ -139,81 +139,81 @@ class Planted:
         """Returns the actions (H, A) of the likest future it can think of, spoilt by its fault."""
         own, wanted = self._imagined(history[-1])
         if self.wrong_video and not np.array_equal(own, frames):
-            right, actions = self._future(lambda step: self.world.expert_action())
+            right, actions = self._future(lambda step: self.sim.expert_action())
             apart = [float(np.abs(one.astype(np.int16) - frames).mean()) for one in (own, right)]
             wanted = actions if apart[1] < apart[0] else wanted
         return self._spoilt(wanted, history[-1].step)
 
     def _imagined(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
-        """Returns frames and actions of the future that it imagines, remembered until the world moves on."""
-        state = self.world.snapshot()
+        """Returns frames and actions of the future that it imagines, remembered until the simulator moves on."""
+        state = self.sim.snapshot()
         if self._known is None or state != self._known[0]:
             self._known = state, self._dream(now)
         return self._known[1]
 
     def _dream(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
         if self.fault == "frozen":
-            still = canvas(now, self.spec.cameras)
+            still = canvas(now, self.convention.cameras)
             return np.stack([still] * len(OFFSETS)), np.zeros((LENGTH, 7))
         if self.wrong_video:
             return self._future(self._mistake(), self.fault == "hallucinated")
-        return self._future(lambda step: self.world.expert_action())
+        return self._future(lambda step: self.sim.expert_action())
 
     def _future(self, expert: Callable[[int], np.ndarray], shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Returns frames and actions of an expert in a branch; the world is left as it was."""
-        world, frames, actions = self.world, [], []
-        state = world.snapshot()
+        """Returns frames and actions of an expert in a branch; the simulator is left as it was."""
+        sim, frames, actions = self.sim, [], []
+        state = sim.snapshot()
         for step in range(1, LENGTH + 1):
             actions.append(np.clip(expert(step), -1.0, 1.0))
-            world.advance(actions[-1])
+            sim.advance(actions[-1])
             if step in OFFSETS:
-                before = world.snapshot()
+                before = sim.snapshot()
                 if shifted:
                     self._displace()
-                frames.append(canvas(world.observe(), self.spec.cameras))
+                frames.append(canvas(sim.observe(), self.convention.cameras))
                 if shifted:
-                    world.restore(before)
-        world.restore(state)
+                    sim.restore(before)
+        sim.restore(state)
         return np.stack(frames), np.stack(actions)
 
     def _mistake(self) -> Callable[[int], np.ndarray]:
         """Returns the expert of the wrong video: step within the chunk -> action."""
-        world: Any = self.world
-        task = world.task
+        sim: Any = self.sim
+        task = sim.task
         if self.fault in ("stops_short", "both"):
-            last, begun = np.array([0.0] * 6 + [-1.0]), int(world._steps)
+            last, begun = np.array([0.0] * 6 + [-1.0]), int(sim._steps)
 
             def stop(step: int) -> np.ndarray:
                 if begun + step > self._stop:
-                    return np.array([0.0] * 6 + [1.0 if world.view.width() < 0.06 else -1.0])
-                last[:] = world.expert_action()
+                    return np.array([0.0] * 6 + [1.0 if sim.view.width() < 0.06 else -1.0])
+                last[:] = sim.expert_action()
                 return last.copy()
 
             return stop
         if self.fault == "other_verb":
             expert = tasks.find(OTHER_VERB[task.name]).expert
-            return lambda step: expert(world.view)
+            return lambda step: expert(sim.view)
         named = OTHER_OBJECT if self.fault == "other_object" else {}
         shift = {name: self._shift for name in self._goals()} if self.fault == "hallucinated" else {}
-        return lambda step: task.expert(Mistaken(world.view, named, shift))
+        return lambda step: task.expert(MisplacedView(sim.view, named, shift))
 
     def _goals(self) -> tuple[str, ...]:
-        """Returns the thing that the hallucination moves: the first of the scene that the instruction names."""
-        world: Any = self.world
-        words = world.task.instruction.replace(" ", "_")
-        return next(((name,) for name in world.task.things if name in words), (world.task.things[0],))
+        """Returns the object that the hallucination moves: the first of the scene that the instruction names."""
+        sim: Any = self.sim
+        words = sim.task.instruction.replace(" ", "_")
+        return next(((name,) for name in sim.task.objects if name in words), (sim.task.objects[0],))
 
     def _displace(self) -> None:
-        """Moves the hallucinated thing for a picture, if it can be moved."""
-        world: Any = self.world
+        """Moves the hallucinated object for a picture, if it can be moved."""
+        sim: Any = self.sim
         import mujoco
 
         for name in self._goals():
-            joint = mujoco.mj_name2id(world.scene.model, mujoco.mjtObj.mjOBJ_JOINT, f"{name}_free")
+            joint = mujoco.mj_name2id(sim.scene.model, mujoco.mjtObj.mjOBJ_JOINT, f"{name}_free")
             if joint >= 0:
-                address = world.scene.model.jnt_qposadr[joint]
-                world.scene.data.qpos[address : address + 3] += self._shift
-        mujoco.mj_forward(world.scene.model, world.scene.data)
+                address = sim.scene.model.jnt_qposadr[joint]
+                sim.scene.data.qpos[address : address + 3] += self._shift
+        mujoco.mj_forward(sim.scene.model, sim.scene.data)
 
     def _spoilt(self, actions: np.ndarray, step: int) -> np.ndarray:
         """Returns actions with the fault in them; noise depends on (seed, step) alone, so that rollouts are paired."""
@@ -238,9 +238,9 @@ def fits(fault: str, task: str) -> bool:
     """Returns whether a fault can make a task fail: it has another object, or a scene with another verb."""
     if fault == "other_verb":
         return task in OTHER_VERB
-    things = tasks.find(task).things
+    objects = tasks.find(task).objects
     if fault == "other_object":
-        return set(OTHER_OBJECT) <= set(things)
+        return set(OTHER_OBJECT) <= set(objects)
     if fault in ("gripper_sign", "frozen_gripper"):
         return task in ("LiftCube", "PlaceInBin", "PlaceOnPlate", "StackCubes", "OpenDrawer", "HoistCube")
     return True

@@ -19,7 +19,7 @@ from wambench.analysis.intervals import Estimate
 from wambench.analysis.leaderboard import WHOLE, progress
 from wambench.attribution import sensitivity, shapley, table, verdicts
 from wambench.attribution.failure_types import TYPES
-from wambench.attribution.table import Row
+from wambench.attribution.table import AttributionRow
 from wambench.records import episode_stem, load, load_episode
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class Attributed:
 
     name: str
     episodes: pandas.DataFrame
-    rows: tuple[Row, ...]
+    rows: tuple[AttributionRow, ...]
 
     @property
     def split(self) -> str:
         return self.name.partition("\n")[2]
 
     @property
-    def known(self) -> list[Row]:
+    def known(self) -> list[AttributionRow]:
         """Rows of which is known what was lost to what, or that it could not be read."""
         return [row for row in self.rows if shapley.parts(row) is not None]
 
@@ -104,7 +104,7 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
     return [out / name for name in figures]
 
 
-def shares(episodes: pandas.DataFrame, rows: Sequence[Row]) -> dict[str, Estimate]:
+def shares(episodes: pandas.DataFrame, rows: Sequence[AttributionRow]) -> dict[str, Estimate]:
     """Returns progress reached and lost, by `PARTS`, which add up to 1, with 95 % intervals.
 
     What a task lost is split as in its attributed episodes; one without any is split like the others. The interval of
@@ -228,7 +228,7 @@ def by_group(found: Sequence[Attributed]) -> Figure:
     return figure
 
 
-def _groups(one: Attributed) -> Iterable[tuple[str, pandas.DataFrame, list[Row]]]:
+def _groups(one: Attributed) -> Iterable[tuple[str, pandas.DataFrame, list[AttributionRow]]]:
     for name in sorted(set(one.episodes["novelty"]) - {"seen"}):
         part = one.episodes[one.episodes["novelty"] == name]
         yield f"novelty: {name}", part, [row for row in one.known if row.novelty == name]
@@ -291,7 +291,7 @@ def behaviours(found: Sequence[Attributed]) -> Figure:
     return figure
 
 
-def diagnosed(run: Path, rows: Sequence[Row]) -> dict[str, Figure]:
+def diagnosed(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
     """Returns the figure of a run's imagination: error against horizon and lag, and what it listens to; or nothing."""
     from matplotlib.figure import Figure
 

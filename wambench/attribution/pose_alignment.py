@@ -1,4 +1,4 @@
-"""Direct alignment: the posture of robot and things whose picture is most like a given one.
+"""Direct alignment: the posture of robot and objects whose picture is most like a given one.
 
 A learned reading says about where the hand is. From there on pictures are compared: the simulator, which the instrument
 may ask anything, shows a posture; what differs from the given frame, and how every pixel moves with every joint, gives
@@ -39,21 +39,21 @@ GOOD, TRIES, TURNS = 0.5, 3, 3  # a doubt above it: begin elsewhere, so often
 TURNED_RAD = np.radians([-90, -60, -30, 30, 60, 90])  # about the vertical
 
 
-class Stage(Protocol):
+class PosableScene(Protocol):
     """Shows postures, see `envs.stage.Stage`."""
 
     member: np.ndarray
     carriers: np.ndarray
     spread: np.ndarray
-    things: np.ndarray
+    objects: np.ndarray
 
     def posture(self) -> np.ndarray: ...
     def move(self, posture: np.ndarray, step: np.ndarray) -> np.ndarray: ...
-    def apart(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
+    def pose_difference(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
     def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray: ...
-    def carried(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]: ...
-    def alone(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
-    def turned(self, posture: np.ndarray, angle: float) -> np.ndarray: ...
+    def poses_with_carried_object(self, start: np.ndarray, posture: np.ndarray) -> list[np.ndarray]: ...
+    def with_objects_at_rest(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
+    def with_hand_turned(self, posture: np.ndarray, angle: float) -> np.ndarray: ...
     def twists(self) -> np.ndarray: ...
     def colours(self, posture: np.ndarray) -> list[np.ndarray]: ...
     def survey(self, posture: np.ndarray) -> list[Any]: ...
@@ -70,7 +70,7 @@ class Level:
         stride: Every so many pixels are looked at for the direction to go.
         steps: At most.
         enough: A step that lowers the cost by a smaller share is the last one.
-        still: Cost of a thing's moving by the expected spread.
+        still: Cost of an object's moving by the expected spread.
     """
 
     blur: tuple[float, float]
@@ -100,7 +100,7 @@ class Fit:
     """What was found in a frame.
 
     Attributes:
-        posture: Of robot and things.
+        posture: Of robot and objects.
         light: (2V,) gains and offsets of the views.
         cost: Mean of r^2 / (r^2 + s^2) over the sharp pictures, and
         rough: over blurred ones.
@@ -182,7 +182,7 @@ class Aligner:
         stage: In the known posture.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: PosableScene) -> None:
         self.stage, self.start = stage, stage.posture()
         self._shown: dict[bytes, list[np.ndarray]] = {}
         self._fingers = stage.spread <= FINGERS_M  # what was read of them counts; one step may open them
@@ -217,7 +217,7 @@ class Aligner:
         best = next((x for x in hints if self._cost(x, seen[-1], LEVELS[-1]) < x.cost + CLOSE < SEEN + CLOSE), None)
         if best is None:
             starts = [self.start, *others, *(hint.posture for hint in hints), read]
-            best = self._search(seen, [*starts, *self.stage.carried(self.start, read)], read, again)
+            best = self._search(seen, [*starts, *self.stage.poses_with_carried_object(self.start, read)], read, again)
         return self._judged(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
 
     def _search(self, seen: Sequence[Any], starts: Sequence[Any], read: np.ndarray, again: Any) -> Fit:
@@ -238,7 +238,7 @@ class Aligner:
 
     def further(self, posture: np.ndarray, times: float) -> np.ndarray:
         """Returns where so many times the way to a posture leads."""
-        return self.stage.move(self.start, times * self.stage.apart(self.start, posture))
+        return self.stage.move(self.start, times * self.stage.pose_difference(self.start, posture))
 
     def _roughly(self, fit: Fit, read: np.ndarray, seen: Sequence[Any]) -> Fit:
         """Returns the fit to blurred pictures, sharper ones first where the start is close enough."""
@@ -256,7 +256,7 @@ class Aligner:
         level, stage = LEVELS[ROUGH - 1], self.stage
         differences, doubts = self._compare(fit, seen, level), []
         for sight, d, carrier in zip(stage.survey(fit.posture), differences, stage.carriers, strict=True):
-            moves = (stage.member[sight.piece] * ~stage.things).any(axis=2)
+            moves = (stage.member[sight.piece] * ~stage.objects).any(axis=2)
             if carrier > 0:
                 doubts.append(float(d.cost.mean()) / CARRIED)
             elif moves.any():
@@ -265,11 +265,11 @@ class Aligner:
         return replace(fit, rough=self._mean(differences, level), doubt=max(doubts, default=0.0))
 
     def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray, again: Any) -> list[Any]:
-        """Returns where to begin else: perhaps the hand was found, and a thing was not; or it turned about."""
+        """Returns where to begin else: perhaps the hand was found, and an object was not; or it turned about."""
         if turn == 1:
-            alone = self.stage.alone(self.start, found)
-            return [alone, *self.stage.carried(self.start, alone), *(again(found) if again else [])]
-        return [self.stage.turned(read, angle) for angle in TURNED_RAD]
+            alone = self.stage.with_objects_at_rest(self.start, found)
+            return [alone, *self.stage.poses_with_carried_object(self.start, alone), *(again(found) if again else [])]
+        return [self.stage.with_hand_turned(read, angle) for angle in TURNED_RAD]
 
     def _blur(self, views: Sequence[np.ndarray], level: Level) -> list[np.ndarray]:
         return [blurred(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
@@ -329,10 +329,10 @@ class Aligner:
     def _prior(self, fit: Fit, read: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns curvature and slope (D + 2V,) and the cost of being far from what is expected."""
         stage, expected = self.stage, self._expected(len(fit.light) // 2)
-        away = np.concatenate([stage.apart(self.start, fit.posture), fit.light])
-        away[: len(stage.spread)][self._fingers] = stage.apart(read, fit.posture)[self._fingers]
+        away = np.concatenate([stage.pose_difference(self.start, fit.posture), fit.light])
+        away[: len(stage.spread)][self._fingers] = stage.pose_difference(read, fit.posture)[self._fingers]
         stiff = np.full(len(away), PRIOR) / expected**2
-        stiff[: len(stage.spread)][stage.things] *= level.still / PRIOR
+        stiff[: len(stage.spread)][stage.objects] *= level.still / PRIOR
         return stiff, stiff * away, float(stiff @ (away * away))
 
     def _equations(
@@ -383,8 +383,8 @@ def _pixel_rows(sight: Any, shown: np.ndarray, target: np.ndarray, index: np.nda
     right, up = across * (sight.focal / z)[:, None], -down * (sight.focal / z)[:, None]
     local = np.stack([right, up, right * x[:, None] + up * y[:, None]], axis=2)
     rows = np.empty((len(z), 3, 8), np.float32)
-    rows[..., :3] = world = local @ sight.rotation.T
-    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # points x world
-        rows[..., 3 + axis] = points[:, i, None] * world[..., j] - points[:, j, None] * world[..., i]
+    rows[..., :3] = sim = local @ sight.rotation.T
+    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # points x simulator
+        rows[..., 3 + axis] = points[:, i, None] * sim[..., j] - points[:, j, None] * sim[..., i]
     rows[..., 6], rows[..., 7] = shown[use], 1.0
     return rows

@@ -70,7 +70,7 @@ AHEAD = 2
 BY_GOAL, BY_SPEED = response(AHEAD)
 
 
-def turned(start: np.ndarray, steps: Sequence[int], rotations: Sequence[np.ndarray]) -> np.ndarray:
+def interpolate_rotations(start: np.ndarray, steps: Sequence[int], rotations: Sequence[np.ndarray]) -> np.ndarray:
     """Returns (N, 3, 3) rotations at every step to the last one, turning evenly from pose to pose.
 
     Args:
@@ -86,7 +86,7 @@ def turned(start: np.ndarray, steps: Sequence[int], rotations: Sequence[np.ndarr
     return np.stack(path)
 
 
-def bent(way: np.ndarray, steps: Sequence[int], positions: np.ndarray) -> np.ndarray:
+def bend_path(way: np.ndarray, steps: Sequence[int], positions: np.ndarray) -> np.ndarray:
     """Returns (N, 3) a way that passes through (K, 3) positions at some steps, bent evenly between them.
 
     Args:

@@ -34,21 +34,21 @@ class Track:
         steps: (T,) env step of each frame.
         hand: (T, 3) position of the grip site in m.
         width: (T,) distance between the fingers in m.
-        things: (T, N, 3) positions in m, NaN where unread; N may be 0.
+        objects: (T, N, 3) positions in m, NaN where unread; N may be 0.
         sure: (T,) bool: the tracker does not abstain.
     """
 
     steps: np.ndarray
     hand: np.ndarray
     width: np.ndarray
-    things: np.ndarray
+    objects: np.ndarray
     sure: np.ndarray
 
     def places(self) -> np.ndarray:
-        """Returns (T, 2 + N, 3): hand, opening (as a length along one axis) and things."""
+        """Returns (T, 2 + N, 3): hand, opening (as a length along one axis) and objects."""
         opening = np.zeros((len(self.steps), 1, 3))
         opening[:, 0, 0] = self.width
-        return np.concatenate([self.hand[:, None], opening, self.things], axis=1)
+        return np.concatenate([self.hand[:, None], opening, self.objects], axis=1)
 
 
 @dataclass(frozen=True)

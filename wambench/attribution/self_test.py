@@ -22,12 +22,12 @@ from wambench import records, tasks
 from wambench.analysis.agreement import kappa, right
 from wambench.attribution import table
 from wambench.attribution.attribute import LIMIT_S, one_episode
-from wambench.attribution.planted_faults import FAULTS, Planted, fits
+from wambench.attribution.planted_faults import FAULTS, FaultyPolicy, fits
 from wambench.attribution.readout import Limits
-from wambench.attribution.table import Row
+from wambench.attribution.table import AttributionRow
 from wambench.envs.episodes import episode_spec
-from wambench.evaluation.process_pool import Lost, Pool
-from wambench.interface import unknown
+from wambench.evaluation.process_pool import LostJob, Pool
+from wambench.interface import unknown_name
 
 ROWS = "self-test.csv"
 # Of eight verbs and more, in training and in unseen environments; the seed is that of development, not of results.
@@ -39,7 +39,7 @@ DEFINITIONS = ("d1", "d2", "d3")
 
 
 @dataclass(frozen=True)
-class Job:
+class SelfTestJob:
     """One episode of a planted fault."""
 
     fault: str
@@ -51,12 +51,12 @@ class Job:
         return self.fault, self.task, self.index
 
 
-def jobs(faults: Sequence[str], episodes: int) -> list[Job]:
+def jobs(faults: Sequence[str], episodes: int) -> list[SelfTestJob]:
     """Returns the episodes of each fault, spread over the tasks that it can make fail."""
     found = []
     for fault in faults:
         able = [task for task in TASKS if fits(fault, task)]
-        found += [Job(fault, able[i % len(able)], i // len(able)) for i in range(episodes)]
+        found += [SelfTestJob(fault, able[i % len(able)], i // len(able)) for i in range(episodes)]
     return found
 
 
@@ -71,7 +71,7 @@ def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[
     """
     for fault in faults:
         if fault not in FAULTS:
-            raise unknown("fault", fault, FAULTS)
+            raise unknown_name("fault", fault, FAULTS)
     out.mkdir(parents=True, exist_ok=True)
     path, wanted = out / ROWS, jobs(tuple(faults) or tuple(FAULTS), episodes)
     with records.locked(out):
@@ -87,7 +87,7 @@ def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[
     return summary([r for r in read(path) if (r["fault"], r["task"].split("-v")[0], int(r["episode"])) in keys])
 
 
-def _play(path: Path, left: Sequence[Job], total: int, workers: int) -> None:
+def _play(path: Path, left: Sequence[SelfTestJob], total: int, workers: int) -> None:
     from tqdm import tqdm
 
     with (
@@ -96,17 +96,17 @@ def _play(path: Path, left: Sequence[Job], total: int, workers: int) -> None:
     ):
         for index, result in pool.results(left, LIMIT_S):
             job = left[index]
-            row = result if isinstance(result, Row) else _blank(job, result)
+            row = result if isinstance(result, AttributionRow) else _blank(job, result)
             records.append(path, _line([job.fault, FAULTS[job.fault], *next(csv.reader([_csv(row)]))]).encode())
             bar.update()
 
 
-def _blank(job: Job, lost: Lost) -> Row:
+def _blank(job: SelfTestJob, lost: LostJob) -> AttributionRow:
     task = tasks.find(job.task)
-    return Row("planted", "", task.id, task.novelty, "", job.index, 0, "", math.nan, error=lost.reason)
+    return AttributionRow("planted", "", task.id, task.novelty, "", job.index, 0, "", math.nan, error=lost.reason)
 
 
-def _csv(row: Row) -> str:
+def _csv(row: AttributionRow) -> str:
     return table.to_csv([row], header=False).rstrip("\n")
 
 
@@ -135,19 +135,21 @@ def _set_up(payload: None) -> tuple[None, Any]:
     from wambench.attribution import paths, tracker
 
     torch.set_num_threads(1)
-    reader, ways, worlds = tracker.Reader(), paths.load(tracker.weights(paths.WEIGHTS))[0], dict[str, Any]()
+    reader, ways, sims = tracker.FrameReader(), paths.load(tracker.weights(paths.WEIGHTS))[0], dict[str, Any]()
 
-    def work(job: Job) -> Row:
+    def work(job: SelfTestJob) -> AttributionRow:
         from wambench.envs.tabletop import TabletopEnv
 
-        if job.task not in worlds:
-            worlds[job.task] = TabletopEnv(job.task)
-        return planted(worlds[job.task], job, reader, ways)
+        if job.task not in sims:
+            sims[job.task] = TabletopEnv(job.task)
+        return planted(sims[job.task], job, reader, ways)
 
     return None, work
 
 
-def planted(world: Any, job: Job, reader: Any, ways: Any, limits: Limits | None = None, precise: bool = True) -> Row:
+def planted(
+    sim: Any, job: SelfTestJob, reader: Any, ways: Any, limits: Limits | None = None, precise: bool = True
+) -> AttributionRow:
     """Returns the row of an episode of a planted fault; of a success, without verdicts."""
     from wambench.attribution.counterfactuals import Instrument
     from wambench.evaluation.rollout import rollout
@@ -156,13 +158,13 @@ def planted(world: Any, job: Job, reader: Any, ways: Any, limits: Limits | None 
     split = tasks.default_split(task.name)
     factor = tasks.default_factor(split)
     spec = episode_spec(task, split, factor, job.index, SEED)
-    policy = Planted(world, job.fault)
-    episode = rollout(world, policy, spec)
+    policy = FaultyPolicy(sim, job.fault)
+    episode = rollout(sim, policy, spec)
     about = ("planted", split, task.id, task.novelty, factor, job.index, spec.seed, spec.hash)
-    row = Row(*about, progress=episode.progress, steps=episode.steps, error=episode.error)
+    row = AttributionRow(*about, progress=episode.progress, steps=episode.steps, error=episode.error)
     if episode.error or episode.progress >= 1.0 - 1e-6:
         return row
-    return one_episode(Instrument(world, reader, ways, precise), policy, episode, row, limits or Limits())
+    return one_episode(Instrument(sim, reader, ways, precise), policy, episode, row, limits or Limits())
 
 
 def summary(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:

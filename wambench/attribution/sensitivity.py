@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from wambench import tasks
-from wambench.attribution.table import Row
+from wambench.attribution.table import AttributionRow
 from wambench.interface import Episode, Observation, canvas
 from wambench.records import episode_stem, load_episode, write_whole
 
@@ -166,11 +166,11 @@ def _others(episode: Episode) -> list[str]:
     """Returns instructions that could be given in the same scene, or those of other scenes if there are none."""
     own = tasks.find(episode.spec.task)
     rest = [task for task in tasks.TASKS.values() if task.verb != own.verb]
-    same = [task.instruction for task in rest if task.things == own.things]
+    same = [task.instruction for task in rest if task.objects == own.objects]
     return same or [task.instruction for task in rest]
 
 
-def ask(run: Path, rows: Sequence[Row], count: int = MOMENTS) -> Path | None:
+def ask(run: Path, rows: Sequence[AttributionRow], count: int = MOMENTS) -> Path | None:
     """Writes RUN/sensitivity.csv for moments of the attributed failures and returns it; None without `imagine`."""
     from wambench import policies
     from wambench.attribution.attribute import load_config

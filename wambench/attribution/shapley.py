@@ -1,12 +1,13 @@
 """Where the lost progress of failed episodes went: the arithmetic, the labels and the table. Pure numpy.
 
-Four rollouts of an episode (`Cells`), each f(video, actions), share what was lost by Shapley's value (two players):
+Four rollouts of an episode (`CounterfactualProgress`), each f(video, actions), share what was lost by Shapley's value
+(two players):
 
     phi_video  = ((f(oracle, own) - f(own, own)) + (f(oracle, oracle) - f(own, oracle))) / 2
     phi_action = ((f(own, oracle) - f(own, own)) + (f(oracle, oracle) - f(oracle, own))) / 2
     phi_video + phi_action + unattributed = 1 - f(own, own),    unattributed = 1 - f(oracle, oracle)
 
-What recorded latency alone cost, `timing` = f(own, own) - recorded progress, is 0 where the world waits.
+What recorded latency alone cost, `timing` = f(own, own) - recorded progress, is 0 where the simulator waits.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import numpy as np
 
 from wambench.analysis.agreement import ratio
 from wambench.analysis.intervals import Estimate
-from wambench.attribution.table import Row
+from wambench.attribution.table import AttributionRow
 
 
 @dataclass(frozen=True)
-class Cells:
+class CounterfactualProgress:
     """Progress of the four rollouts, in [0, 1], each named video_actions; NaN where the policy lacks what it takes."""
 
     own_own: float
@@ -42,7 +43,7 @@ class Shares:
     unattributed: float
 
 
-def shapley(cells: Cells) -> Shares:
+def shapley(cells: CounterfactualProgress) -> Shares:
     """Returns the shares of a complete set of cells; NaN where a cell is."""
     video = ((cells.oracle_own - cells.own_own) + (cells.oracle_oracle - cells.own_oracle)) / 2
     action = ((cells.own_oracle - cells.own_own) + (cells.oracle_oracle - cells.oracle_own)) / 2
@@ -52,7 +53,7 @@ def shapley(cells: Cells) -> Shares:
 PARTS = ("video", "action", "timing", "unattributed", "unread")
 
 
-def parts(row: Row) -> dict[str, float] | None:
+def parts(row: AttributionRow) -> dict[str, float] | None:
     """Returns what an episode lost to what (`PARTS`), which adds up to 1 - progress; None if that is not known.
 
     "unread" is what video and action lost together where f(own, oracle) or f(oracle, oracle) could not be played,
@@ -67,7 +68,7 @@ def parts(row: Row) -> dict[str, float] | None:
     return {"video": 0.0, "action": 0.0, "timing": row.timing, "unattributed": beyond, "unread": unread}
 
 
-def video_bounds(row: Row) -> tuple[float, float]:
+def video_bounds(row: AttributionRow) -> tuple[float, float]:
     """Returns the least and the most that an episode can have lost to video, whatever unread frames showed.
 
     A cell that is not known is anything in [0, 1], and with it Shapley's value (bounds without an assumption: C. F.
@@ -81,15 +82,15 @@ def video_bounds(row: Row) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-def _cells(row: Row) -> Cells:
-    return Cells(row.own_own, row.oracle_own, row.own_oracle, row.oracle_oracle)
+def _cells(row: AttributionRow) -> CounterfactualProgress:
+    return CounterfactualProgress(row.own_own, row.oracle_own, row.own_oracle, row.oracle_oracle)
 
 
 def _either(value: float) -> tuple[float, ...]:
     return (0.0, 1.0) if math.isnan(value) else (value,)
 
 
-def share(rows: Sequence[Row], part: Sequence[float], lost: Mapping[str, float] | None = None) -> Estimate:
+def share(rows: Sequence[AttributionRow], part: Sequence[float], lost: Mapping[str, float] | None = None) -> Estimate:
     """Returns which share of the progress lost was lost to a part, with its 95 % interval (over episodes within tasks).
 
     Args:
@@ -106,7 +107,7 @@ def share(rows: Sequence[Row], part: Sequence[float], lost: Mapping[str, float] 
     return ratio(parts, wholes, np.random.default_rng(0))
 
 
-def video_range(rows: Sequence[Row], lost: Mapping[str, float] | None = None) -> tuple[Estimate, Estimate]:
+def video_range(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = None) -> tuple[Estimate, Estimate]:
     """Returns the least and the most that was lost to video (`video_bounds`), as shares of the progress lost."""
     least, most = (share(rows, ends, lost) for ends in zip(*map(video_bounds, rows), strict=True))
     return least, most

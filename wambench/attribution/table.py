@@ -15,7 +15,7 @@ TABLE = "attribution.csv"
 
 
 @dataclass(frozen=True)
-class Row:
+class AttributionRow:
     """One failed episode.
 
     Attributes:
@@ -87,11 +87,11 @@ class Row:
         return self.task, self.factor, self.episode
 
 
-NAMES = tuple(f.name for f in dataclasses.fields(Row))
-_TYPES = {f.name: {"str": str, "int": int, "float": float}[str(f.type)] for f in dataclasses.fields(Row)}
+NAMES = tuple(f.name for f in dataclasses.fields(AttributionRow))
+_TYPES = {f.name: {"str": str, "int": int, "float": float}[str(f.type)] for f in dataclasses.fields(AttributionRow)}
 
 
-def to_csv(rows: Iterable[Row], header: bool = True) -> str:
+def to_csv(rows: Iterable[AttributionRow], header: bool = True) -> str:
     """Returns rows as lines of CSV; numbers with 6 decimals at most, NaN empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -107,7 +107,7 @@ def _text(value: str | int | float) -> str:
     return " ".join(str(value).split())
 
 
-def read(path: Path, torn: bool = False) -> list[Row]:
+def read(path: Path, torn: bool = False) -> list[AttributionRow]:
     """Returns the rows of an attribution.csv; a damaged one raises ValueError naming file and line.
 
     Args:
@@ -132,11 +132,11 @@ def read(path: Path, torn: bool = False) -> list[Row]:
     return rows
 
 
-def _row(fields: list[str]) -> Row:
+def _row(fields: list[str]) -> AttributionRow:
     if len(fields) != len(NAMES):
         raise ValueError(f"expected {len(NAMES)} fields, found {len(fields)}")
     values: dict[str, Any] = {}
     for name, text in zip(NAMES, fields, strict=True):
         kind = _TYPES[name]
         values[name] = math.nan if kind is float and text == "" else kind(text)
-    return Row(**values)
+    return AttributionRow(**values)

@@ -1,10 +1,10 @@
-"""The oracle tracker of `wambench attribute`: where gripper and things are, relative to a frame that is known.
+"""The oracle tracker of `wambench attribute`: where gripper and objects are, relative to a frame that is known.
 
 It is no policy and helps none. It reads two canvases: the last real one, at which the simulator says where everything
 is, and an imagined one. What moved between the two is told far more exactly than where anything is: the wrist camera
 moves with the hand, and what is wrong in reading both cancels.
 
-Letters: B pairs, P key points, C things among them, M points that the encoder finds, V views.
+Letters: B pairs, P key points, C objects among them, M points that the encoder finds, V views.
 
 Design decisions:
 - A frame's features are what the key-point head of the package's frozen encoder finds: where each named point and
@@ -12,7 +12,7 @@ Design decisions:
   of the known frame really are. With the latents as features, too, it learned the training frames by heart.
 - It predicts the scale of its own error (Laplace: |e| / b + log b) and has seen frames that do not belong to the
   episode, so it says when it does not know. `limit_m` is the scale above which a reading is no reading.
-- A thing moves with the hand or it does not: a gate times the hand's motion, plus a rest.
+- An object moves with the hand or it does not: a gate times the hand's motion, plus a rest.
 - It was trained on every environment, the unseen ones too: it is the instrument, not a contestant.
 """
 
@@ -44,7 +44,7 @@ class TrackerConfig:
     """Sizes of the tracker.
 
     Attributes:
-        points: Names of the encoder's key points, those of the hand last; the others are the things it follows.
+        points: Names of the encoder's key points, those of the hand last; the others are the objects it follows.
         marks: Points that the encoder finds, its landmarks included.
         views: Cameras in a frame.
         hidden: Width.
@@ -58,8 +58,8 @@ class TrackerConfig:
     limit_m: float = float("inf")
 
     @property
-    def things(self) -> tuple[str, ...]:
-        """Names of the things."""
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects."""
         return tuple(name for name in self.points if name not in encoding.HAND)
 
 
@@ -69,7 +69,7 @@ class Readings:
 
     Attributes:
         positions: (N, 3) of the grip site in m.  rotations: (N, 3, 3).  widths: (N,) opening in m.
-        things: (N, C, 3) in m, NaN for things that are not in the scene.
+        objects: (N, C, 3) in m, NaN for objects that are not in the scene.
         scale_m, thing_scale_m: (N,), (N, C) predicted scale of the position errors.
         sure: (N,) bool; False: the tracker abstains.
     """
@@ -77,13 +77,13 @@ class Readings:
     positions: np.ndarray
     rotations: np.ndarray
     widths: np.ndarray
-    things: np.ndarray
+    objects: np.ndarray
     scale_m: np.ndarray
-    thing_scale_m: np.ndarray
+    object_scale_m: np.ndarray
     sure: np.ndarray
 
 
-class Tracker(nn.Module):
+class FrameTracker(nn.Module):
     """Features of two frames and what is known at the first -> motions between them, with their scales."""
 
     mean: Tensor
@@ -92,19 +92,19 @@ class Tracker(nn.Module):
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
         self.config = config
-        things, points = len(config.things), len(config.points)
+        objects, points = len(config.objects), len(config.points)
         self.register_buffer("mean", torch.zeros(FOUND))
         self.register_buffer("std", torch.ones(FOUND))
         seen = config.views * (config.marks * (2 * FOUND + 2) + 5 * points)
-        known = encoding.STATE_FEATURES + 4 * things
+        known = encoding.STATE_FEATURES + 4 * objects
         self.layer1 = nn.Linear(seen + known, 2 * config.hidden)
         self.layer2 = nn.Linear(2 * config.hidden, config.hidden)
         self.layer3 = nn.Linear(config.hidden, config.hidden)
         self.hand = nn.Linear(config.hidden, 7 + GROUPS)
-        self.thing = nn.Linear(config.hidden, 5 * things)
+        self.thing = nn.Linear(config.hidden, 5 * objects)
 
     def forward(self, pairs: Pairs) -> Motion:
-        """Returns what moved between the frames of each pair (its `hand` and `things` are not read)."""
+        """Returns what moved between the frames of each pair (its `hand` and `objects` are not read)."""
         before, after = ((x.float() - self.mean) / self.std for x in (pairs.before, pairs.after))
         visible = torch.isfinite(pairs.pixels).all(dim=3, keepdim=True)
         pixels = torch.where(visible, pairs.pixels, 0.0)
@@ -116,26 +116,27 @@ class Tracker(nn.Module):
         x = self.layer1(x.to(self.layer1.weight.dtype))
         x = functional.silu(self.layer2(functional.silu(x)))
         x = x + functional.silu(self.layer3(x))
-        hand, thing = self.hand(x).float(), self.thing(x).float().view(len(x), -1, 5)
-        carried = thing[..., :1].sigmoid() * hand[:, None, :3]
-        return Motion(hand[:, :7], hand[:, 7:], carried + thing[..., 1:4], thing[..., 4])
+        hand, item = self.hand(x).float(), self.thing(x).float().view(len(x), -1, 5)
+        carried = item[..., :1].sigmoid() * hand[:, None, :3]
+        return Motion(hand[:, :7], hand[:, 7:], carried + item[..., 1:4], item[..., 4])
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Hand (B, 7): position, rotation vector, opening, in units; things (B, C, 3); log scales of the errors of each."""
+    """Hand (B, 7): position, rotation vector, opening, in units; objects (B, C, 3); log scales of the errors of
+    each."""
 
     hand: Tensor
     hand_scale: Tensor
-    things: Tensor
-    thing_scale: Tensor
+    objects: Tensor
+    object_scale: Tensor
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Pairs of frames: features (B, M, V, 4), what is known at the first one, and the true motion.
 
-    Known are the state's features (B, 11), things (B, C, 3) in m, whether they are there (B, C), and where all key
+    Known are the state's features (B, 11), objects (B, C, 3) in m, whether they are there (B, C), and where all key
     points are in each view (B, P, V, 2), NaN if not to be seen.
     """
 
@@ -146,21 +147,21 @@ class Pairs:
     present: Tensor
     pixels: Tensor
     hand: Tensor
-    things: Tensor
+    objects: Tensor
 
 
-def loss(model: Tracker, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Returns the negative log likelihoods (Laplace) of the hand's and the things' motions."""
+def loss(model: FrameTracker, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Returns the negative log likelihoods (Laplace) of the hand's and the objects' motions."""
     motion = model(pairs)
     error = (motion.hand - pairs.hand).abs()
     groups = torch.stack([error[:, :3].mean(dim=1), error[:, 3:6].mean(dim=1), error[:, 6]], dim=1)
     scale = motion.hand_scale.clamp(-5.0, 3.0)
     hand = (groups * (-scale).exp() + scale) * torch.tensor([2.0, 1.0, 1.0])
-    apart = (motion.things - pairs.things).abs().mean(dim=2)
-    scale = motion.thing_scale.clamp(-5.0, 3.0)
+    apart = (motion.objects - pairs.objects).abs().mean(dim=2)
+    scale = motion.object_scale.clamp(-5.0, 3.0)
     mask = pairs.present.float()
-    things = ((apart * (-scale).exp() + scale) * mask).sum() / mask.sum().clamp_min(1.0)
-    return hand.sum(dim=1).mean(), things
+    objects = ((apart * (-scale).exp() + scale) * mask).sum() / mask.sum().clamp_min(1.0)
+    return hand.sum(dim=1).mean(), objects
 
 
 @torch.no_grad()
@@ -176,18 +177,18 @@ def _rotation(features: Tensor) -> Tensor:
     return torch.stack([x, y, torch.cross(x, y, dim=1)], dim=2)
 
 
-def save(model: Tracker, path: str | Path, meta: dict[str, Any]) -> None:
+def save(model: FrameTracker, path: str | Path, meta: dict[str, Any]) -> None:
     """Writes a tracker with its config and whatever else `meta` says."""
     meta = {**meta, "kind": "tracker", "config": asdict(model.config)}
     weight_files.write_weights(path, model.state_dict(), {"mean", "std"}, meta)
 
 
-def load(path: str | Path) -> tuple[Tracker, dict[str, Any]]:
+def load(path: str | Path) -> tuple[FrameTracker, dict[str, Any]]:
     """Returns a tracker in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
     tensors, meta = weight_files.read_weights(path, "tracker")
     try:
         config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}
-        model = Tracker(TrackerConfig(**config))
+        model = FrameTracker(TrackerConfig(**config))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
     weight_files.load_into(model, tensors, path)
@@ -199,7 +200,7 @@ def weights(name: str) -> Path:
     return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
 
 
-class Reader:
+class FrameReader:
     """Reads frames with the shipped encoder and tracker (or those of other files)."""
 
     def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
@@ -215,9 +216,9 @@ class Reader:
         return self.model.config.points
 
     @property
-    def things(self) -> tuple[str, ...]:
-        """Names of the things it follows: the first of `points`."""
-        return self.model.config.things
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects it follows: the first of `points`."""
+        return self.model.config.objects
 
     @torch.no_grad()
     def read(
@@ -242,8 +243,8 @@ class Reader:
         count = len(frames)
         features = frame_features(self.encoder, torch.from_numpy(np.concatenate([now[None], frames])))
         known = state_features(torch.from_numpy(state.astype(np.float32))[None]).expand(count, -1)
-        things = len(self.things)
-        there, where = present[:things], points[:things]
+        objects = len(self.objects)
+        there, where = present[:objects], points[:objects]
         places = torch.from_numpy(np.where(there[:, None], where, 0.0).astype(np.float32)).expand(count, -1, -1)
         pairs = Pairs(
             before=features[:1].expand(count, -1, -1, -1),
@@ -253,19 +254,19 @@ class Reader:
             present=torch.from_numpy(there).expand(count, -1),
             pixels=torch.from_numpy(pixels.astype(np.float32)).expand(count, -1, -1, -1),
             hand=known,
-            things=known,
+            objects=known,
         )
         motion = self.model(pairs)
         hand, scale = motion.hand.double().numpy(), motion.hand_scale[:, 0].exp().numpy() * UNIT_M
         turns = [_turn(vector * UNIT_RAD) for vector in hand[:, 3:6]]
-        moved = places.numpy() + motion.things.numpy() * UNIT_M
+        moved = places.numpy() + motion.objects.numpy() * UNIT_M
         return Readings(
             positions=state[:3] + hand[:, :3] * UNIT_M,
             rotations=np.stack(turns) @ _rotation(known[:1].double())[0].numpy(),
             widths=np.clip(hand[:, 6] * UNIT_WIDTH_M, 0.0, 0.08),
-            things=np.where(there[None, :, None], moved, np.nan),
+            objects=np.where(there[None, :, None], moved, np.nan),
             scale_m=scale,
-            thing_scale_m=motion.thing_scale.exp().numpy() * UNIT_M,
+            object_scale_m=motion.object_scale.exp().numpy() * UNIT_M,
             sure=scale <= self.model.config.limit_m,
         )
 

@@ -17,8 +17,8 @@ from wambench.attribution.tracker import (
     UNIT_M,
     UNIT_RAD,
     UNIT_WIDTH_M,
+    FrameTracker,
     Pairs,
-    Tracker,
     _rotation,
     frame_features,
     loss,
@@ -118,7 +118,7 @@ def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor)
         present=episodes.present[before],
         pixels=episodes.pixels[before],
         hand=torch.cat(hand, dim=1),
-        things=(episodes.points[after] - episodes.points[before]) / UNIT_M,
+        objects=(episodes.points[after] - episodes.points[before]) / UNIT_M,
     )
 
 
@@ -128,7 +128,7 @@ class TrackerJob:
     losses = ("hand", "things")
     metrics = ("clean_mm", "degraded_mm", "rotation_deg", "width_mm")
 
-    def __init__(self, model: Tracker, episodes: Episodes, batch: int) -> None:
+    def __init__(self, model: FrameTracker, episodes: Episodes, batch: int) -> None:
         self.model: nn.Module = model
         self.episodes, self.batch = episodes, batch
         self.rows = torch.from_numpy(np.flatnonzero(~episodes.held_out))
@@ -146,13 +146,13 @@ class TrackerJob:
         spread = torch.tensor([JITTER, JITTER, 0.05, 0.02])
         first, second = (x.float() + n * spread for x, n in zip((pairs.before, pairs.after), noise, strict=False))
         second = torch.where(strange < STRANGE, second.roll(1, 0), second)
-        assert isinstance(self.model, Tracker)
+        assert isinstance(self.model, FrameTracker)
         wild = noise[2] * self.model.std + self.model.mean
         return replace(pairs, before=first, after=torch.where(strange < STRANGE / 3, wild, second))
 
     def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses on random pairs."""
-        assert isinstance(model, Tracker)
+        assert isinstance(model, FrameTracker)
         return loss(model, self._draw(generator))
 
     def test_pairs(self, ahead: int, version: int) -> Pairs:
@@ -169,33 +169,33 @@ class TrackerJob:
 
 @torch.no_grad()
 def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Returns (B,) errors of position (mm), rotation (deg) and opening (mm), predicted scale (m), things (B, C) mm."""
+    """Returns (B,) errors of position (mm), rotation (deg) and opening (mm), predicted scale (m), objects (B, C) mm."""
     motion = model(pairs)
     off = motion.hand - pairs.hand
-    things = (motion.things - pairs.things).norm(dim=2).masked_fill(~pairs.present, float("nan")) * UNIT_M * 1e3
+    objects = (motion.objects - pairs.objects).norm(dim=2).masked_fill(~pairs.present, float("nan")) * UNIT_M * 1e3
     return (
         off[:, :3].norm(dim=1) * UNIT_M * 1e3,
         torch.rad2deg(off[:, 3:6].norm(dim=1) * UNIT_RAD),
         off[:, 6].abs() * UNIT_WIDTH_M * 1e3,
         motion.hand_scale[:, 0].exp() * UNIT_M,
-        things,
+        objects,
     )
 
 
-def report(model: Tracker, job: TrackerJob) -> dict[str, Any]:
+def report(model: FrameTracker, job: TrackerJob) -> dict[str, Any]:
     """Returns medians and 90 % points of held-out errors 8 control steps apart, by version of the second frame."""
     table: dict[str, Any] = {}
     pairs = {"clean": job.test_pairs(2, 0), "degraded": job.test_pairs(2, 1)}
     rows = job.test_rows[job.test_rows + 2 <= job.last[job.test_rows]]
     versions = torch.from_numpy(job.episodes.versions)[rows + 2]
     for name in VERSIONS:
-        position, rotation, width, scale, things = errors_of(model, pairs["clean" if name == "clean" else "degraded"])
+        position, rotation, width, scale, objects = errors_of(model, pairs["clean" if name == "clean" else "degraded"])
         own = torch.ones_like(position, dtype=torch.bool) if name == "clean" else versions == VERSIONS.index(name)
-        moved = (pairs["clean"].things.norm(dim=2) * UNIT_M > 0.01)[own]
+        moved = (pairs["clean"].objects.norm(dim=2) * UNIT_M > 0.01)[own]
         values = {"position_mm": position, "rotation_deg": rotation, "width_mm": width, "scale_mm": scale * 1e3}
         table[name] = {k: [round(float(v[own].quantile(q)), 2) for q in (0.5, 0.9)] for k, v in values.items()}
-        table[name]["things_mm"] = round(float(things[own].nanmedian()), 2)
-        table[name]["moved_things_mm"] = round(float(things[own][moved].nanmedian()), 2)
+        table[name]["things_mm"] = round(float(objects[own].nanmedian()), 2)
+        table[name]["moved_things_mm"] = round(float(objects[own][moved].nanmedian()), 2)
         table[name]["n"] = int(own.sum())
     return table
 
@@ -208,7 +208,7 @@ def finish(job: TrackerJob, out: str | Path, meta: dict[str, Any]) -> str:
     pairs whose second frame is of another episode ("strange").
     """
     model = job.model.eval()
-    assert isinstance(model, Tracker)
+    assert isinstance(model, FrameTracker)
     pairs = [job.test_pairs(ahead, version) for ahead in (2, 4) for version in (0, 1)]
     scales = torch.cat([errors_of(model, p)[3] for p in pairs])
     limit = float(scales.quantile(0.99))

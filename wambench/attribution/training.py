@@ -12,17 +12,17 @@ from wambench.attribution import paths, paths_training, tracker, tracker_trainin
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.training import loop
-from wambench.policies.training.config import ENCODER_FILE, TrainConfig, describe, file_hash, half, seeded
+from wambench.policies.training.config import ENCODER_FILE, TrainConfig, describe, file_hash, seeded, to_compute_dtype
 
 PAIRS = 8  # for each sample of a batch: their features are ready
 
 
 def _tracker_job(config: TrainConfig) -> tracker_training.TrackerJob:
     reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
-    half(reader)
+    to_compute_dtype(reader)
     episodes = tracker_training.load_episodes(config.data, reader, config.seed)
     sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
-    model: tracker.Tracker = seeded(config.seed, tracker.Tracker, sizes)
+    model: tracker.FrameTracker = seeded(config.seed, tracker.FrameTracker, sizes)
     peaks = episodes.features[:, 0, ..., 2:].float().flatten(0, 2)  # places stay as they are
     model.mean[2:], model.std[2:] = peaks.mean(dim=0), peaks.std(dim=0).clamp_min(1e-2)
     if config.init:
@@ -45,11 +45,11 @@ def job(
 def finish(
     job: tracker_training.TrackerJob | paths_training.PathsJob,
     config: TrainConfig,
-    standing: loop.Standing,
+    state: loop.TrainState,
     flops: float,
 ) -> None:
     """Measures errors on held-out episodes, and writes the weights."""
-    meta = describe(config, standing, "tracks")
+    meta = describe(config, state, "tracks")
     if isinstance(job, tracker_training.TrackerJob):
         meta |= {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
         tqdm.write(tracker_training.finish(job, config.out, meta))

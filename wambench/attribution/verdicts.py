@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from wambench.attribution.shapley import Cells, shapley
+from wambench.attribution.shapley import CounterfactualProgress, shapley
 
 # What a definition can answer. "timing": lost to latency alone; "stall": still solvable at the end; "instrument": the
 # oracle itself failed; "contact": what is blamed cannot be reproduced; "abstain": frames that the tracker cannot read.
@@ -14,7 +14,7 @@ SHARE = 0.25  # a part that carries less than this share of what was lost is not
 NOTICEABLE = 0.05  # progress: less lost than this is no failure
 
 
-def d2_verdict(cells: Cells, timing: float = 0.0) -> tuple[str, float]:
+def d2_verdict(cells: CounterfactualProgress, timing: float = 0.0) -> tuple[str, float]:
     """Returns the interventional verdict and its confidence in [0, 1].
 
     Blamed is every part that carries at least `SHARE` of what the instrument could recover, negative shares counting

@@ -15,8 +15,8 @@ import numpy as np
 
 from wambench.evaluation.executors import EXECUTORS, Answer, Executor, Timeline
 from wambench.evaluation.latency import delay_steps
-from wambench.evaluation.plan_validation import checked
-from wambench.interface import Chunk, EpisodeSpec, Guided, Observation, Outcome, Plan, Policy, World
+from wambench.evaluation.plan_validation import validate_plan
+from wambench.interface import Chunk, EpisodeSpec, Guided, Observation, Outcome, Plan, Policy, Simulator
 
 RECENT = 10  # delays whose largest is expected of the next answer, as in real-time chunking
 Seconds = Callable[[int, float], float]  # number of the call, measured seconds -> seconds on the clock
@@ -27,8 +27,8 @@ class Clock(Protocol):
 
     blame: str
 
-    def begin(self, world: World, policy: Policy, spec: EpisodeSpec) -> None:
-        """Starts an episode in a world that has begun it."""
+    def begin(self, sim: Simulator, policy: Policy, spec: EpisodeSpec) -> None:
+        """Starts an episode in a simulator that has begun it."""
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
         """Asks the policy once and plays until the next query, or to the episode's end."""
@@ -52,21 +52,21 @@ class Virtual:
         self.blame = "env_error"
         self._executor, self._seconds, self._replan = executor, seconds, replan
 
-    def begin(self, world: World, policy: Policy, spec: EpisodeSpec) -> None:
+    def begin(self, sim: Simulator, policy: Policy, spec: EpisodeSpec) -> None:
         self.blame = "policy_error"
-        self._world, self._policy = world, policy
-        self._timeline = Timeline(self._executor.blend, world.convention)
+        self._sim, self._policy = sim, policy
+        self._timeline = Timeline(self._executor.blend, sim.convention)
         self._delays: list[int] = []
         policy.reset(spec.instruction, spec.seed)
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
         self.blame = "env_error"
-        step, state, convention = outcome.steps, self._world.snapshot(), self._world.convention
+        step, state, convention = outcome.steps, self._sim.snapshot(), self._sim.convention
         self.blame = "policy_error"
         asked = time.perf_counter()
         answer = self._ask(outcome.observations)
         latency_s = time.perf_counter() - asked
-        plan = checked(answer, convention)
+        plan = validate_plan(answer, convention)
         self.blame = "env_error"
         delay = delay_steps(self._seconds(len(self._delays), latency_s), convention.control_hz)
         self._delays.append(delay)
@@ -74,7 +74,7 @@ class Virtual:
         self._timeline.add(Answer(step, step if waits else step + delay, plan.actions))
         stop = step + max(until_query(plan, self._executor, self._replan, delay), 0 if waits else delay)
         actions = self._timeline.actions(step, stop)
-        outcome = self._world.step_chunk(actions)
+        outcome = self._sim.step_chunk(actions)
         return Chunk(step, state, plan, actions[: outcome.steps - step], latency_s, delay, outcome.progress), outcome
 
     def end(self) -> None:

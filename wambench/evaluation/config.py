@@ -14,7 +14,7 @@ from typing import Any
 from wambench import policies, tasks
 from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 RESULTS = Path("results")
 VISUALS = ("fast", "full")
@@ -51,7 +51,8 @@ class RunConfig:
         latency: Of every answer: seconds, "measured", or a TRACE.csv (see `latency.parse`).
         replan: Control steps from query to query, at most a plan's length; None for what executor or plan say.
         smooth: Filter every chunk (`policies.actions.smoothing`).
-        clock: "virtual", or "wall": the policy computes in a worker of its own while the world goes on in real time.
+        clock: "virtual", or "wall": the policy computes in a worker of its own while the simulator goes on in real
+            time.
 
     Raises:
         ValueError: Says what was asked, what exists, and the nearest match.
@@ -80,7 +81,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         policies.check_name(self.policy)
         if self.split not in tasks.SPLITS:
-            raise unknown("split", self.split, tasks.SPLITS)
+            raise unknown_name("split", self.split, tasks.SPLITS)
         factors = self.factors or (tasks.default_factor(self.split),)
         told = tasks.find(self.instruction_of).name if self.instruction_of not in ("", RANDOM) else self.instruction_of
         names = tuple(tasks.find(name).name for name in self.tasks)
@@ -99,7 +100,7 @@ class RunConfig:
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, not {self.seed}")
         if self.visual not in VISUALS:
-            raise unknown("visual profile", self.visual, VISUALS)
+            raise unknown_name("visual profile", self.visual, VISUALS)
         if self.name and not re.fullmatch(r"[\w.+-]+", self.name):
             raise ValueError(f"name must be letters, digits and . + - _, not {self.name!r}")
         self._check_time()
@@ -114,9 +115,9 @@ class RunConfig:
         if self.replan is not None and self.replan < 1:
             raise ValueError(f"replan must be at least 1 control step, not {self.replan}")
         if self.clock not in CLOCKS:
-            raise unknown("clock", self.clock, CLOCKS)
+            raise unknown_name("clock", self.clock, CLOCKS)
         if self.clock == "wall" and self.policy == policies.EXPERT:
-            raise ValueError("the expert reads the world it acts in: it cannot compute while the world goes on")
+            raise ValueError("the expert reads the simulator it acts in: it cannot compute while the simulator goes on")
         if self.clock == "wall" and self.workers > 1:
             raise ValueError(f"on the wall clock episodes disturb each other: workers must be 1, not {self.workers}")
 

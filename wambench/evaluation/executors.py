@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from wambench.interface import Chunk, Spec, unknown
+from wambench.interface import Chunk, ControlConvention, unknown_name
 
 ENSEMBLE_DECAY = 0.01  # m of ACT (Zhao et al., arXiv 2304.13705)
 
@@ -65,7 +65,7 @@ class Executor:
 
     Attributes:
         blend: Which action is for a step, of the chunks that are ready.
-        waits: The world waits for every answer.
+        waits: The simulator waits for every answer.
         replan: Control steps from query to query (0: as many as the plan says).
         guided: The policy is told what will be carried out while it computes (`interface.Guided`).
     """
@@ -89,7 +89,7 @@ EXECUTORS: Mapping[str, Executor] = MappingProxyType(
 def find(name: str) -> Executor:
     """Returns an executor; raises ValueError with what exists."""
     if name not in EXECUTORS:
-        raise unknown("executor", name, EXECUTORS)
+        raise unknown_name("executor", name, EXECUTORS)
     return EXECUTORS[name]
 
 
@@ -101,7 +101,7 @@ class Timeline:
         convention: Declares the hold action.
     """
 
-    def __init__(self, blend: Blend, convention: Spec) -> None:
+    def __init__(self, blend: Blend, convention: ControlConvention) -> None:
         self._blend, self._convention = blend, convention
         self._answers: list[Answer] = []
         self._last: np.ndarray | None = None
@@ -153,7 +153,9 @@ class Timing:
     progress_wall: float = math.nan
 
 
-def timing(chunks: Sequence[Chunk], executor: str, convention: Spec, horizon: int, progress: float) -> Timing:
+def timing(
+    chunks: Sequence[Chunk], executor: str, convention: ControlConvention, horizon: int, progress: float
+) -> Timing:
     """Returns what time did to an episode that was recorded as `chunks`.
 
     Args:
@@ -202,7 +204,7 @@ def jerk(actions: np.ndarray, control_hz: float) -> float:
 
 
 def progress_within(chunks: Sequence[Chunk], horizon: int, progress: float, delay: int | None = None) -> float:
-    """Returns the progress after the last whole chunk within `horizon` steps of the clock, if the world waits.
+    """Returns the progress after the last whole chunk within `horizon` steps of the clock, if the simulator waits.
 
     Args:
         chunks: As recorded.

@@ -12,7 +12,7 @@ from wambench.interface import Chunk, Outcome, canvas
 PARAMETERS = zstandard.ZstdCompressionParameters.from_level(1, threads=1, job_size=1 << 19, overlap_log=9)
 
 
-class Tape:
+class FrameRecorder:
     """An observer of rollouts that packs what was seen into a Zstandard frame, beside the simulation.
 
     One tape serves one episode after another: `begin`, the episode, `packed`.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 MEASURED = "measured"
 MAX_S = 60.0  # ten times DreamZero 14B on one H100 (5.7 s a chunk); more than that is a typing error
@@ -91,7 +91,7 @@ def _sane(seconds: float, what: str) -> None:
 def _trace(text: str) -> Latency:
     path = Path(text)
     if not text.endswith(".csv"):
-        raise ValueError(f"{unknown('latency', text, (MEASURED,))}, or seconds, or a TRACE.csv")
+        raise ValueError(f"{unknown_name('latency', text, (MEASURED,))}, or seconds, or a TRACE.csv")
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

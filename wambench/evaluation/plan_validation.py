@@ -6,21 +6,21 @@ import math
 
 import numpy as np
 
-from wambench.interface import InvalidPlan, Plan, Spec
+from wambench.interface import ControlConvention, InvalidPlan, Plan
 
 TOLERANCE = 1e-6  # float32 rounding of an action at its limit
 
 
-def checked(plan: Plan, spec: Spec) -> Plan:
+def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
     """Returns a copy of the plan that its policy can no longer change, actions (H, A) float64 in [-1, 1].
 
-    Raises InvalidPlan, saying what is wrong, if it is no plan under `spec`.
+    Raises InvalidPlan, saying what is wrong, if it is no plan under `convention`.
     """
     if not isinstance(plan, Plan):
         raise InvalidPlan(f"act returned {type(plan).__name__}, not a Plan")
     actions = np.array(plan.actions, dtype=np.float64)
-    if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != spec.action_dim:
-        raise InvalidPlan(f"actions have shape {actions.shape}, expected (H, {spec.action_dim}) with H > 0")
+    if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != convention.action_dim:
+        raise InvalidPlan(f"actions have shape {actions.shape}, expected (H, {convention.action_dim}) with H > 0")
     largest = np.abs(actions).max()
     if not math.isfinite(largest):
         raise InvalidPlan("actions hold NaN or infinity")
@@ -29,20 +29,20 @@ def checked(plan: Plan, spec: Spec) -> Plan:
     execute = len(actions) if plan.execute is None else int(plan.execute)
     if not 0 < execute <= len(actions):
         raise InvalidPlan(f"execute is {execute}, expected 1 to {len(actions)}")
-    frames, frame_steps = _checked_frames(plan, spec)
+    frames, frame_steps = _checked_frames(plan, convention)
     if largest > 1:
         actions = actions.clip(-1, 1)
     return Plan(actions, execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
 
 
-def _checked_frames(plan: Plan, spec: Spec) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _checked_frames(plan: Plan, convention: ControlConvention) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Returns copies of the imagined frames and their steps."""
     if plan.frames is None and plan.frame_steps is None:
         return None, None
     if plan.frames is None or plan.frame_steps is None:
         raise InvalidPlan("frames and frame_steps must be given together")
     frames, steps = np.array(plan.frames), np.array(plan.frame_steps)
-    canvas = (spec.image_size[0], spec.image_size[1] * len(spec.cameras), 3)
+    canvas = (convention.image_size[0], convention.image_size[1] * len(convention.cameras), 3)
     if frames.dtype != np.uint8 or frames.shape[1:] != canvas:
         raise InvalidPlan(
             f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, {', '.join(map(str, canvas))})"

@@ -33,7 +33,7 @@ class WorkerFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostJob:
     """A job without a result: its worker died, failed, or (`timeout`) took too long and was killed."""
 
     reason: str
@@ -159,13 +159,13 @@ class Pool:
             if not worker.ready:
                 raise WorkerFailed(f"a worker process died while getting ready: {end}")
             reason = f"no answer after {limit_s + GRACE_S:g} s" if late else f"the worker process died: {end}"
-            return Lost(reason, timeout=late)
+            return LostJob(reason, timeout=late)
         if not worker.ready:
             _ready(worker, message)
             return None
         worker.job = None
         kind, result = message
-        return Lost(result) if kind == "failed" else result
+        return LostJob(result) if kind == "failed" else result
 
 
 def _ready(worker: _Worker, message: tuple[str, Any] | None) -> Any:

@@ -1,4 +1,4 @@
-"""One episode: a world and a policy in, an `Episode` out."""
+"""One episode: a simulator and a policy in, an `Episode` out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from wambench.evaluation.clock import Clock, Virtual
-from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, World, WorldDiverged
+from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, SimulationDiverged, Simulator
 
 Observer = Callable[[Chunk | None, Outcome], None]
 NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
 
 
 def rollout(
-    world: World,
+    sim: Simulator,
     policy: Policy,
     spec: EpisodeSpec,
     observers: Sequence[Observer] = (),
@@ -26,16 +26,16 @@ def rollout(
 ) -> Episode:
     """Returns the finished episode; an exception ends it and is laid at the door of whoever raised it.
 
-    The status is "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the world failed;
-    `error` has the reason, and the other fields everything up to then.
+    The status is "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the simulator
+    failed; `error` has the reason, and the other fields everything up to then.
 
     Args:
-        world, policy: Who takes part; `begin` and `reset` are called here.
+        simulator, policy: Who takes part; `begin` and `reset` are called here.
         spec: The episode.
         observers: Called with (None, first outcome), then with every chunk and its outcome.
         time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
         instruction: What the policy is told instead of the episode's own instruction.
-        clock: What runs while the policy computes; None: nothing, the world waits.
+        clock: What runs while the policy computes; None: nothing, the simulator waits.
     """
     started = time.perf_counter()
     clock = clock or Virtual()
@@ -45,11 +45,11 @@ def rollout(
     seen: list[Observation] = []
     status, error = "ok", ""
     try:
-        outcome = world.begin(spec)
+        outcome = sim.begin(spec)
         seen.extend(outcome.observations)
         for observe in observers:
             observe(None, outcome)
-        clock.begin(world, policy, spec if instruction is None else replace(spec, instruction=instruction))
+        clock.begin(sim, policy, spec if instruction is None else replace(spec, instruction=instruction))
         while not (outcome.terminated or outcome.truncated):
             if time.perf_counter() - started > time_limit_s:
                 status, error = "timeout", f"longer than {time_limit_s:g} s"
@@ -58,12 +58,12 @@ def rollout(
             chunk, outcome = clock.turn(outcome)
             if outcome.steps <= step:
                 clock.blame = "env_error"
-                raise RuntimeError(f"the world did not advance from step {step}")
+                raise RuntimeError(f"the simulator did not advance from step {step}")
             seen.extend(outcome.observations)
             chunks.append(chunk)
             for observe in observers:
                 observe(chunk, outcome)
-    except WorldDiverged as diverged:
+    except SimulationDiverged as diverged:
         status, error = "env_error", reason(diverged)
     except (Exception, SystemExit) as raised:
         status, error = clock.blame, reason(raised)

@@ -14,22 +14,22 @@ from wambench import tasks
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation import latency
 from wambench.evaluation.config import RANDOM, RunConfig
-from wambench.evaluation.process_pool import Lost, Pool
-from wambench.evaluation.worker import Job, MakeWorld, lost_row, set_up, tabletop
+from wambench.evaluation.process_pool import LostJob, Pool
+from wambench.evaluation.worker import EpisodeJob, MakeSim, lost_row, set_up, tabletop
 from wambench.interface import EpisodeSpec
 from wambench.records import Row, RunFolder, episode_stem, provenance, write_whole
 
 FIXED = ("split_hash", "weights_hash")  # rows made with others do not belong into one table
 
 
-def plan(config: RunConfig) -> list[Job]:
+def plan(config: RunConfig) -> list[EpisodeJob]:
     """Returns the episodes of a run in the order of its table."""
     jobs = []
     for name in config.tasks:
         for factor in config.factors:
             for index in range(config.episodes):
                 spec = episode_spec(tasks.find(name), config.split, factor, index, config.seed, config.visual)
-                jobs.append(Job(spec, index, prompt(config, name, spec)))
+                jobs.append(EpisodeJob(spec, index, prompt(config, name, spec)))
     return jobs
 
 
@@ -43,15 +43,15 @@ def prompt(config: RunConfig, task: str, spec: EpisodeSpec) -> str:
     return tasks.find(others[np.random.default_rng([spec.seed, 1]).integers(len(others))]).instruction
 
 
-def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:
+def run(config: RunConfig, make_sim: MakeSim = tabletop) -> list[Row]:
     """Plays what `config.folder` does not hold yet and returns all rows of the run.
 
     Args:
         config: What is played.
-        make_world: Module-level function that makes the world of a task in a worker.
+        make_world: Module-level function that makes the simulator of a task in a worker.
 
     Raises:
-        ValueError: The folder holds something else, or the policy and the worlds do not fit.
+        ValueError: The folder holds something else, or the policy and the simulators do not fit.
         OSError: The folder cannot be written to; what is recorded stays.
         WorkerFailed: No worker could be set up.
     """
@@ -61,7 +61,7 @@ def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:
     with RunFolder(config.folder, config.recorded(), [job.key for job in jobs]) as folder:
         todo = [job for job in jobs if job.key not in folder.rows]
         if todo:
-            _play(config, len(jobs), todo, folder, make_world)
+            _play(config, len(jobs), todo, folder, make_sim)
         folder.finish()
         wrapped = sum(source.wraps(episode_stem(row.key), row.queries) for row in folder.rows.values())
         if wrapped:
@@ -72,7 +72,7 @@ def run(config: RunConfig, make_world: MakeWorld = tabletop) -> list[Row]:
         return [folder.rows[job.key] for job in jobs]
 
 
-def trace(folder: Path, jobs: Sequence[Job], waited: bool = False) -> str:
+def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str:
     """Returns the latencies of a run's calls as CSV, for `--latency`, from the files of its episodes.
 
     Args:
@@ -92,13 +92,13 @@ def trace(folder: Path, jobs: Sequence[Job], waited: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _play(config: RunConfig, total: int, todo: Sequence[Job], folder: RunFolder, make_world: MakeWorld) -> None:
-    payload = config, make_world, todo[0].spec.task
+def _play(config: RunConfig, total: int, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim) -> None:
+    payload = config, make_sim, todo[0].spec.task
     with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
         folder.begin({**provenance.of_run(config.split), **pool.info}, FIXED)
         with tqdm(total=total, initial=len(folder.rows), unit="episode") as bar:
             for index, result in pool.results(todo, config.time_limit_s):
-                row, files = (lost_row(config, todo[index], result), {}) if isinstance(result, Lost) else result
+                row, files = (lost_row(config, todo[index], result), {}) if isinstance(result, LostJob) else result
                 folder.write(row, files)
                 bar.set_postfix_str(summary(folder.rows.values()), refresh=False)
                 bar.update()

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from wambench.interface import Chunk, Outcome, Spec, canvas
+from wambench.interface import Chunk, ControlConvention, Outcome, canvas
 
 
-class Film:
+class VideoRecorder:
     """An observer of a rollout that keeps its frames.
 
     Args:
         convention: Names the cameras and the frame rate.
     """
 
-    def __init__(self, convention: Spec) -> None:
+    def __init__(self, convention: ControlConvention) -> None:
         self._convention = convention
         self.frames: list[np.ndarray] = []
 

@@ -1,4 +1,4 @@
-"""The real clock: the policy computes in a worker of its own while a paced world goes on.
+"""The real clock: the policy computes in a worker of its own while a paced simulator goes on.
 
 A turn is the same as on the virtual clock (`clock`), but what the delay will be is found out tick by tick. For people
 with a GPU; rows depend on the machine. What an episode leaves unanswered at its end is cancelled: its result
@@ -21,9 +21,9 @@ import numpy as np
 
 from wambench.evaluation.clock import Seconds, expected, until_query
 from wambench.evaluation.executors import Answer, Executor, Timeline
-from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.plan_validation import validate_plan
 from wambench.evaluation.process_pool import SPAWN, die_with_parent
-from wambench.interface import Chunk, EpisodeSpec, Observation, Outcome, Plan, Policy, World
+from wambench.interface import Chunk, EpisodeSpec, Observation, Outcome, Plan, Policy, Simulator
 
 
 class Inference:
@@ -85,7 +85,7 @@ class Wall:
         executor: How chunks are played.
         seconds: Latency of a call; an answer that comes earlier is held back until then.
         replan: Control steps from query to query, at most the plan's length; None for the executor's own.
-        pace: Times as fast as the world's own time, latencies included.
+        pace: Times as fast as the simulator's own time, latencies included.
     """
 
     def __init__(
@@ -96,19 +96,19 @@ class Wall:
         self._pace = pace
         self._open: Future[tuple[Plan, float]] | None = None
 
-    def begin(self, world: World, policy: Policy, spec: EpisodeSpec) -> None:
+    def begin(self, sim: Simulator, policy: Policy, spec: EpisodeSpec) -> None:
         self.blame = "policy_error"
-        self._world = world
-        self._timeline = Timeline(self._executor.blend, world.convention)
+        self._sim = sim
+        self._timeline = Timeline(self._executor.blend, sim.convention)
         self._delays: list[int] = []
-        self._period_s = 1.0 / (world.convention.control_hz * self._pace)
+        self._period_s = 1.0 / (sim.convention.control_hz * self._pace)
         self._inference.submit("reset", spec.instruction, spec.seed).result()
         self._due = time.perf_counter()
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
         self.blame = "env_error"
-        state = self._world.snapshot()
-        turn = _Turn(self._world, self._timeline, outcome)
+        state = self._sim.snapshot()
+        turn = _Turn(self._sim, self._timeline, outcome)
         asked = self._query(outcome)
         chunk: Chunk | None = None
         while True:
@@ -120,7 +120,7 @@ class Wall:
                 break
             turn.tick()
             self._sleep()
-        nothing = Plan(np.zeros((0, self._world.convention.action_dim)), 0)
+        nothing = Plan(np.zeros((0, self._sim.convention.action_dim)), 0)
         chunk = chunk or Chunk(turn.start, state, nothing, turn.executed, math.nan, turn.ticks)  # cancelled
         return replace(chunk, executed=turn.executed, progress=turn.outcome.progress), turn.seen
 
@@ -155,11 +155,11 @@ class Wall:
             return None
         time.sleep(max(0.0, left))
         self._open = None
-        plan = checked(answer, self._world.convention)
+        plan = validate_plan(answer, self._sim.convention)
         delay = turn.ticks
         if waits:
             delay = math.ceil((time.perf_counter() - before) / self._period_s)
-            self._due = time.perf_counter()  # the world stood still
+            self._due = time.perf_counter()  # the simulator stood still
         self._delays.append(delay)
         self._timeline.add(Answer(turn.start, turn.start if waits else turn.start + delay, plan.actions))
         return Chunk(turn.start, state, plan, turn.executed, latency_s, delay)
@@ -173,9 +173,9 @@ class Wall:
 class _Turn:
     """The control steps from one query to the next."""
 
-    def __init__(self, world: World, timeline: Timeline, outcome: Outcome) -> None:
+    def __init__(self, sim: Simulator, timeline: Timeline, outcome: Outcome) -> None:
         self.start, self.outcome = outcome.steps, outcome
-        self._world, self._timeline = world, timeline
+        self._sim, self._timeline = sim, timeline
         self._seen: list[Observation] = []
         self._actions: list[np.ndarray] = []
 
@@ -192,19 +192,19 @@ class _Turn:
     @property
     def executed(self) -> np.ndarray:
         """(n, A) actions so far."""
-        return np.array(self._actions).reshape(len(self._actions), self._world.convention.action_dim)
+        return np.array(self._actions).reshape(len(self._actions), self._sim.convention.action_dim)
 
     @property
     def seen(self) -> Outcome:
         """The outcome of all steps: observations at the video rate, and the one of now."""
-        stride = self._world.convention.frame_stride
+        stride = self._sim.convention.frame_stride
         kept = [o for o in self._seen[:-1] if o.step % stride == 0]
         return replace(self.outcome, observations=(*kept, *self._seen[-1:]))
 
     def tick(self) -> None:
         """Carries out one action."""
         self._actions.append(self._timeline.action(self.start + self.ticks))
-        self.outcome = self._world.step_chunk(self._actions[-1][None])
+        self.outcome = self._sim.step_chunk(self._actions[-1][None])
         self._seen.extend(self.outcome.observations)
 
 

@@ -1,4 +1,4 @@
-"""The worker's side of a run: one policy, the world of the task at hand, one episode after another."""
+"""The worker's side of a run: one policy, the simulator of the task at hand, one episode after another."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from wambench import policies, tasks
 from wambench.evaluation import latency
 from wambench.evaluation.clock import Clock, Virtual
 from wambench.evaluation.executors import find, timing
-from wambench.evaluation.frame_recorder import Tape
-from wambench.evaluation.process_pool import Lost
+from wambench.evaluation.frame_recorder import FrameRecorder
+from wambench.evaluation.process_pool import LostJob
 from wambench.evaluation.rollout import Observer, rollout
-from wambench.evaluation.video import Film
-from wambench.interface import Episode, EpisodeSpec, Guided, Policy, Spec, World, mismatches
+from wambench.evaluation.video import VideoRecorder
+from wambench.interface import ControlConvention, Episode, EpisodeSpec, Guided, Policy, Simulator, mismatches
 from wambench.records import Key, Row, encode_episode, episode_stem
 
 if TYPE_CHECKING:
     from wambench.evaluation.config import RunConfig
     from wambench.evaluation.wall_clock import Inference
 
-MakeWorld = Callable[[str, "RunConfig", Spec], World]
+MakeSim = Callable[[str, "RunConfig", ControlConvention], Simulator]
 Result = tuple[Row, Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
-class Job:
+class EpisodeJob:
     """An episode to be played, its number among those of its task and factor, and what the policy is told.
 
     Attributes:
@@ -49,8 +49,8 @@ class Job:
         return self.spec.task, self.spec.factor, self.index
 
 
-def tabletop(task: str, config: RunConfig, convention: Spec) -> World:
-    """Returns the simulated world of a task, with the image size and video rate that the policy asks for."""
+def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> Simulator:
+    """Returns the simulated simulator of a task, with the image size and video rate that the policy asks for."""
     from wambench.envs.tabletop import TabletopEnv
 
     size, video_hz = convention.image_size, convention.video_hz
@@ -74,57 +74,57 @@ class Make:
         return Smoothed(policy)
 
 
-def set_up(payload: tuple[RunConfig, MakeWorld, str]) -> tuple[dict[str, Any], Callable[[Job], Result]]:
-    """Returns what the run should know about policy and world, and the function that plays a job."""
-    config, make_world, task = payload
-    player = Player(config, make_world)
+def set_up(payload: tuple[RunConfig, MakeSim, str]) -> tuple[dict[str, Any], Callable[[EpisodeJob], Result]]:
+    """Returns what the run should know about policy and simulator, and the function that plays a job."""
+    config, make_sim, task = payload
+    player = Player(config, make_sim)
     return player.describe(task), player.play
 
 
 class Player:
     """Plays episodes of one policy.
 
-    Only one world is kept: a run goes through its tasks in order.
+    Only one simulator is kept: a run goes through its tasks in order.
 
     Args:
         config: The run.
-        make_world: Makes the world of a task.
+        make_world: Makes the simulator of a task.
     """
 
-    def __init__(self, config: RunConfig, make_world: MakeWorld) -> None:
-        self._config, self._make_world = config, make_world
+    def __init__(self, config: RunConfig, make_sim: MakeSim) -> None:
+        self._config, self._make_sim = config, make_sim
         self._make = Make(config.policy, config.policy_args, config.smooth)
         self._policy = None if config.policy == policies.EXPERT else self._make()
         self._executor, self._latency = find(config.execution), latency.parse(config.latency)
-        self._stage: tuple[str, World, Policy] | None = None
-        self._tape: Tape | None = None
+        self._stage: tuple[str, Simulator, Policy] | None = None
+        self._tape: FrameRecorder | None = None
         self._inference: Inference | None = None
 
-    def enter(self, task: str) -> tuple[World, Policy]:
-        """Returns the world of a task and who acts in it; raises ValueError if their conventions differ."""
+    def enter(self, task: str) -> tuple[Simulator, Policy]:
+        """Returns the simulator of a task and who acts in it; raises ValueError if their conventions differ."""
         if self._stage is not None:
-            name, world, policy = self._stage
+            name, sim, policy = self._stage
             if name == task:
-                return world, policy
+                return sim, policy
             self._stage = None
-            if hasattr(world, "close"):
-                world.close()
-        world = self._make_world(task, self._config, self._policy.spec if self._policy else Spec())
-        policy = self._policy or self._make(world=world)
-        lines = mismatches(world.convention, policy.spec)
+            if hasattr(sim, "close"):
+                sim.close()
+        sim = self._make_sim(task, self._config, self._policy.convention if self._policy else ControlConvention())
+        policy = self._policy or self._make(sim=sim)
+        lines = mismatches(sim.convention, policy.convention)
         if lines:
             raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
         if not self._executor.waits:
-            world.convention.hold_action(None)  # an embodiment without one is found out now
+            sim.convention.hold_action(None)  # an embodiment without one is found out now
         if self._executor.guided and not isinstance(policy, Guided):
             raise ValueError(
                 f"policy {self._config.policy!r} cannot be played by rtc: it has no act_guided (interface.Guided); "
                 "sync, async and ensemble play any policy"
             )
-        self._stage = task, world, policy
-        return world, policy
+        self._stage = task, sim, policy
+        return sim, policy
 
-    def _clock(self, job: Job, policy: Policy) -> Clock:
+    def _clock(self, job: EpisodeJob, policy: Policy) -> Clock:
         """Returns the clock of an episode."""
         stem = episode_stem(job.key)
 
@@ -148,36 +148,36 @@ class Player:
             "device": str(getattr(policy, "device", "cpu")),
             "weights_hash": getattr(policy, "weights_hash", None),
             "corpus": getattr(policy, "corpus", None),
-            "convention": dataclasses.asdict(policy.spec),
+            "convention": dataclasses.asdict(policy.convention),
         }
 
-    def _tape_of(self, cameras: tuple[str, ...]) -> Tape:
-        """Returns an empty tape; worlds of one run have the same cameras."""
+    def _tape_of(self, cameras: tuple[str, ...]) -> FrameRecorder:
+        """Returns an empty tape; simulators of one run have the same cameras."""
         if self._tape is None:
-            self._tape = Tape(cameras)
+            self._tape = FrameRecorder(cameras)
         self._tape.begin()
         return self._tape
 
-    def play(self, job: Job) -> Result:
+    def play(self, job: EpisodeJob) -> Result:
         """Returns the row of an episode and its files by path within the run's folder."""
-        world, policy = self.enter(job.spec.task)
-        cameras = world.convention.cameras
-        film, tape = Film(world.convention) if self._config.record_video else None, self._tape_of(cameras)
+        sim, policy = self.enter(job.spec.task)
+        cameras = sim.convention.cameras
+        film, tape = VideoRecorder(sim.convention) if self._config.record_video else None, self._tape_of(cameras)
         observers: list[Observer] = [tape, film] if film else [tape]
         time_limit, clock = self._config.time_limit_s, self._clock(job, policy)
-        episode = rollout(world, policy, job.spec, observers, time_limit, job.prompt or None, clock)
+        episode = rollout(sim, policy, job.spec, observers, time_limit, job.prompt or None, clock)
         frames = tape.packed(len(episode.observations))
         stem = episode_stem(job.key)
         files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
         if film:
             files[f"videos/{stem}.mp4"] = film.mp4()
-        return to_row(self._config, job, episode, world.convention), files
+        return to_row(self._config, job, episode, sim.convention), files
 
 
-def to_row(config: RunConfig, job: Job, episode: Episode, convention: Spec | None = None) -> Row:
-    """Returns the row of an episode, its times in the convention of its world."""
+def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: ControlConvention | None = None) -> Row:
+    """Returns the row of an episode, its times in the convention of its simulator."""
     task, progress = tasks.find(job.spec.task), float(episode.progress)
-    times = timing(episode.chunks, config.execution, convention or Spec(), job.spec.horizon, progress)
+    times = timing(episode.chunks, config.execution, convention or ControlConvention(), job.spec.horizon, progress)
     latencies = [chunk.latency_s for chunk in episode.chunks]
     return Row(
         policy=config.label,
@@ -207,7 +207,7 @@ def to_row(config: RunConfig, job: Job, episode: Episode, convention: Spec | Non
     )
 
 
-def lost_row(config: RunConfig, job: Job, lost: Lost) -> Row:
+def lost_row(config: RunConfig, job: EpisodeJob, lost: LostJob) -> Row:
     """Returns the row of an episode whose worker died: nothing is known of how far it had come."""
     status = "timeout" if lost.timeout else "env_error"
     episode = Episode(job.spec, status, lost.reason, math.nan, False, False, (), 0, math.nan, (), ())

@@ -20,7 +20,7 @@ PACKAGES = ("mujoco", "robosuite", "gymnasium", "numpy", "torch", "pandas", "ima
 
 
 def of_run(split: str) -> dict[str, Any]:
-    """Returns everything about a run that its configuration, policy and worlds do not tell, as JSON values."""
+    """Returns everything about a run that its configuration, policy and simulators do not tell, as JSON values."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split_hash": split_hash(split),

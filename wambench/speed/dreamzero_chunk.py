@@ -26,14 +26,14 @@ from torch import Tensor
 
 from wambench import policies
 from wambench.policies.dreamzero import flops, quantization
-from wambench.policies.dreamzero.acceleration import FastDiT, RecordedHead, TwoDeviceHead
+from wambench.policies.dreamzero.acceleration import FastDiT, RecordedGenerator, TwoDeviceGenerator
 from wambench.policies.dreamzero.dit import DiT, DiTConfig, Frames, config_for
 from wambench.policies.dreamzero.inference import (
+    ChunkGenerator,
     ChunkNoise,
     Encoders,
     FirstFrame,
-    HeadConfig,
-    PolicyHead,
+    GenerationConfig,
     Prompt,
     _Branch,
 )
@@ -131,7 +131,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """A measured variant, or why there is none.
 
     Attributes:
@@ -219,7 +219,7 @@ class GrowingCache(KVCache):
         self.layers = list(self.new)
 
 
-class GrowingHead(PolicyHead):
+class GrowingGenerator(ChunkGenerator):
     """A head whose caches grow and whose host looks at every step of the sampler."""
 
     def _branch(self, prompts: list[Prompt]) -> _Branch:
@@ -228,7 +228,7 @@ class GrowingHead(PolicyHead):
         return replace(made, cache=GrowingCache(self.model.config, len(prompts), self.model.device, self.model.dtype))
 
     def generate(self, *values: Any, **named: Any) -> Any:
-        """See `PolicyHead.generate`."""
+        """See `ChunkGenerator.generate`."""
 
         def look(step: Step) -> None:
             step.video_out.cpu()
@@ -358,7 +358,7 @@ def matrix_rates(config: DiTConfig, kinds: list[str], device: torch.device) -> d
     return {kind: max(matrix_rate(shape, kind, device, repeats) for shape in shapes) for kind in kinds}
 
 
-class Memory:
+class PeakMemory:
     """The largest memory in use since this was made."""
 
     def __init__(self, device: torch.device) -> None:
@@ -450,16 +450,16 @@ class Bench:
             self._fast[key] = FastDiT(model, *key[1:])
         return self._fast[key]
 
-    def _head(self, v: Variant) -> PolicyHead:
+    def _head(self, v: Variant) -> ChunkGenerator:
         model = self._fast_model(v) if v.is_fast else self._model(v.dtype)
         caching = "none" if v.evaluations is None else "static"
         sampler = SamplerConfig(v.steps, caching=caching, evaluations=v.evaluations or 8)
         scale = 1.0 if v.branches == "one" else GUIDANCE
-        config = HeadConfig(sampler, guidance=scale, batched=v.branches in ("one", "batch"))
+        config = GenerationConfig(sampler, guidance=scale, batched=v.branches in ("one", "batch"))
         encoders, negative = self.senses.encoders, ""
         if v.branches == "devices":
-            return TwoDeviceHead(model, encoders, config, negative, copy.deepcopy(model).to("cuda:1"))
-        kind = RecordedHead if v.recorded else PolicyHead if v.static else GrowingHead
+            return TwoDeviceGenerator(model, encoders, config, negative, copy.deepcopy(model).to("cuda:1"))
+        kind = RecordedGenerator if v.recorded else ChunkGenerator if v.static else GrowingGenerator
         return kind(model, encoders, config, negative)
 
     def _raw(self, chunks: int) -> Tensor:
@@ -497,14 +497,14 @@ class Bench:
         synchronize(self.device)
         return time.perf_counter()
 
-    def measure(self, name: str, v: Variant) -> Row:
+    def measure(self, name: str, v: Variant) -> BenchRow:
         """Returns the row of a variant."""
         if v.is_fast:
             self._fast_model(v)
         else:
             self._model(v.dtype)
             self._fast.clear()
-        memory = Memory(self.device)
+        memory = PeakMemory(self.device)
         with torch.no_grad():
             stages = self.stages(v)
         peak = memory.peak_mb()
@@ -514,7 +514,7 @@ class Bench:
         limit = 1e3 * (ops.linear / fast + (ops.attention + ops.other) / rate)
         busy = sum(stages[part] or 0.0 for part in ("observe", "denoise", "other"))
         stages["total"] = sum(value or 0.0 for value in stages.values())
-        return Row(
+        return BenchRow(
             name, v, None, stages, (stages["denoise"] or 0.0) / v.spent, ops.total, limit,
             ops.total / (1e-3 * busy) / TERA, limit / busy, peak,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from wambench.policies.dreamzero import flops, quantization
-from wambench.speed.dreamzero_chunk import STAGES, TERA, Bench, BenchConfig, Row, Variant
+from wambench.speed.dreamzero_chunk import STAGES, TERA, Bench, BenchConfig, BenchRow, Variant
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def rungs(bench: Bench) -> list[Rung]:
     ]
 
 
-def climb(bench: Bench, note: Callable[[str], None]) -> list[Row]:
+def climb(bench: Bench, note: Callable[[str], None]) -> list[BenchRow]:
     """Returns the first table: every optimisation on top of the ones before it."""
     rows, now = [], Variant()
     for rung in rungs(bench):
         variant = replace(now, **rung.changes)
-        row = Row(rung.name, variant, rung.unavailable)
+        row = BenchRow(rung.name, variant, rung.unavailable)
         if rung.unavailable is None:
             try:
                 row = bench.measure(rung.name, variant)
@@ -93,13 +93,13 @@ def climb(bench: Bench, note: Callable[[str], None]) -> list[Row]:
     return rows
 
 
-def by_steps(bench: Bench, rows: list[Row], note: Callable[[str], None]) -> list[Row]:
+def by_steps(bench: Bench, rows: list[BenchRow], note: Callable[[str], None]) -> list[BenchRow]:
     """Returns the second table: numbers of steps, with and without the cache, for float32, bfloat16 and FP8.
 
     Each with the fastest variant that the first table has of it; FP8 with the cache only.
     """
     measured = [row for row in rows if row.unavailable is None and row.variant.steps == 16]
-    table: list[Row] = []
+    table: list[BenchRow] = []
     for kind in (("float32", "dense"), ("bfloat16", "dense"), ("bfloat16", "fp8")):
         able = [row for row in measured if (row.variant.dtype, row.variant.linear) == kind]
         if not able:

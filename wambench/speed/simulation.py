@@ -22,7 +22,7 @@ import numpy as np
 
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
-from wambench.interface import EpisodeSpec, Plan, Spec
+from wambench.interface import ControlConvention, EpisodeSpec, Plan
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
@@ -34,7 +34,7 @@ ROUNDS_OF_WORKERS = 3
 
 
 @dataclass
-class Clock:
+class Stopwatch:
     """Seconds and counts of one thing that is measured in turns with others."""
 
     seconds: list[float] = field(default_factory=list)
@@ -105,7 +105,7 @@ def _rates(rounds: int, steps: int) -> dict[str, Any]:
     stock.reset(), blind.reset(), env.begin(_spec(env, 0))
     rng = np.random.default_rng(0)
     actions = rng.uniform(-0.5, 0.5, (steps, 7))
-    clocks = {name: Clock() for name in ("stock", "views", "chunk", "stock_state", "state", "stock_reset", "reset")}
+    clocks = {name: Stopwatch() for name in ("stock", "views", "chunk", "stock_state", "state", "stock_reset", "reset")}
 
     def each(step: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
         return lambda: [step(action) for action in actions]
@@ -142,7 +142,7 @@ def _shares() -> dict[str, Any]:
     env = _ours()
     env.begin(_spec(env, 0))
     scene, action = env.scene, np.zeros(7)
-    physics, control, rendering, copying = Clock(), Clock(), Clock(), Clock()
+    physics, control, rendering, copying = Stopwatch(), Stopwatch(), Stopwatch(), Stopwatch()
 
     def substeps() -> None:
         for _ in range(scene.arm.substeps):
@@ -173,7 +173,7 @@ SPENT = {"control": 0.0, "rendering": 0.0}  # seconds, of this process
 class Drift:
     """A policy that costs nothing: a slow constant motion in chunks of eight; notes the time, and where it went."""
 
-    spec = Spec(image_size=SIZE)
+    convention = ControlConvention(image_size=SIZE)
 
     def reset(self, instruction: str, seed: int) -> None:
         """Keeps no memory."""
@@ -183,8 +183,8 @@ class Drift:
         return Plan(MOTION, timings={"clock": time.perf_counter(), **SPENT})
 
 
-def counted_world(task: str, config: RunConfig, convention: Spec) -> TabletopEnv:
-    """Returns the world of a run, in a process that from now on counts what physics, control and rendering take."""
+def counted_world(task: str, config: RunConfig, convention: ControlConvention) -> TabletopEnv:
+    """Returns the simulator of a run, in a process that from now on counts what physics, control and rendering take."""
     from wambench.envs.arm import Arm
     from wambench.envs.rendering import Renderer
     from wambench.envs.tabletop import TabletopEnv
@@ -252,7 +252,7 @@ def _expert_episodes(indices: list[int]) -> float:
 def _workers(episodes: int) -> dict[str, Any]:
     """Expert episodes per hour with one worker and with two at once, in turns; same episodes for each worker."""
     indices = list(range(episodes))
-    alone, together = Clock(), []
+    alone, together = Stopwatch(), []
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(_expert_episodes, [indices[:1]] * 2, chunksize=1)  # compiles the scene in both
         for _ in range(ROUNDS_OF_WORKERS):
@@ -274,7 +274,7 @@ def _memory() -> float:
     from wambench.envs.tabletop import TabletopEnv
     from wambench.suite.doctor import resident
 
-    for name in (TASK, next(name for name in tasks.TASKS if tasks.TASKS[name].things != tasks.TASKS[TASK].things)):
+    for name in (TASK, next(name for name in tasks.TASKS if tasks.TASKS[name].objects != tasks.TASKS[TASK].objects)):
         env = TabletopEnv(name, image_size=SIZE)
         for index in range(3):
             env.begin(episode_spec(env.task, env.split, env.factor, index, 0))

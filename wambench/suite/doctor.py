@@ -1,4 +1,4 @@
-"""Checks that this machine can run the worlds, and says what it runs them with."""
+"""Checks that this machine can run the simulator, and says what it runs them with."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def contact_sheets(out: Path, seed: int = 0) -> list[Path]:
     paths = []
     for split in tasks.SPLITS.values():
         if split.tasks:
-            paths.append(out / f"worlds-{split.name}.png")
+            paths.append(out / f"environments-{split.name}.png")
             _sheet(split, seed).savefig(paths[-1], dpi=100, metadata={"Software": None})
     return paths
 
@@ -55,7 +55,7 @@ def _sheet(split: Split, seed: int) -> Figure:
 
 
 def _pictures(split: Split, wanted: list[tuple[str, str, int]], seed: int) -> list[np.ndarray]:
-    """Returns the first frame of each (task, factor, episode); each task's world is made once and then closed."""
+    """Returns the first frame of each (task, factor, episode); each task's simulator is made once and then closed."""
     from wambench.envs.tabletop import TabletopEnv
 
     pictures: dict[int, np.ndarray] = {}

@@ -28,7 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 MODEL, TEXT = "action_head.model.", "action_head.text_encoder."
 IMAGE, VAE = "action_head.image_encoder.model.", "action_head.vae.model."
@@ -379,7 +379,7 @@ class Checkpoint:
 
 def _entry(table: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
     if name not in table:
-        raise unknown(kind, name, table)
+        raise unknown_name(kind, name, table)
     return table[name]
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.dreamzero.official.checkpoint import library
 
 TEXT_LENGTH = 512
@@ -82,7 +82,7 @@ def prompt(instruction: str, embodiment: str = "oxe_droid") -> str:
         ValueError: The embodiment is unknown.
     """
     if embodiment not in EMBODIMENTS:
-        raise unknown("embodiment", embodiment, EMBODIMENTS)
+        raise unknown_name("embodiment", embodiment, EMBODIMENTS)
     robot, words = EMBODIMENTS[embodiment], _spoken(instruction).lower()
     if not robot.views:
         return clean(f"A single view video shows that a {robot.subject} {words}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 
 PROTOCOLS = ("8+1", "repeat4", "single", "stateless")
 REPEAT4 = (1 / 24, 8 / 24, 16 / 24, 1.0)  # where in the chunk the official client's frames lie
@@ -27,7 +27,7 @@ class History:
     def __init__(self, protocol: str = "8+1", chunk_frames: int = 8) -> None:
         """Args: protocol: One of `PROTOCOLS`. chunk_frames: Raw frames of a chunk, 4K."""
         if protocol not in PROTOCOLS:
-            raise unknown("history protocol", protocol, PROTOCOLS)
+            raise unknown_name("history protocol", protocol, PROTOCOLS)
         self.protocol, self.chunk_frames = protocol, chunk_frames
         self.forget()
 

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from wambench.interface import unknown
+from wambench.interface import unknown_name
 from wambench.policies.dreamzero.dit import DiT, Frames, chunk_bases
 from wambench.policies.dreamzero.kv_cache import Context
 
@@ -55,9 +55,9 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         if self.table not in TABLES:
-            raise unknown("training table", self.table, TABLES)
+            raise unknown_name("training table", self.table, TABLES)
         if self.mode not in MODES:
-            raise unknown("training mode", self.mode, MODES)
+            raise unknown_name("training mode", self.mode, MODES)
         if min(self.clean_video, self.noise_video, self.noise_action) < 0 or self.clean_video + self.noise_video > 1:
             raise ValueError("clean_video and noise_video are shares of the chunks and add up to at most 1")
 
@@ -66,7 +66,7 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class Table:
+class NoiseTable:
     """(1000,) noise level, timestep in [0, 1000] and loss weight by id."""
 
     sigma: Tensor
@@ -75,15 +75,15 @@ class Table:
 
 
 @cache
-def table(kind: str = "code", shift: float = 5.0) -> Table:
+def table(kind: str = "code", shift: float = 5.0) -> NoiseTable:
     """Returns the release's table ("code") or the paper's ("paper")."""
     u = torch.linspace(1.0, 0.0, IDS + 1)[:-1]
     if kind == "paper":
-        return Table(u, 1000.0 * u, torch.ones(IDS))
+        return NoiseTable(u, 1000.0 * u, torch.ones(IDS))
     sigma = shift * u / (1.0 + (shift - 1.0) * u)
     bell = torch.exp(-2.0 * ((1000.0 * sigma - 500.0) / 1000.0) ** 2)
     bell = bell - bell.min()
-    return Table(sigma, 1000.0 * sigma, bell * (IDS / bell.sum()))
+    return NoiseTable(sigma, 1000.0 * sigma, bell * (IDS / bell.sum()))
 
 
 def share_ids(frame_id: Tensor, k: int) -> Tensor:
@@ -193,7 +193,7 @@ def action_loss(
 
 
 @dataclass(frozen=True)
-class Batch:
+class ObjectiveBatch:
     """Training sequences.
 
     Attributes:
@@ -214,21 +214,23 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """Standard normal noise of a training batch: frames like `Batch.clean`, and actions."""
+class ObjectiveNoise:
+    """Standard normal noise of a training batch: frames like `ObjectiveBatch.clean`, and actions."""
 
     video: Frames
     action: Tensor
 
 
-def draw_noise(batch: Batch, generator: torch.Generator) -> Noise:
+def draw_noise(batch: ObjectiveBatch, generator: torch.Generator) -> ObjectiveNoise:
     """Returns noise for every frame and action of a batch."""
 
     def like(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x.device)
 
     vectors = batch.clean.vectors
-    return Noise(Frames(like(batch.clean.latents), None if vectors is None else like(vectors)), like(batch.action))
+    return ObjectiveNoise(
+        Frames(like(batch.clean.latents), None if vectors is None else like(vectors)), like(batch.action)
+    )
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,9 @@ class Losses:
     total: Tensor
 
 
-def losses(model: DiT, batch: Batch, context: Context, levels: Levels, noise: Noise, config: ObjectiveConfig) -> Losses:
+def losses(
+    model: DiT, batch: ObjectiveBatch, context: Context, levels: Levels, noise: ObjectiveNoise, config: ObjectiveConfig
+) -> Losses:
     """Returns the losses of one training pass.
 
     The loss is on the velocity, or on the clean value for a model that predicts it (`DiTConfig.prediction`).
@@ -282,7 +286,7 @@ def _noised_frames(clean: Frames, noise: Frames, sigma: Tensor) -> Frames:
 
 
 def _targets(
-    model: DiT, clean: Frames, noise: Noise, action: Tensor, first: int
+    model: DiT, clean: Frames, noise: ObjectiveNoise, action: Tensor, first: int
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Returns what the heads should say about latents, vectors and actions."""
     later, noisy = clean.part(first, clean.count), noise.video.part(first, clean.count)

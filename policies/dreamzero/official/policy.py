@@ -28,18 +28,18 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.interface import Observation, Plan, Spec, unknown
+from wambench.interface import ControlConvention, Observation, Plan, unknown_name
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
 from wambench.policies.dreamzero.dit import DiT, DiTConfig, Frames
 from wambench.policies.dreamzero.inference import (
     RAW_PER_LATENT,
+    ChunkGenerator,
     ChunkNoise,
     Encoders,
     FirstFrame,
     Generated,
-    HeadConfig,
-    PolicyHead,
+    GenerationConfig,
     Prompt,
 )
 from wambench.policies.dreamzero.official import checkpoint, droid
@@ -63,7 +63,7 @@ LAYOUT = (
     "num_heads", "frame_seqlen", "num_frame_per_block", "num_action_per_block", "num_state_per_block", "max_chunk_size",
 )  # fmt: skip
 KEYS = {"joint_position": 7, "gripper_position": 1}  # of state and action, in this order
-DROID = Spec(
+DROID = ControlConvention(
     cameras=("exterior_1", "exterior_2", "wrist"),
     image_size=(180, 320),
     control_hz=15.0,
@@ -310,7 +310,7 @@ def encoders(parts: Parts, words: Callable[[str], tuple[Tensor, Tensor]]) -> Enc
 
 
 @dataclass
-class Session:
+class OfficialSession:
     """One episode as the policy knows it.
 
     Attributes:
@@ -325,7 +325,7 @@ class Session:
 
     seed: int
     prompt: str
-    head: PolicyHead
+    head: ChunkGenerator
     history: History
     step: int = -1
     state: np.ndarray | None = None
@@ -388,14 +388,14 @@ class OfficialDreamZero:
         options = (("mode", mode, MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES))
         for kind, asked, known in (*options, ("dtype", dtype or "float32", DTYPES)):
             if asked not in known:
-                raise unknown(kind, asked, known)
+                raise unknown_name(kind, asked, known)
         self.protocol = "stateless" if history == "none" else SCHEDULES[schedule]
         sampler = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
         on_full = "slide" if history == "sliding" else "reset"
-        self.head_config = HeadConfig(sampler, guidance, batched, on_full, test_time_video=mode != "no_video")
+        self.head_config = GenerationConfig(sampler, guidance, batched, on_full, test_time_video=mode != "no_video")
         opened = open_official(weights, base, revision)
         self.statistics, self.view = statistics(opened), view_size(opened)
-        self.spec, self.mode, self.smooth, self.device = DROID, mode, smooth, device
+        self.convention, self.mode, self.smooth, self.device = DROID, mode, smooth, device
         config = self._checked(transformer_config(opened, self.view), execute)
         number = DTYPES[dtype] if dtype else opened.tensors[f"{MODEL}head.head.weight"].dtype
         load_parts(opened, config, "meta", number)
@@ -404,15 +404,17 @@ class OfficialDreamZero:
         self.weights_hash = fingerprint(opened.folder, *([checkpoint.fetch(base)] if base else []))
         self.parts = load_parts(opened, config, device, number)
         self.encoders, self.negative = encoders(self.parts, words), droid.clean(droid.NEGATIVE_PROMPT)
-        self._session: Session | None = None
+        self._session: OfficialSession | None = None
 
     def _checked(self, config: DiTConfig, execute: int | None) -> DiTConfig:
         """Returns the config of a model that fits the convention, and keeps what depends on it."""
         actions, frames = config.actions_per_chunk, RAW_PER_LATENT * config.frames_per_chunk
-        if actions != frames * self.spec.frame_stride:
-            raise ValueError(f"{actions} actions a chunk do not fit {frames} frames of {self.spec.frame_stride} steps")
-        if min(config.action_dim, config.state_dim) < self.spec.action_dim:
-            raise ValueError(f"the model has {config.action_dim} action numbers, a DROID robot {self.spec.action_dim}")
+        if actions != frames * self.convention.frame_stride:
+            stride = self.convention.frame_stride
+            raise ValueError(f"{actions} actions a chunk do not fit {frames} frames of {stride} steps")
+        if min(config.action_dim, config.state_dim) < self.convention.action_dim:
+            needed = self.convention.action_dim
+            raise ValueError(f"the model has {config.action_dim} action numbers, a DROID robot {needed}")
         self.chunk_steps = actions
         if self.smooth:
             smoothing.check(actions)
@@ -430,15 +432,15 @@ class OfficialDreamZero:
     def frame_offsets(self) -> list[int]:
         """Env steps from a query to each frame of the chunk it imagines."""
         count = RAW_PER_LATENT * self.config.frames_per_chunk
-        return [self.spec.frame_stride * (i + 1) for i in range(count)]
+        return [self.convention.frame_stride * (i + 1) for i in range(count)]
 
     # ---------------------------------------------------------------- the policy's methods
 
-    def session(self, instruction: str, seed: int) -> Session:
+    def session(self, instruction: str, seed: int) -> OfficialSession:
         """Returns the state of a new episode, for `act_batch`; each has a cache of its own."""
-        head = PolicyHead(self.parts.model, self.encoders, self.head_config, self.negative)
+        head = ChunkGenerator(self.parts.model, self.encoders, self.head_config, self.negative)
         raw = len(self.frame_offsets)
-        return Session(seed, droid.prompt(instruction, EMBODIMENT), head, History(self.protocol, raw))
+        return OfficialSession(seed, droid.prompt(instruction, EMBODIMENT), head, History(self.protocol, raw))
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -457,7 +459,7 @@ class OfficialDreamZero:
         """
         return self._answer(self._current(), history, (previous, delay))
 
-    def act_batch(self, sessions: Sequence[Session], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+    def act_batch(self, sessions: Sequence[OfficialSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
         """Returns the plans of several episodes, one after the other; each is what `act` would answer."""
         return [self._answer(session, history) for session, history in zip(sessions, histories, strict=True)]
 
@@ -477,19 +479,19 @@ class OfficialDreamZero:
             history: As for `act`.
             frames: (4 K, 180, 960, 3) uint8 tiled camera views at the env steps of `frame_offsets` from now.
         """
-        height, width = self.spec.image_size
-        expected = (len(self.frame_offsets), height, width * len(self.spec.cameras), 3)
+        height, width = self.convention.image_size
+        expected = (len(self.frame_offsets), height, width * len(self.convention.cameras), 3)
         if frames.shape != expected or frames.dtype != np.uint8:
             raise ValueError(f"future frames must be {expected} uint8, got {frames.shape} {frames.dtype}")
         session = self._observe(self._current(), history)
         assert session.newest is not None
-        future = to_canvas(np.split(frames, len(self.spec.cameras), axis=2), self.view)
+        future = to_canvas(np.split(frames, len(self.convention.cameras), axis=2), self.view)
         latents = self.encoders.video(torch.cat([session.newest, future[None]], dim=1))
         return self._commands(session, self._generate(session, clamp=latents.part(1, latents.count)))
 
     # ---------------------------------------------------------------- steps of an answer
 
-    def _current(self) -> Session:
+    def _current(self) -> OfficialSession:
         if self._session is None:
             raise ValueError("reset must be called before the first query")
         return self._session
@@ -501,7 +503,7 @@ class OfficialDreamZero:
 
     @torch.no_grad()
     def _answer(
-        self, session: Session, history: Sequence[Observation], previous: tuple[np.ndarray, int] | None = None
+        self, session: OfficialSession, history: Sequence[Observation], previous: tuple[np.ndarray, int] | None = None
     ) -> Plan:
         began = self._clock()
         self._observe(session, history)
@@ -520,7 +522,7 @@ class OfficialDreamZero:
         steps = session.step + np.array(self.frame_offsets)
         return Plan(actions, self.execute, frames, steps, timings)
 
-    def _observe(self, session: Session, history: Sequence[Observation]) -> Session:
+    def _observe(self, session: OfficialSession, history: Sequence[Observation]) -> OfficialSession:
         """Takes in what was seen since the last query; a second query at the same step finds the same cache."""
         if not history:
             raise ValueError("history is empty; its last entry must be the current observation")
@@ -538,13 +540,14 @@ class OfficialDreamZero:
 
     def _canvases(self, observations: Sequence[Observation]) -> Tensor:
         """Returns (1, T, 2h, 2w, 3) canvases."""
-        views = [np.stack([o.images[camera] for o in observations]) for camera in self.spec.cameras]
-        for camera, view in zip(self.spec.cameras, views, strict=True):
-            if view.shape[1:] != (*self.spec.image_size, 3) or view.dtype != np.uint8:
-                raise ValueError(f"{camera} is {view.shape[1:]} {view.dtype}, expected {self.spec.image_size} uint8")
+        views = [np.stack([o.images[camera] for o in observations]) for camera in self.convention.cameras]
+        for camera, view in zip(self.convention.cameras, views, strict=True):
+            if view.shape[1:] != (*self.convention.image_size, 3) or view.dtype != np.uint8:
+                size = self.convention.image_size
+                raise ValueError(f"{camera} is {view.shape[1:]} {view.dtype}, expected {size} uint8")
         return to_canvas(views, self.view)[None]
 
-    def _noise(self, session: Session) -> ChunkNoise:
+    def _noise(self, session: OfficialSession) -> ChunkNoise:
         generator = torch.Generator().manual_seed((session.seed * 1_000_003 + session.step) % 2**63)
         c = self.config
         channels, rows, columns = c.latent_shape
@@ -553,7 +556,7 @@ class OfficialDreamZero:
 
     def _generate(
         self,
-        session: Session,
+        session: OfficialSession,
         clamp: Frames | None = None,
         move_action: bool = True,
         inpaint: rtc.Guidance | None = None,
@@ -563,20 +566,20 @@ class OfficialDreamZero:
         state = state.repeat(1, self.config.states_per_chunk, 1)
         return session.head.generate(state, self._noise(session), clamp, move_action, inpaint=inpaint)
 
-    def _guidance(self, session: Session, previous: np.ndarray, delay: int) -> rtc.Guidance:
+    def _guidance(self, session: OfficialSession, previous: np.ndarray, delay: int) -> rtc.Guidance:
         assert session.state is not None
         played = self.statistics.actions_to_model(previous, session.state)
         return rtc.guidance_of(played, delay, self.chunk_steps).to(self.device)
 
-    def _commands(self, session: Session, generated: Generated) -> np.ndarray:
+    def _commands(self, session: OfficialSession, generated: Generated) -> np.ndarray:
         assert session.state is not None and generated.action is not None
         actions = self.statistics.to_robot(generated.action[0], session.state)
         return smoothing.smooth(actions) if self.smooth else actions
 
-    def _decode(self, session: Session, video: Frames) -> np.ndarray:
+    def _decode(self, session: OfficialSession, video: Frames) -> np.ndarray:
         """Returns (4 K, 180, 960, 3) uint8 frames; they are decoded behind the newest real frame, which is left out."""
         assert session.newest is not None
         start = self.encoders.video(session.newest).latents
         clip = self.parts.vae.decode(torch.cat([start, video.latents.to(start)], dim=2))[0, :, 1:]
         canvases = clip.float().add(1.0).mul(127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
-        return from_canvas(canvases, self.spec.image_size)
+        return from_canvas(canvases, self.convention.image_size)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wambench.interface import Guided, Plan, Policy, Spec
+from wambench.interface import ControlConvention, Guided, Plan, Policy
 from wambench.policies.actions.smoothing import Smoothed, smooth
 
 T = np.linspace(-1.0, 1.0, 24)[:, None]
@@ -33,7 +33,7 @@ def test_a_smoothed_policy_is_the_policy_with_smooth_chunks() -> None:
     rough = np.random.default_rng(0).uniform(-1, 1, (16, 7))
 
     class Rough:
-        spec, device = Spec(), "somewhere"
+        convention, device = ControlConvention(), "somewhere"
 
         def reset(self, instruction: str, seed: int) -> None:
             self.seed = seed
@@ -58,7 +58,7 @@ def test_a_smoothed_policy_is_the_policy_with_smooth_chunks() -> None:
 
 def test_chunks_that_are_known_to_be_too_short_are_refused_at_once() -> None:
     class Short:
-        spec, chunk_steps = Spec(), 10
+        convention, chunk_steps = ControlConvention(), 10
 
         def reset(self, instruction: str, seed: int) -> None: ...
 

@@ -15,9 +15,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from wambench.policies.dreamzero import flops, quantization
-from wambench.policies.dreamzero.acceleration import FastDiT, Recorded, RecordedHead, TwoDeviceHead
+from wambench.policies.dreamzero.acceleration import FastDiT, RecordedGenerator, RecordedProgram, TwoDeviceGenerator
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, DiTConfig, Frames
-from wambench.policies.dreamzero.inference import ChunkNoise, Encoders, FirstFrame, HeadConfig, PolicyHead, Prompt
+from wambench.policies.dreamzero.inference import (
+    ChunkGenerator,
+    ChunkNoise,
+    Encoders,
+    FirstFrame,
+    GenerationConfig,
+    Prompt,
+)
 from wambench.policies.dreamzero.kv_cache import KVCache
 from wambench.policies.dreamzero.solvers import SamplerConfig
 
@@ -86,7 +93,7 @@ def raw(chunk: int) -> Tensor:
     return torch.arange(chunk * 8 - 8, chunk * 8 + 1).float()[None] if chunk else torch.zeros(1, 1)
 
 
-def lived(head: PolicyHead, calls: int = 6, prompts: Sequence[str] = ("press",)) -> list[Tensor]:
+def lived(head: ChunkGenerator, calls: int = 6, prompts: Sequence[str] = ("press",)) -> list[Tensor]:
     """Returns everything that a head generates in calls one after another, across a reset; prompts take turns."""
     c, found = head.model.config, []
     for call in range(calls):
@@ -96,9 +103,9 @@ def lived(head: PolicyHead, calls: int = 6, prompts: Sequence[str] = ("press",))
     return found
 
 
-def head(net: DiT, kind: Callable[..., Any] = PolicyHead, sampler: SamplerConfig = STEPS, **values: Any) -> Any:
+def head(net: DiT, kind: Callable[..., Any] = ChunkGenerator, sampler: SamplerConfig = STEPS, **values: Any) -> Any:
     extra = {name: values.pop(name) for name in ("record", "second") if name in values}
-    config = HeadConfig(sampler=sampler, **values)
+    config = GenerationConfig(sampler=sampler, **values)
     return kind(net, Senses(net.config, str(net.device)).encoders, config, "negative", **extra)
 
 
@@ -166,7 +173,7 @@ class Replayed:
 @pytest.mark.parametrize("batched", [True, False])
 def test_a_recorded_head_agrees_with_the_plain_one(config: DiTConfig, batched: bool) -> None:
     net, Replayed.made = model(config), 0
-    recorded = head(net, RecordedHead, record=Replayed, batched=batched)
+    recorded = head(net, RecordedGenerator, record=Replayed, batched=batched)
     wanted = lived(head(net, batched=batched), 10, ("press", "press", "press", "open it"))
     assert error(lived(recorded, 10, ("press", "press", "press", "open it")), wanted) < 5e-6
     assert Replayed.made <= 4 + 4  # clean passes at 0, 1, 3, 5 and chunks at 1, 3, 5, 7, never again
@@ -178,7 +185,7 @@ def test_a_recorded_head_agrees_with_the_plain_one(config: DiTConfig, batched: b
 @BOTH
 def test_what_a_recording_reads_stays_where_it_is(config: DiTConfig) -> None:
     """A graph reads addresses: nothing that the programs use may be allocated anew between calls."""
-    recorded = head(model(config), RecordedHead, record=Replayed)
+    recorded = head(model(config), RecordedGenerator, record=Replayed)
     lived(recorded, 2)
     before = {name: kept.data_ptr() for name, kept in recorded._kept.items()}
     caches = [branch.cache.buffer.data_ptr() for branch in recorded.branches]
@@ -190,7 +197,7 @@ def test_what_a_recording_reads_stays_where_it_is(config: DiTConfig) -> None:
 
 def test_a_recorded_head_still_takes_a_clamped_video() -> None:
     net = model(TINY)
-    plain, recorded = head(net), head(net, RecordedHead, record=Replayed)
+    plain, recorded = head(net), head(net, RecordedGenerator, record=Replayed)
     clamp, state, answers = Senses(TINY).video(torch.arange(9.0)[None]).part(1, 3), drawn(60, 1, 1, 5), []
     for one in (plain, recorded):
         one.prepare(raw(0), ["press"])
@@ -202,14 +209,14 @@ def test_a_recorded_head_still_takes_a_clamped_video() -> None:
 def test_two_devices_agree_with_one(config: DiTConfig) -> None:
     net = model(config)
     wanted = lived(head(net, batched=False))
-    assert error(lived(head(net, TwoDeviceHead, second=copy.deepcopy(net), batched=False)), wanted) < 5e-6
+    assert error(lived(head(net, TwoDeviceGenerator, second=copy.deepcopy(net), batched=False)), wanted) < 5e-6
     assert error(lived(head(net, batched=True)), wanted) < 5e-6
     other = copy.deepcopy(net)
     with torch.no_grad():
         other.head.head.weight.mul_(1.1)  # the second model is the one that answers for the negative prompt
-    assert error(lived(head(net, TwoDeviceHead, second=other, batched=False)), wanted) > 1e-3
+    assert error(lived(head(net, TwoDeviceGenerator, second=other, batched=False)), wanted) > 1e-3
     with pytest.raises(ValueError, match="not batched"):
-        head(net, TwoDeviceHead, second=net)
+        head(net, TwoDeviceGenerator, second=net)
 
 
 def test_actions_of_one_step_need_no_guidance() -> None:
@@ -276,7 +283,7 @@ def test_what_a_cpu_cannot_do_is_said() -> None:
     if torch.cuda.is_available():
         return
     with pytest.raises(ValueError, match="CUDA graphs need"):
-        Recorded(lambda: None)
+        RecordedProgram(lambda: None)
     with pytest.raises(ValueError, match="did you mean 'fp8'"):
         FastDiT(DiT(TINY), "fp9")
     with pytest.raises(ValueError, match="did you mean 'cudnn'"):
@@ -341,10 +348,10 @@ def test_on_a_gpu_recorded_and_compiled_agree(linear: str) -> None:
     wanted = lived(head(plain))
     fast = FastDiT(plain, linear, compiler="inductor", attention="cudnn")
     tolerance = {"dense": 0.06, "nvfp4": 0.8}.get(linear, 0.25)  # guidance widens what rounding does
-    assert error(lived(head(fast, RecordedHead)), wanted) < tolerance
+    assert error(lived(head(fast, RecordedGenerator)), wanted) < tolerance
 
 
 @CUDA
 def test_on_a_gpu_a_recording_is_exact() -> None:
     plain = model(replace(SMALL, width=256), "cuda", torch.bfloat16)
-    assert error(lived(head(plain, RecordedHead)), lived(head(plain))) < 1e-6
+    assert error(lived(head(plain, RecordedGenerator)), lived(head(plain))) < 1e-6

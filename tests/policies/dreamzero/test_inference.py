@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.policies.dreamzero.test_dit import filled
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, Frames, KVCache
-from wambench.policies.dreamzero.inference import ChunkNoise, Encoders, HeadConfig, PolicyHead, Prompt, spread
+from wambench.policies.dreamzero.inference import ChunkGenerator, ChunkNoise, Encoders, GenerationConfig, Prompt, spread
 from wambench.policies.dreamzero.official.frame_schedule import History
 from wambench.policies.dreamzero.solvers import SamplerConfig
 
@@ -43,9 +43,9 @@ def text(prompt: Hashable) -> Prompt:
 ENCODERS = Encoders(encode, text)
 
 
-def head(model: DiT | None = None, **changes: object) -> PolicyHead:
-    config = replace(HeadConfig(sampler=FAST), **changes)  # type: ignore[arg-type]
-    return PolicyHead(filled(TINY) if model is None else model, ENCODERS, config)
+def head(model: DiT | None = None, **changes: object) -> ChunkGenerator:
+    config = replace(GenerationConfig(sampler=FAST), **changes)  # type: ignore[arg-type]
+    return ChunkGenerator(filled(TINY) if model is None else model, ENCODERS, config)
 
 
 def noise(batch: int = 1, frames: int = 2) -> ChunkNoise:

@@ -8,29 +8,29 @@ import torch
 from wambench.policies.dreamzero import nano, sampling
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception.encoder import STATE_FEATURES
-from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import augmentation, nano_loss
 
 POINTS = ("red_cube", "blue_cube", "hand")
 CONFIG = nano.config_for("tiny", POINTS, (8, 6, 12))
 LATENT = (8, 6, 12)
-CALM = augmentation.Disturbance("mixed", 0, 0, 0, 0, 0, 0, 0, 0, 0)
+CALM = augmentation.Augmentation("mixed", 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def model_of(seed: int = 0) -> nano.Nano:
+def model_of(seed: int = 0) -> nano.SmallDreamZero:
     torch.manual_seed(seed)
-    model = nano.Nano(CONFIG)
+    model = nano.SmallDreamZero(CONFIG)
     for name, parameter in model.named_parameters():
         if "head" in name or "decoder" in name:  # silent at the start, which would hide what leaks through
             parameter.data += 0.1 * torch.randn(parameter.shape)
     return model.eval()
 
 
-def batch_of(count: int = 4, chunks: int = 2, seed: int = 0) -> augmentation.Batch:
+def batch_of(count: int = 4, chunks: int = 2, seed: int = 0) -> augmentation.TrainingBatch:
     g = torch.Generator().manual_seed(seed)
     points = torch.randn(count, 1 + 2 * chunks, 3, 4, generator=g)
     points[..., 3] = (points[..., 3] > -1).float()
-    scene = Scene(
+    scene = SceneFeatures(
         latents=torch.randn(count, 1 + 2 * chunks, *LATENT, generator=g),
         points=points,
         state=torch.randn(count, chunks, STATE_FEATURES, generator=g),
@@ -40,7 +40,7 @@ def batch_of(count: int = 4, chunks: int = 2, seed: int = 0) -> augmentation.Bat
     words = encode_words(["reach the red cube"] * (count - 1) + ["put the blue cube beside the red cube"], POINTS)
     ones = torch.ones(count, chunks)
     actions = torch.randn(count, chunks, 16, 7, generator=g)
-    return augmentation.Batch(scene, words, actions, actions, ones, ones)
+    return augmentation.TrainingBatch(scene, words, actions, actions, ones, ones)
 
 
 def test_words_name_things() -> None:
@@ -60,7 +60,7 @@ def test_key_points_survive_the_vector_token() -> None:
     points[..., 3] = 0.0
     moved = points.clone()
     moved[..., :3] += 1.0
-    assert torch.equal(model.vectors(points), model.vectors(moved))  # an absent thing has no place
+    assert torch.equal(model.vectors(points), model.vectors(moved))  # an absent object has no place
 
 
 def test_an_unknown_state_is_not_read() -> None:
@@ -86,7 +86,7 @@ def test_borrowed_style_keeps_the_picture() -> None:
 def test_video_without_actions_teaches_no_action() -> None:
     batch = batch_of()
     batch = replace(batch, has_actions=torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]))
-    video, action, _, _ = nano_loss.draw_levels(batch, augmentation.Disturbance(), torch.Generator().manual_seed(0))
+    video, action, _, _ = nano_loss.draw_levels(batch, augmentation.Augmentation(), torch.Generator().manual_seed(0))
     assert (action[[0, 2]] == 1).all() and (video[[0, 2]] > 0).all()
     model = model_of()
     losses = []
@@ -95,7 +95,7 @@ def test_video_without_actions_teaches_no_action() -> None:
         actions[[0, 2]] += change  # nothing must depend on what stands in for missing actions
         g = torch.Generator().manual_seed(1)
         losses.append(
-            nano_loss.loss(model, replace(batch, actions=actions, executed=actions), augmentation.Disturbance(), g)
+            nano_loss.loss(model, replace(batch, actions=actions, executed=actions), augmentation.Augmentation(), g)
         )
     for a, b in zip(*losses, strict=True):
         torch.testing.assert_close(a, b)
@@ -105,7 +105,7 @@ def few(steps: int) -> SamplerConfig:
     return replace(sampling.FEW_STEPS, steps=steps)
 
 
-def noise(count: int = 2) -> sampling.Noise:
+def noise(count: int = 2) -> sampling.SamplingNoise:
     return sampling.draw_noise(CONFIG, [torch.Generator().manual_seed(i) for i in range(count)])
 
 
@@ -158,7 +158,7 @@ def test_memory_of_played_chunks_equals_training() -> None:
 
 def test_overfits_one_batch() -> None:
     torch.manual_seed(0)
-    model, g = nano.Nano(CONFIG), torch.Generator().manual_seed(0)
+    model, g = nano.SmallDreamZero(CONFIG), torch.Generator().manual_seed(0)
     batch = batch_of(8, 1)
     batch = replace(batch, actions=2.0 * torch.randn(8, 1, 1, 7, generator=g).expand(8, 1, 16, 7))
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3)
@@ -177,16 +177,16 @@ def test_bad_configs_are_named() -> None:
         nano.config_for("nanoo", (), (24, 6, 12))
     with pytest.raises(ValueError, match="does not divide"):
         nano.config_for("nano", (), (24, 7, 12))
-    assert nano.NanoConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    assert nano.SmallDreamZeroConfig.from_dict(CONFIG.to_dict()) == CONFIG
 
 
 @pytest.mark.parametrize("ablation", list(nano.ABLATIONS))
 def test_ablations_train_and_sample(ablation: str) -> None:
     torch.manual_seed(0)
-    model, batch = nano.Nano(nano.config_for("tiny", POINTS, LATENT, ablation)), batch_of(4, 1)
+    model, batch = nano.SmallDreamZero(nano.config_for("tiny", POINTS, LATENT, ablation)), batch_of(4, 1)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape)
-    losses = nano_loss.loss(model, batch, augmentation.Disturbance(), torch.Generator().manual_seed(0))
+    losses = nano_loss.loss(model, batch, augmentation.Augmentation(), torch.Generator().manual_seed(0))
     assert (losses[0] == 0) == (ablation == "no_video_loss") and losses[2] > 0
     sum(losses).backward()  # type: ignore[union-attr]
     frames = model.frames(batch.scene.latents, batch.scene.points)
@@ -201,7 +201,7 @@ def test_ablations_train_and_sample(ablation: str) -> None:
 def test_without_key_points_nothing_of_them_is_read() -> None:
     for ablation, same in (("no_key_points", True), ("none", False)):
         torch.manual_seed(0)
-        model, batch = nano.Nano(nano.config_for("tiny", POINTS, LATENT, ablation)), batch_of(4, 1)
+        model, batch = nano.SmallDreamZero(nano.config_for("tiny", POINTS, LATENT, ablation)), batch_of(4, 1)
         moved = replace(batch.scene, points=batch.scene.points + 0.1, at_chunk=batch.scene.at_chunk + 0.1)
         read = [model.states(scene, batch.words) for scene in (batch.scene, moved)]
         seen = [model.vectors(scene.points) for scene in (batch.scene, moved)]
@@ -210,7 +210,7 @@ def test_without_key_points_nothing_of_them_is_read() -> None:
 
 def test_separate_networks_do_not_share() -> None:
     """The video model never sees actions or state; the inverse model never sees how noisy the video was."""
-    model = nano.Nano(nano.config_for("tiny", POINTS, LATENT, "separate"))
+    model = nano.SmallDreamZero(nano.config_for("tiny", POINTS, LATENT, "separate"))
     assert not hasattr(model.dit, "action_encoder") and hasattr(model.inverse, "action_encoder")
     assert model.config.to_dict()["ablation"] == "separate"
 
@@ -270,11 +270,11 @@ def test_cached_velocities_are_reused() -> None:
 def test_doubt_moves_things_alike_in_all_frames_and_never_the_hand() -> None:
     batch = batch_of(8, 2)
     how = replace(CALM, doubt=1.0, doubt_m=0.012)
-    moved = augmentation.disturb(batch, how, POINTS, torch.Generator().manual_seed(0)).scene
+    moved = augmentation.augment(batch, how, POINTS, torch.Generator().manual_seed(0)).scene
     shift = moved.points[..., :3] - batch.scene.points[..., :3]
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift))
     assert not shift[:, :, 2].any() and 0.005 < float(shift[:, :, :2].std()) < 0.02
     torch.testing.assert_close(moved.at_chunk, moved.points[:, :4:2])
-    same = augmentation.disturb(batch, CALM, POINTS, torch.Generator().manual_seed(0)).scene
+    same = augmentation.augment(batch, CALM, POINTS, torch.Generator().manual_seed(0)).scene
     assert torch.equal(same.points, batch.scene.points)
     torch.testing.assert_close(same.latents, batch.scene.latents)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.policies.conftest import observe
-from wambench.interface import Observation, Policy, Spec
+from wambench.interface import ControlConvention, Observation, Policy
 from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano
 from wambench.policies.dreamzero.policy import DreamZero, load_nano
@@ -25,7 +25,7 @@ def history(*steps: int, hand: float = 0.0) -> list[Observation]:
 
 
 def test_plan_keeps_the_contract(policy: DreamZero) -> None:
-    assert isinstance(policy, Policy) and policy.spec == Spec()
+    assert isinstance(policy, Policy) and policy.convention == ControlConvention()
     assert len(policy.weights_hash) == 16 and policy.corpus == "demos+video"
     policy.reset("reach the red cube", 0)
     plan = policy.act(history(0))
@@ -126,7 +126,7 @@ def test_separate_networks_play_video_first_unless_asked(
     dreamzero_file: Path, encoder_file: Path, tmp_path: Path
 ) -> None:
     whole, meta = load_nano(dreamzero_file)
-    model = nano.Nano(replace(whole.config, ablation="separate"))
+    model = nano.SmallDreamZero(replace(whole.config, ablation="separate"))
     path = tmp_path / "separate.safetensors"
     buffers = {name for name, _ in model.named_buffers()}
     weight_files.write_weights(path, model.state_dict(), buffers, meta | {"config": model.config.to_dict()})

@@ -1,4 +1,4 @@
-"""Words that share a stem are near; words of an instruction find the thing they name."""
+"""Words that share a stem are near; words of an instruction find the object they name."""
 
 import numpy as np
 import pytest

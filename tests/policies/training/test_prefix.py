@@ -36,7 +36,9 @@ def test_given_actions_are_as_carried_out_and_cost_nothing(monkeypatch: pytest.M
     given[..., :6] = True
     told: dict[str, Any] = {}
 
-    def answer(model: nano.Nano, clean: Any, noisy: Any, target: Any, levels: Any, action: Any, *rest: Any) -> Any:
+    def answer(
+        model: nano.SmallDreamZero, clean: Any, noisy: Any, target: Any, levels: Any, action: Any, *rest: Any
+    ) -> Any:
         told.update(levels=levels, action=action)
         wrong = batch.actions + 3.0 * given[..., None] + told["off"]
         return target, wrong.flatten(1, 2)

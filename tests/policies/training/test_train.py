@@ -94,7 +94,7 @@ def test_dreamzero_learns(dreamzero_file: Path) -> None:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["action"]) < 0.8 * float(rows[0]["action"])
     judged = [row for row in rows if row["val_action_mse"]]
-    assert all(np.isfinite(float(row[name])) for row in judged for name in dreamzero_training.NanoJob.metrics)
+    assert all(np.isfinite(float(row[name])) for row in judged for name in dreamzero_training.DreamZeroJob.metrics)
     assert int(rows[-1]["samples"]) == 150 * 32
 
 
@@ -152,10 +152,10 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path: Path, demos: Path
     Path(f"{out}.checkpoint").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="damaged checkpoint"):
         train.train(config)
-    model = nano.Nano(nano.config_for("tiny", ("red_cube", "blue_cube", "hand"), (8, 6, 12)))
+    model = nano.SmallDreamZero(nano.config_for("tiny", ("red_cube", "blue_cube", "hand"), (8, 6, 12)))
     weights = loop.Weights(model, config.loop(), torch.float32)
     weights.step(torch.ones_like(weights.master), 1e-3, 0)
-    loop.save_checkpoint(Path(f"{out}.checkpoint"), weights, loop.Standing(1), "another")
+    loop.save_checkpoint(Path(f"{out}.checkpoint"), weights, loop.TrainState(1), "another")
     with pytest.raises(ValueError, match="different configuration"):
         train.train(config)
 

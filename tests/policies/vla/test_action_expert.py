@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from wambench.policies.vla import action_expert, pi0, pi05
-from wambench.policies.vla.action_expert import Memory, Sizes, TwoExperts
+from wambench.policies.vla.action_expert import PrefixMemory, Sizes, TwoExperts
 
 SIZES = Sizes((16, 24), (12, 20), depth=3, heads=4, kv_heads=2, head_dim=6, vocabulary=5)
 PREFIX, HORIZON, ACTIONS, STATE = 7, 4, 3, 5
@@ -14,7 +14,7 @@ PREFIX, HORIZON, ACTIONS, STATE = 7, 4, 3, 5
 def cores() -> list[TwoExperts]:
     """Returns both methods' experts with no weight left at zero."""
     torch.manual_seed(0)
-    both: list[TwoExperts] = [pi0.Core(SIZES, ACTIONS, STATE), pi05.Core(SIZES, ACTIONS)]
+    both: list[TwoExperts] = [pi0.Pi0Core(SIZES, ACTIONS, STATE), pi05.Pi05Core(SIZES, ACTIONS)]
     for core in both:
         for p in core.parameters():
             p.data += 0.3 * torch.randn(p.shape)
@@ -133,13 +133,13 @@ def test_causal_blocks_and_hidden_tokens() -> None:
 
 def test_zero_initialised_gates_start_as_identity() -> None:
     torch.manual_seed(0)
-    core = pi05.Core(SIZES, ACTIONS)
+    core = pi05.Pi05Core(SIZES, ACTIONS)
     tokens, valid, x, t, _ = sequence()
     memory, _ = core.read(tokens, valid)
     suffix = core.suffix(x, t, None)
     normal = suffix.tokens / (suffix.tokens.square().mean(dim=2, keepdim=True) + 1e-6).sqrt()
     torch.testing.assert_close(core.act(suffix, memory), normal)
-    other = Memory(memory.keys, tuple(v + 1.0 for v in memory.values), memory.valid)
+    other = PrefixMemory(memory.keys, tuple(v + 1.0 for v in memory.values), memory.valid)
     assert torch.equal(core.act(suffix, other), core.act(suffix, memory))
 
 
@@ -157,7 +157,7 @@ def test_sampling_takes_equal_steps_from_noise_to_actions() -> None:
     memory, _ = core.read(tokens, valid)
     seen = []
 
-    def velocity(memory: Memory, x: Tensor, t: Tensor, state: Tensor | None = None) -> Tensor:
+    def velocity(memory: PrefixMemory, x: Tensor, t: Tensor, state: Tensor | None = None) -> Tensor:
         seen.append(float(t[0]))
         return torch.ones_like(x)
 

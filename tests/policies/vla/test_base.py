@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.policies.conftest import observe
-from wambench.evaluation.plan_validation import checked
+from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation
 from wambench.policies.dreamzero import nano
-from wambench.policies.perception.scene import Scene, encode_words
+from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import dataset, train
 from wambench.policies.training import flops as training_flops
 from wambench.policies.training import vla as vla_training
@@ -103,7 +103,7 @@ def test_plans_follow_the_contract_and_repeat(pi0_file: Path, encoder_file: Path
     policy, answers = actor(pi0_file, encoder_file), []
     for seed in (5, 5, 6):
         policy.reset("reach the red cube", seed)
-        answers.append([checked(policy.act([scene()]), policy.spec), policy.act([scene(4), scene(8)])])
+        answers.append([validate_plan(policy.act([scene()]), policy.convention), policy.act([scene(4), scene(8)])])
     assert all(np.array_equal(a.actions, b.actions) for a, b in zip(*answers[:2], strict=True))
     assert not np.array_equal(answers[0][0].actions, answers[2][0].actions)
     plan = answers[0][0]
@@ -156,10 +156,10 @@ def test_what_is_observed_is_what_dreamzero_sees(demos: Path, encoder_file: Path
     at = torch.tensor([[3], [30]])
     known = torch.ones(2, 1, 1)
     points = clips.points[at]
-    scene = Scene(clips.latents[at].float(), points, clips.features[at], known, points)
+    scene = SceneFeatures(clips.latents[at].float(), points, clips.features[at], known, points)
     names = ("red_cube", "blue_cube", "hand")
     words = encode_words(["reach the red cube", "reach the blue cube quickly"], names)
-    model = nano.Nano(nano.config_for("tiny", names, (8, 6, 12)))
+    model = nano.SmallDreamZero(nano.config_for("tiny", names, (8, 6, 12)))
     seen = vla.observe(scene, words, model.points_mean, (3, 3))
     torch.testing.assert_close(model.states(scene, words)[:, 0, 12:], seen.scene)
     assert seen.words.shape[1] == 4 and seen.mask.tolist() == [[True] * 3 + [False], [True] * 4]

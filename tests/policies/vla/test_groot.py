@@ -9,10 +9,10 @@ import torch
 from tests.parity import vla_groot
 from tests.policies.vla.toys import INPUTS, awake, chunks, observed
 from wambench.policies.vla import groot, groot_head
-from wambench.policies.vla.groot_head import Context, GrootHead, HeadConfig
+from wambench.policies.vla.groot_head import GrootContext, GrootHead, GrootHeadConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vla"
-CONFIG = HeadConfig(24, 4, 2, 16, 20, 5, 3, 6, embodiments=3)
+CONFIG = GrootHeadConfig(24, 4, 2, 16, 20, 5, 3, 6, embodiments=3)
 
 
 def head(alternate: bool = True) -> GrootHead:
@@ -20,12 +20,12 @@ def head(alternate: bool = True) -> GrootHead:
     return GrootHead(replace(CONFIG, alternate=alternate)).eval()
 
 
-def context(count: int = 2) -> Context:
+def context(count: int = 2) -> GrootContext:
     g = torch.Generator().manual_seed(0)
     image = torch.tensor([True] * 5 + [False] * 4).expand(count, -1)
     valid = torch.ones(count, 9, dtype=torch.bool)
     valid[-1, 7:] = False
-    return Context(torch.randn(count, 9, 20, generator=g), valid, image)
+    return GrootContext(torch.randn(count, 9, 20, generator=g), valid, image)
 
 
 @pytest.mark.parametrize("file", sorted(vla_groot.CHECKS))

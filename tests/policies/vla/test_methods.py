@@ -47,7 +47,7 @@ def test_a_batch_is_answered_like_its_rows(method: str) -> None:
     with torch.no_grad():
         together = model.sample(seen, NOISE, 2)
         for i in range(3):
-            alone = vla.Observed(*(x[i : i + 1] for x in vars(seen).values()))
+            alone = vla.EncodedObservation(*(x[i : i + 1] for x in vars(seen).values()))
             torch.testing.assert_close(model.sample(alone, NOISE[i : i + 1], 2)[0], together[i], atol=1e-5, rtol=1e-5)
 
 

@@ -65,7 +65,7 @@ def test_it_learns_a_chunk_and_survives_its_config(module: object) -> None:
     seen, wanted = observed(8), chunks(8)
     optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(0)
-    many = vla.Observed(*(x.repeat_interleave(4, dim=0) for x in vars(seen).values()))
+    many = vla.EncodedObservation(*(x.repeat_interleave(4, dim=0) for x in vars(seen).values()))
     for _ in range(150):
         optimiser.zero_grad()
         (loss,) = model.loss(many, wanted.repeat_interleave(4, dim=0), generator)

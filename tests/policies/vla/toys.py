@@ -9,12 +9,12 @@ POINTS = ("red_cube", "blue_cube", "hand")
 INPUTS = vla.Inputs(POINTS, (8, 6, 12))
 
 
-def observed(count: int = 3, seed: int = 0, known: bool = True) -> vla.Observed:
+def observed(count: int = 3, seed: int = 0, known: bool = True) -> vla.EncodedObservation:
     """Returns random moments; the last instruction is shorter than the others."""
     g = torch.Generator().manual_seed(seed)
     mask = torch.ones(count, 4, dtype=torch.bool)
     mask[-1, 2:] = False
-    return vla.Observed(
+    return vla.EncodedObservation(
         patches=torch.randn(count, INPUTS.patches, INPUTS.patch_width, generator=g),
         scene=torch.randn(count, INPUTS.scene_width, generator=g),
         state=torch.rand(count, STATE_FEATURES, generator=g) * 2 - 1,

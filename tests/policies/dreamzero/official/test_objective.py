@@ -53,10 +53,10 @@ def test_shares_of_special_chunks() -> None:
     assert abs(float((levels.sigma_action[(video > 0) & (video < 1)] == 1).float().mean()) - 0.2) < 0.03
 
 
-def batch(has_real_action: list[float]) -> tuple[Inputs, objective.Batch]:
+def batch(has_real_action: list[float]) -> tuple[Inputs, objective.ObjectiveBatch]:
     at = Inputs(TINY, batch=len(has_real_action))
     clean = Frames(at.clean.latents.detach(), at.clean.vectors.detach())  # type: ignore[union-attr]
-    return at, objective.Batch(clean, at.action, at.state, has_real_action=torch.tensor(has_real_action))
+    return at, objective.ObjectiveBatch(clean, at.action, at.state, has_real_action=torch.tensor(has_real_action))
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])

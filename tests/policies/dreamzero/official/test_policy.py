@@ -17,10 +17,10 @@ from torch import Tensor
 
 from tests.parity.dit import config_from, load
 from tests.policies.dreamzero.official.test_checkpoint import GOLDEN, MODEL, tiny_tensors, write_tiny_checkpoint
-from wambench.interface import Guided, Observation, Plan, Policy, Spec, mismatches
+from wambench.interface import ControlConvention, Guided, Observation, Plan, Policy, mismatches
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, Frames
-from wambench.policies.dreamzero.inference import ChunkNoise, Encoders, FirstFrame, PolicyHead, Prompt, _Packing
+from wambench.policies.dreamzero.inference import ChunkGenerator, ChunkNoise, Encoders, FirstFrame, Prompt, _Packing
 from wambench.policies.dreamzero.official import droid
 from wambench.policies.dreamzero.official import encoders as wan
 from wambench.policies.dreamzero.official.checkpoint import VAE, Checkpoint
@@ -116,7 +116,7 @@ def same(a: Sequence[Plan], b: Sequence[Plan]) -> bool:
 
 
 def test_six_queries(policy: OfficialDreamZero) -> None:
-    assert isinstance(policy, Policy) and policy.spec == DROID and len(policy.weights_hash) == 16
+    assert isinstance(policy, Policy) and policy.convention == DROID and len(policy.weights_hash) == 16
     policy.reset("Press the button", 7)
     starts, tokens = [], []
     for query in range(6):
@@ -145,7 +145,7 @@ def test_equal_seeds_give_equal_answers(policy: OfficialDreamZero) -> None:
 
 
 def by_hand(folder: Path, queries: int, seed: int) -> list[np.ndarray]:
-    """Returns the actions of the first queries, put together from `PolicyHead` and `droid` frame by frame."""
+    """Returns the actions of the first queries, put together from `ChunkGenerator` and `droid` frame by frame."""
     file = GOLDEN / "policy_head_dit_weights.safetensors"
     layout = {"frames_per_chunk": 2, "actions_per_chunk": 24, "states_per_chunk": 1, "max_chunks": 4}
     model = load(file, replace(config_from(file, heads=2, grid=(2, 3)), **layout))  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ def by_hand(folder: Path, queries: int, seed: int) -> list[np.ndarray]:
         lambda prompt: Prompt(text.embed(*words(str(prompt)))),
         first,
     )
-    head = PolicyHead(model, encoders, OfficialDreamZero(str(folder), **FAST).head_config, droid.NEGATIVE_PROMPT)
+    head = ChunkGenerator(model, encoders, OfficialDreamZero(str(folder), **FAST).head_config, droid.NEGATIVE_PROMPT)
     answers = []
     for query in range(queries):
         steps = [0] if query == 0 else range(24 * (query - 1), 24 * query + 1, 3)  # 9 frames, the first one known
@@ -495,11 +495,11 @@ def test_the_fingerprint_is_of_the_weights(folder: Path, policy: OfficialDreamZe
 
 
 def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) -> None:
-    from tests.stubs import line_world
+    from tests.stubs import line_sim
     from wambench.evaluation.config import RunConfig
     from wambench.evaluation.worker import Player
 
-    lines = mismatches(Spec(), DROID)
+    lines = mismatches(ControlConvention(), DROID)
     assert len(lines) == 9 and "control_hz: the environment has 20.0, the policy expects 15.0" in lines
     arguments = {"weights": str(folder), **FAST}
     config = RunConfig(
@@ -509,7 +509,7 @@ def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) 
         out=tmp_path / "run",
     )
     with pytest.raises(ValueError) as error:
-        Player(config, line_world).enter("PressButton")
+        Player(config, line_sim).enter("PressButton")
     for words in (
         "does not fit PressButton",
         "action: the environment has 'osc_pose_delta', the policy expects 'joint_position'",
