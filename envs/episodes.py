@@ -33,7 +33,7 @@ def episode_spec(
         task: The task.
         split: Name of the split it is evaluated in; "train" is the stream of the demonstrations, "video" that of the
             action-free video, whose environments are those of `factors.ELSEWHERE` whatever the factor.
-        factor: "all", "none" or one factor, see `envs.variation`.
+        factor: "all", "none" or one factor, see `envs.factors`.
         index: Non-negative number of the episode.
         seed: Seed of the run.
         visual: Visual profile, "fast" or "full".

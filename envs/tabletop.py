@@ -9,7 +9,6 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from wambench import tasks
 from wambench.envs import snapshot
 from wambench.envs.episodes import episode_spec
 from wambench.envs.privileged_view import SceneView
@@ -37,14 +36,14 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     End: `terminated` when the success predicate has held for one second, `truncated` at the horizon.
 
-    Randomisation: poses and the environment factors of `envs.variation`, all from the seed; the `EpisodeSpec` in
+    Randomisation: poses and the environment factors of `envs.factors`, all from the seed; the `EpisodeSpec` in
     `env.unwrapped.episode` (and `info["spec"]` after reset) says everything, and `reset(options={"spec": spec})`
     repeats it.
 
     Args:
-        task: Name ("PressButton") or id ("PressButton-v0").
-        split: A split that has the task; its environments are used. None: the first that has it.
-        factor: "all", "none" or one of `envs.variation.FACTORS`. None: "none" for training environments, else "all".
+        task: What should happen. `wambench.registration.make` finds it by name and checks split and factor.
+        split: Name of the split whose environments are used.
+        factor: "all", "none" or one of `envs.factors.FACTORS`.
         image_size: (height, width) of both cameras in pixels.
         visual: "fast" or "full", see `envs.rendering`.
         render_mode: "rgb_array" or None.
@@ -57,19 +56,18 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def __init__(
         self,
-        task: str,
-        split: str | None = None,
-        factor: str | None = None,
+        task: Task,
+        split: str,
+        factor: str,
         image_size: tuple[int, int] = (96, 96),
         visual: str = "fast",
         render_mode: str | None = None,
         video_hz: float = 5.0,
         arm: str = "Panda",
     ) -> None:
-        self.task: Task = tasks.find(task)
-        self.split = split or tasks.default_split(self.task.name)
-        self.factor = factor or tasks.default_factor(self.split)
-        tasks.check(self.task.name, self.split, self.factor)
+        self.task = task
+        self.split = split
+        self.factor = factor
         self.convention = ControlConvention(image_size=(image_size[0], image_size[1]), video_hz=video_hz)
         self.visual = visual
         self.arm = find_arm(arm)

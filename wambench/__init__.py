@@ -9,6 +9,6 @@ __version__ = "0.1.0"
 
 # Policies also run where only torch is installed.
 if importlib.util.find_spec("gymnasium") is not None:
-    from wambench.envs import register_all
+    from wambench.registration import register_all
 
     register_all()

@@ -411,7 +411,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from wambench.analysis import training_curves
-    from wambench.policies.training.config import TrainConfig
+    from wambench.attribution.training import TRAINER
+    from wambench.policies.training.config import ATTRIBUTION, TrainConfig
     from wambench.policies.training.train import train
 
     names = ("policy", "out", "encoder", "init", "minutes", "steps", "flops", "batch", "lr")
@@ -428,7 +429,8 @@ def _train(arguments: argparse.Namespace) -> None:
         with contextlib.suppress(ValueError):  # too short a log yet
             training_curves.draw(log)
 
-    print(train(TrainConfig(data=tuple(arguments.data), **values), note))
+    trainer = TRAINER if arguments.policy in ATTRIBUTION else None
+    print(train(TrainConfig(data=tuple(arguments.data), **values), note, trainer))
     try:
         print(training_curves.draw(log))
     except ValueError as error:  # a training of a few steps logs nothing; its weights are fine

@@ -2,7 +2,7 @@
 
 Every file is written whole or not at all (temporary name, then rename), and a file that exists is not made again, so
 the same command resumes after any kill. Episodes come from streams of their own, never those of an evaluation:
-demonstrations from "train" and training environments, video from "video" and other rooms (`envs.variation.ELSEWHERE`).
+demonstrations from "train" and training environments, video from "video" and other rooms (`envs.factors.ELSEWHERE`).
 
 Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps (no pickles):
     frames (F, h, w * 2, 3) uint8: canvases (agentview | wrist) at `frame_steps` (F,) int32: every second, and the last
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
 from wambench.interface import ControlConvention, EpisodeSpec, SimulationDiverged, canvas, unknown_name
 
@@ -67,7 +67,7 @@ class CollectConfig:
         seed: Non-negative seed.
         workers: Processes.
         out: Folder; continued if it holds the same corpus.
-        rooms: For renders: "train" (training environments, the default) or "elsewhere" (`envs.variation.ELSEWHERE`).
+        rooms: For renders: "train" (training environments, the default) or "elsewhere" (`envs.factors.ELSEWHERE`).
             Demonstrations are always made in "train", videos "elsewhere".
         arms: Names of `envs.robot.ARMS`, which take turns. Default: all others than the Panda for videos, else the
             Panda, which alone makes demonstrations.
@@ -215,7 +215,6 @@ _ENVS: OrderedDict[tuple[Any, ...], TabletopEnv] = OrderedDict()  # of this proc
 def _env(task: str, arm: str) -> TabletopEnv:
     """Returns an environment set to a task; tasks with the same things share one."""
     from wambench.envs.scene import compile_family
-    from wambench.envs.tabletop import TabletopEnv
 
     wanted = tasks.find(task)
     key = (wanted.objects, arm)
@@ -223,7 +222,7 @@ def _env(task: str, arm: str) -> TabletopEnv:
         if len(_ENVS) >= MAX_ENVS:
             _ENVS.popitem(last=False)[1].close()
         compile_family.cache_clear()  # each environment has its own copy of the model
-        _ENVS[key] = TabletopEnv(task, arm=arm)
+        _ENVS[key] = registration.make(task, arm=arm)
     _ENVS.move_to_end(key)
     _ENVS[key].task = wanted
     return _ENVS[key]

@@ -173,7 +173,7 @@ class EpisodeSpec:
         control_hz: Control rate.
         visual: Visual profile ("fast" or "full").
         poses: Object name -> JSON placement (x, y, yaw, joint; metres and radians), see `envs.task.Placement`.
-        look: JSON values of the environment factors, see `envs.variation.Look`.
+        look: JSON values of the environment factors, see `envs.factors.Look`.
     """
 
     task: str

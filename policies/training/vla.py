@@ -1,8 +1,7 @@
 """Training of the VLA baselines: the same demonstrations, disturbances and optimiser as DreamZero nano, one chunk each.
 
-A method's module may offer `side(config, network, clips, rank, wait) -> Side`: a corpus that its language side learns
-from, first alone and then beside the demonstrations (captioned video). Without one, folders without actions are left
-out.
+A method may have a corpus that its language side learns from (`AUXILIARY`: captioned video), first alone and then
+beside the demonstrations. Without one, folders without actions are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
 from wambench.policies.perception.scene import SceneFeatures, encode_words
-from wambench.policies.training import augmentation, dataset, loop
+from wambench.policies.training import augmentation, captions, dataset, loop
 from wambench.policies.training.config import (
     ENCODER_FILE,
     VALIDATION,
@@ -52,6 +51,10 @@ class Side(Protocol):
 
     def validate(self, network: vla.Network) -> tuple[float, ...]:
         """Returns errors on held-out data of its own."""
+
+
+# What a method learns beside chunks of actions: (config, network, clips, rank, wait) -> Side.
+AUXILIARY: dict[str, Callable[..., Any]] = {"ki": captions.side}
 
 
 class VlaJob:
@@ -173,7 +176,8 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
         weight_files.load_into(network, weight_files.read_weights(config.init, config.policy)[0], config.init)
     else:
         fit(network, clips)
-    side = module.side(config, network, clips, rank, wait) if hasattr(module, "side") else None
+    learns_words = AUXILIARY.get(config.policy)
+    side = learns_words(config, network, clips, rank, wait) if learns_words else None
     return VlaJob(config, network.to(config.device), clips, side)
 
 

@@ -15,7 +15,7 @@ models it stands for, starts at a loss of 10 instead of 7: before training a tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -215,10 +215,3 @@ def from_dict(config: dict[str, Any]) -> Ki:
 
 
 policy = partial(vla.FlowActor, "ki")  # of `policies.POLICIES`
-
-
-def side(config: Any, network: Ki, clips: Any, rank: int, wait: Callable[[], Any]) -> Any:
-    """See `captions.side`."""
-    from wambench.policies.training import captions
-
-    return captions.side(config, network, clips, rank, wait)

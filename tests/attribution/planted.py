@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.envs.task import View
@@ -150,7 +150,7 @@ PLANTED: dict[str, tuple[tuple[str, Act], ...]] = {
 
 def play(task: str, act: Act, index: int = 0, sim: TabletopEnv | None = None) -> tuple[TabletopEnv, Episode]:
     """Returns the simulator and episode `index` of a task as somebody played it, without frames."""
-    sim, split = sim or TabletopEnv(task), tasks.default_split(task)
+    sim, split = sim or registration.make(task), tasks.default_split(task)
     spec = episode_spec(tasks.find(task), split, tasks.default_factor(split), index, 7)
     outcome, chunks = sim.begin(spec, render=False), []
     friction = sim.scene.model.geom_friction.copy()

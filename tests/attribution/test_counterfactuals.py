@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from wambench import registration
 from wambench.attribution import paths, self_test, tracker
 from wambench.attribution.attribute import one_episode
 from wambench.attribution.counterfactuals import Instrument, layout_of
@@ -22,7 +23,7 @@ from wambench.evaluation.rollout import rollout
 @pytest.fixture(scope="module")
 def sim() -> Iterator[TabletopEnv]:
     torch.set_num_threads(1)
-    made = TabletopEnv("LiftCube")
+    made = registration.make("LiftCube")
     yield made
     made.close()
 

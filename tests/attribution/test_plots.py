@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from tests.stubs import Steady, line_sim
-from wambench import cli, records, tasks
+from wambench import cli, records, registration, tasks
 from wambench.attribution import filmstrips, table
 from wambench.attribution import plots as attribution_plots
 from wambench.attribution.table import AttributionRow
 from wambench.envs.episodes import episode_spec
-from wambench.envs.tabletop import TabletopEnv
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.rollout import rollout
 from wambench.evaluation.run import run
@@ -147,7 +146,7 @@ def test_moments_surround_the_point_of_no_return(slow: Path) -> None:
 
 def test_expert_frames_are_rendered_and_drawn(tmp_path: Path) -> None:
     """In the real world: the expert's future begins in the recorded state and is not the realised one."""
-    sim = TabletopEnv("PressButton")
+    sim = registration.make("PressButton")
     spec = episode_spec(tasks.find("PressButton"), "seen", "none", 0, 0)
     episode = rollout(sim, Dreamer(), spec)
     row = AttributionRow(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wambench import registration
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import Observation
@@ -13,7 +14,7 @@ from wambench.interface import Observation
 
 @pytest.fixture(scope="module", params=["LiftCube", "OpenDrawer"])
 def env(request: pytest.FixtureRequest) -> Iterator[TabletopEnv]:
-    env = TabletopEnv(request.param)
+    env = registration.make(request.param)
     yield env
     env.close()
 

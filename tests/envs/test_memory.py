@@ -4,11 +4,12 @@ import dataclasses
 import gc
 import itertools
 
+from wambench import registration
 from wambench.envs.episodes import episode_spec
-from wambench.envs.tabletop import TabletopEnv
 from wambench.evaluation.rollout import rollout
 from wambench.records import encode_episode
 from wambench.speed import simulation as bench_simulation
+from wambench.speed.simulation import Drift
 from wambench.suite.doctor import MIB, resident
 
 TASKS = ("LiftCube", "OpenDrawer")
@@ -18,7 +19,10 @@ LEAK_MIB = 3  # those frames would add 14 in every block
 
 def play(task: str, episodes: range) -> None:
     """Plays and encodes episodes of one second in a simulator of their own, all factors varied."""
-    env, policy = TabletopEnv(task, split="unseen-envs", image_size=bench_simulation.SIZE), bench_simulation.Drift()
+    env, policy = (
+        registration.make(task, split="unseen-envs", image_size=bench_simulation.SIZE),
+        Drift(),
+    )
     for index in episodes:
         spec = dataclasses.replace(episode_spec(env.task, env.split, env.factor, index, 0), horizon=20)
         episode = rollout(env, policy, spec)

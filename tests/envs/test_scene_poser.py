@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from wambench import registration
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[TabletopEnv]:
-    made = TabletopEnv("OpenDrawer")
+    made = registration.make("OpenDrawer")
     made.begin(episode_spec(made.task, "seen", "none", 0, 1))
     for _ in range(15):
         made.advance(made.expert_action())

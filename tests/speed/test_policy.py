@@ -183,8 +183,8 @@ def test_runs_without_the_simulator() -> None:
         "for name in ('gymnasium', 'mujoco', 'robosuite', 'numba', 'h5py', 'imageio', 'pandas', 'matplotlib',\n"
         "             'diffusers', 'transformers', 'huggingface_hub', 'yaml', 'zstandard', 'fast_simplification'):\n"
         "    sys.modules[name] = None\n"
-        "sys.argv = ['bench_policy', '--config', 'tiny', '--steps', '1', '--repeats', '1', '--json']\n"
-        "import runpy; runpy.run_module('wambench.speed.policy', run_name='__main__')"
+        "sys.argv = ['wambench', 'bench', 'policy', '--config', 'tiny', '--steps', '1', '--repeats', '1', '--json']\n"
+        "import runpy; runpy.run_module('wambench', run_name='__main__', alter_sys=True)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

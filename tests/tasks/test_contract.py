@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import TRAINING, episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import EpisodeSpec, Outcome
@@ -22,7 +22,7 @@ NAMES = list(tasks.TASKS)
 
 @pytest.fixture(scope="module", params=NAMES)
 def env(request: pytest.FixtureRequest) -> Iterator[TabletopEnv]:
-    env = TabletopEnv(request.param, render_mode="rgb_array")
+    env = registration.make(request.param, render_mode="rgb_array")
     yield env
     env.close()
 
@@ -153,7 +153,7 @@ def test_nothing_of_an_episode_leaks_into_the_next(env: TabletopEnv) -> None:
 
 
 def trajectory(task: str) -> str:
-    env = TabletopEnv(task)
+    env = registration.make(task)
     frame = env.begin(training(env)).observations[0].images["agentview"]
     env.step_chunk(wobble(env, 20))
     digest = hashlib.sha256(frame.tobytes() + env.snapshot()).hexdigest()
@@ -189,11 +189,11 @@ def test_make_vec() -> None:
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TabletopEnv(**arguments)
+        registration.make(**arguments)
 
 
 def test_spec_of_another_task_is_refused() -> None:
-    env = TabletopEnv("LiftCube")
+    env = registration.make("LiftCube")
     with pytest.raises(ValueError, match="PressButton"):
         env.begin(episode_spec(tasks.TASKS["PressButton"], "seen", "none", 0, 0))
 

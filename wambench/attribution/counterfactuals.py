@@ -35,7 +35,7 @@ class OracleSim(ExpertWorld, Protocol):
 
     @property
     def view(self) -> Any:
-        """What the simulator knows (`envs.view.View`)."""
+        """What the simulator knows (`envs.privileged_view.View`)."""
 
     def observe(self) -> Observation:
         """Renders now."""
@@ -44,7 +44,7 @@ class OracleSim(ExpertWorld, Protocol):
         """Returns the (8,) state vector."""
 
     def scene_poser(self) -> Any:
-        """Returns what shows postures (`envs.stage.Stage`)."""
+        """Returns what shows postures (`envs.scene_poser.Stage`)."""
 
 
 class Imagining(Policy, Protocol):

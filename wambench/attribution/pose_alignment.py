@@ -40,7 +40,7 @@ TURNED_RAD = np.radians([-90, -60, -30, 30, 60, 90])  # about the vertical
 
 
 class PosableScene(Protocol):
-    """Shows postures, see `envs.stage.Stage`."""
+    """Shows postures, see `envs.scene_poser.Stage`."""
 
     member: np.ndarray
     carriers: np.ndarray

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from wambench import records, tasks
+from wambench import records, registration, tasks
 from wambench.analysis.agreement import kappa, right
 from wambench.attribution import table
 from wambench.attribution.attribute import LIMIT_S, one_episode
@@ -138,10 +138,9 @@ def _set_up(payload: None) -> tuple[None, Any]:
     reader, ways, sims = tracker.FrameReader(), paths.load(tracker.weights(paths.WEIGHTS))[0], dict[str, Any]()
 
     def work(job: SelfTestJob) -> AttributionRow:
-        from wambench.envs.tabletop import TabletopEnv
 
         if job.task not in sims:
-            sims[job.task] = TabletopEnv(job.task)
+            sims[job.task] = registration.make(job.task)
         return planted(sims[job.task], job, reader, ways)
 
     return None, work

@@ -13,6 +13,7 @@ from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.training import loop
 from wambench.policies.training.config import ENCODER_FILE, TrainConfig, describe, file_hash, seeded, to_compute_dtype
+from wambench.policies.training.train import Trainer
 
 PAIRS = 8  # for each sample of a batch: their features are ready
 
@@ -55,3 +56,6 @@ def finish(
         tqdm.write(tracker_training.finish(job, config.out, meta))
     else:
         tqdm.write(paths_training.finish(job, config.out, meta))
+
+
+TRAINER = Trainer(job, finish)

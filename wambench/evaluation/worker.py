@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import policies, tasks
+from wambench import policies, registration, tasks
 from wambench.evaluation import latency
 from wambench.evaluation.clock import Clock, Virtual
 from wambench.evaluation.executors import find, timing
@@ -51,10 +51,9 @@ class EpisodeJob:
 
 def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> Simulator:
     """Returns the simulated simulator of a task, with the image size and video rate that the policy asks for."""
-    from wambench.envs.tabletop import TabletopEnv
 
     size, video_hz = convention.image_size, convention.video_hz
-    return TabletopEnv(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
+    return registration.make(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
 
 
 @dataclass(frozen=True)

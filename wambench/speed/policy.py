@@ -5,12 +5,11 @@ do is listed with the reason. Beside the times stands the limit: the operations 
 (`policies.dreamzero.flops`) at the rate of a large matrix product measured on the same device in the same run.
 What a chunk is, and how it is timed: `dreamzero_chunk`.
 
-Runs where only torch is installed: `python -m wambench.speed.policy --config 14b --random-weights --device cuda`.
+Runs where only torch is installed: `python -m wambench bench policy --config 14b --random-weights --device cuda`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -199,9 +198,3 @@ def _line(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     speed = first["chunk_ms"]["total"] / row["chunk_ms"]["total"]
     line += f"{row['evaluation_ms']:9.2f}{speed:8.1f}x{row['tflops']:9.3g}{row['fraction']:9.0%}"
     return line + f"{row['memory_mb']:8.0f}"
-
-
-if __name__ == "__main__":
-    from wambench import cli
-
-    sys.exit(cli.main(["bench", "policy", *sys.argv[1:]]))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.interface import ControlConvention, EpisodeSpec, Plan
 
@@ -90,9 +90,8 @@ def _stock(cameras: bool) -> Any:
 
 
 def _ours() -> TabletopEnv:
-    from wambench.envs.tabletop import TabletopEnv
 
-    return TabletopEnv(TASK, image_size=SIZE)
+    return registration.make(TASK, image_size=SIZE)
 
 
 def _spec(env: TabletopEnv, index: int) -> EpisodeSpec:
@@ -187,11 +186,10 @@ def counted_world(task: str, config: RunConfig, convention: ControlConvention) -
     """Returns the simulator of a run, in a process that from now on counts what physics, control and rendering take."""
     from wambench.envs.arm import Arm
     from wambench.envs.rendering import Renderer
-    from wambench.envs.tabletop import TabletopEnv
 
     Arm.step = _counted("control", Arm.step)  # type: ignore[method-assign]
     Renderer.render = _counted("rendering", Renderer.render)  # type: ignore[method-assign]
-    return TabletopEnv(task, image_size=convention.image_size, video_hz=convention.video_hz)
+    return registration.make(task, image_size=convention.image_size, video_hz=convention.video_hz)
 
 
 def _counted(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -271,11 +269,10 @@ def _memory() -> float:
 
     Not its peak: on Linux that begins with the peak of the process that started it.
     """
-    from wambench.envs.tabletop import TabletopEnv
     from wambench.suite.doctor import resident
 
     for name in (TASK, next(name for name in tasks.TASKS if tasks.TASKS[name].objects != tasks.TASKS[TASK].objects)):
-        env = TabletopEnv(name, image_size=SIZE)
+        env = registration.make(name, image_size=SIZE)
         for index in range(3):
             env.begin(episode_spec(env.task, env.split, env.factor, index, 0))
             env.step_chunk(np.zeros((20, 7)))

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.records import provenance
 
@@ -25,12 +25,11 @@ def report() -> Iterator[tuple[str, str]]:
     yield "processor", f"{provenance.cpu()}, {os.cpu_count()} cores"
 
     from wambench.envs import rendering
-    from wambench.envs.tabletop import TabletopEnv
 
     yield "OpenGL", rendering.gl_backend()
     task = next(iter(tasks.TASKS.values()))
     split = tasks.default_split(task.name)
-    env = TabletopEnv(task.name, split=split)
+    env = registration.make(task.name, split=split)
     episodes = [episode_spec(task, split, tasks.default_factor(split), index, 0) for index in range(RESETS)]
     first = env.begin(episodes[0])
     for camera, image in first.observations[0].images.items():

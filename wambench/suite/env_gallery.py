@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.envs.factors import FACTORS
 from wambench.tasks import Split
@@ -56,11 +56,10 @@ def _sheet(split: Split, seed: int) -> Figure:
 
 def _pictures(split: Split, wanted: list[tuple[str, str, int]], seed: int) -> list[np.ndarray]:
     """Returns the first frame of each (task, factor, episode); each task's simulator is made once and then closed."""
-    from wambench.envs.tabletop import TabletopEnv
 
     pictures: dict[int, np.ndarray] = {}
     for name in dict.fromkeys(name for name, _, _ in wanted):
-        env = TabletopEnv(name, split=split.name, image_size=SIZE, visual="full")
+        env = registration.make(name, split=split.name, image_size=SIZE, visual="full")
         for place, (task, factor, index) in enumerate(wanted):
             if task == name:
                 env.begin(episode_spec(tasks.find(name), split.name, factor, index, seed, "full"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import TRAINING, episode_spec
 
 RANDOM_S = 3.0  # of random actions before the expert takes over
@@ -57,9 +57,8 @@ def table(names: tuple[str, ...], episodes: int, seed: int = 0, workers: int = 1
 
 def _measure(job: _Job) -> tuple[float, float, float]:
     """Returns the rate of success at the end, the mean progress and the median number of steps."""
-    from wambench.envs.tabletop import TabletopEnv
 
-    env = TabletopEnv(job.task)
+    env = registration.make(job.task)
     train = job.condition in ("train", "after_random")
     results = []
     for index in range(job.episodes):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from wambench import tasks
+from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.interface import Observation
 
@@ -64,12 +64,11 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
 
 def pairs(task: str, split: str, factor: str, index: int = 0, seed: int = 0) -> list[Pair]:
     """Returns two moments of an episode in both profiles: its start, and one with the expert at work."""
-    from wambench.envs.tabletop import TabletopEnv
 
     seen: dict[str, list[Observation]] = {}
     actions: list[np.ndarray] = []
     for profile in PROFILES:
-        env = TabletopEnv(task, split=split, factor=factor, image_size=SIZE, visual=profile)
+        env = registration.make(task, split=split, factor=factor, image_size=SIZE, visual=profile)
         seen[profile] = list(env.begin(episode_spec(env.task, split, factor, index, seed, profile)).observations)
         for step in range(STEPS):
             if len(actions) == step:  # physics is the same in both
