@@ -173,7 +173,7 @@ class DreamZero:
         self.execute, self.mode, self.history, self.schedule, self.device = execute, mode, history, schedule, device
         self.candidates, self.lookahead, self.smooth = candidates, lookahead, smooth
         self.weights_hash = digest(path)[:16]
-        self.corpus = str(meta.get("corpus", "unknown_name"))
+        self.corpus = str(meta.get("corpus", "unknown"))
         self.meta = meta
         self._session: DreamZeroSession | None = None
 

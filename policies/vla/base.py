@@ -277,7 +277,7 @@ class Actor:
         if smooth:
             smoothing.check(self.chunk_steps)
         self.weights_hash = digest(path)[:16]
-        self.corpus = str(meta.get("corpus", "unknown_name"))
+        self.corpus = str(meta.get("corpus", "unknown"))
         self._session: VlaSession | None = None
 
     def session(self, instruction: str, seed: int) -> VlaSession:
