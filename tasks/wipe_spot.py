@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wambench.envs.objects import SPOT_DOMES
+from wambench.envs.objects.mechanisms import SPOT_DOMES
 from wambench.envs.task import Stage, Task, View
 from wambench.tasks import skills
 
