@@ -25,7 +25,8 @@ ALLOWED = {
     "policies.actions": {"interface"},
     "policies.perception": {"policies.weight_files", "interface"},
     "policies.dreamzero": {
-        "policies", "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",
+        "policies", "policies.actions", "policies.networks", "policies.perception", "policies.weight_files",
+        "interface",
     },
     "policies.vla": {
         "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",
