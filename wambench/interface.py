@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 STATUSES = ("ok", "env_error", "policy_error", "timeout")
 
@@ -55,7 +56,7 @@ class ControlConvention:
         """Control steps between two video frames."""
         return round(self.control_hz / self.video_hz)
 
-    def hold_action(self, last: np.ndarray | None) -> np.ndarray:
+    def hold_action(self, last: NDArray[np.floating[Any]] | None) -> NDArray[np.float64]:
         """Returns the (A,) action that keeps this embodiment where it is while no policy's action is ready.
 
         For displacements: none, and the gripper's last command; before any command the gripper is open.
@@ -102,11 +103,11 @@ class Observation:
     """
 
     step: int
-    images: Mapping[str, np.ndarray]
-    state: np.ndarray
+    images: Mapping[str, NDArray[np.uint8]]
+    state: NDArray[np.float64]
 
 
-def canvas(observation: Observation, cameras: Sequence[str]) -> np.ndarray:
+def canvas(observation: Observation, cameras: Sequence[str]) -> NDArray[np.uint8]:
     """Returns the views tiled left to right, (h, w * len(cameras), 3) uint8: the frame a world model imagines."""
     return np.concatenate([observation.images[camera] for camera in cameras], axis=1)
 
@@ -123,10 +124,10 @@ class Plan:
         timings: Seconds spent, by stage name.
     """
 
-    actions: np.ndarray
+    actions: NDArray[np.floating[Any]]
     execute: int | None = None
-    frames: np.ndarray | None = None
-    frame_steps: np.ndarray | None = None
+    frames: NDArray[np.uint8] | None = None
+    frame_steps: NDArray[np.integer[Any]] | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -147,7 +148,7 @@ class Policy(Protocol):
 class Guided(Policy, Protocol):
     """A policy that can continue a chunk that is still being played (real-time chunking)."""
 
-    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+    def act_guided(self, history: Sequence[Observation], previous: NDArray[np.floating[Any]], delay: int) -> Plan:
         """Returns a plan that agrees with what will be carried out while it is computed.
 
         Args:
@@ -241,7 +242,7 @@ class Simulator(Protocol):
     def begin(self, episode: EpisodeSpec) -> Outcome:
         """Resets to the episode and returns its first observation."""
 
-    def step_chunk(self, actions: np.ndarray) -> Outcome:
+    def step_chunk(self, actions: NDArray[np.floating[Any]]) -> Outcome:
         """Carries out (n, A) actions, stopping early at the episode's end; same result as n single steps."""
 
     def snapshot(self) -> bytes:
@@ -276,7 +277,7 @@ class Chunk:
     step: int
     state: bytes
     plan: Plan
-    executed: np.ndarray
+    executed: NDArray[np.floating[Any]]
     latency_s: float
     delay: int = 0
     progress: float = math.nan

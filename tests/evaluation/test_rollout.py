@@ -152,10 +152,10 @@ STEPS = np.array([4, 8])
         (Plan(ACTIONS, execute=5), "execute is 5"),
         (Plan(ACTIONS, frames=FRAMES), "together"),
         (Plan(ACTIONS, frame_steps=STEPS), "together"),
-        (Plan(ACTIONS, frames=FRAMES / 255, frame_steps=STEPS), "frames are float64"),
+        (Plan(ACTIONS, frames=FRAMES / 255, frame_steps=STEPS), "frames are float64"),  # type: ignore[arg-type]
         (Plan(ACTIONS, frames=FRAMES[:, :, :8], frame_steps=STEPS), "(2, 8, 8, 3)"),
         (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS[:1]), "frame_steps are"),
-        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS / 2), "frame_steps are float64"),
+        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS / 2), "frame_steps are float64"),  # type: ignore[arg-type]
         (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS[::-1]), "must rise"),
         (None, "NoneType, not a Plan"),
     ],

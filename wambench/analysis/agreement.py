@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wambench.analysis.intervals import Estimate, wilson
 
@@ -26,7 +27,9 @@ class Kappa(NamedTuple):
     n: int
 
 
-def confusion(given: Sequence[str], found: Sequence[str], rows: Sequence[str], columns: Sequence[str]) -> np.ndarray:
+def confusion(
+    given: Sequence[str], found: Sequence[str], rows: Sequence[str], columns: Sequence[str]
+) -> NDArray[np.int64]:
     """Returns the (rows, columns) counts of what was given against what was found.
 
     Raises:
@@ -73,7 +76,10 @@ def kappa(one: Sequence[str], other: Sequence[str], abstained: Sequence[str] = (
 
 
 def ratio(
-    parts: Sequence[np.ndarray], wholes: Sequence[np.ndarray], rng: np.random.Generator, draws: int = RESAMPLES
+    parts: Sequence[NDArray[np.float64]],
+    wholes: Sequence[NDArray[np.float64]],
+    rng: np.random.Generator,
+    draws: int = RESAMPLES,
 ) -> Estimate:
     """Returns sum(part) / sum(whole) over all episodes and its percentile bootstrap interval.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wambench import records
 from wambench.analysis.intervals import SEED, Z95, Estimate, stratified_bootstrap
@@ -46,7 +47,7 @@ class Line(NamedTuple):
     detectable: float
 
 
-def sign_flip_p(differences: np.ndarray, rng: np.random.Generator, flips: int = FLIPS) -> float:
+def sign_flip_p(differences: NDArray[np.float64], rng: np.random.Generator, flips: int = FLIPS) -> float:
     """Returns the two-sided p of paired differences (n,): how often random signs move their sum as far from 0.
 
     If both sides are alike, each difference could as well have had the other sign (Fisher 1935). Few differences are
@@ -76,7 +77,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def detectable(differences: np.ndarray) -> float:
+def detectable(differences: NDArray[np.float64]) -> float:
     """Returns the mean difference that as many episodes find with 80 % power at a level of 5 %.
 
     (1.96 + 0.84) standard errors; NaN where nothing varies, because then there is nothing to judge chance by.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 10_000
@@ -34,7 +35,9 @@ def wilson(successes: int, n: int) -> Estimate:
     return Estimate(rate, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def stratified_bootstrap(strata: Sequence[np.ndarray], rng: np.random.Generator, draws: int = RESAMPLES) -> Estimate:
+def stratified_bootstrap(
+    strata: Sequence[NDArray[np.float64]], rng: np.random.Generator, draws: int = RESAMPLES
+) -> Estimate:
     """Returns the mean over all values and its percentile bootstrap interval.
 
     Episodes are drawn anew within each stratum, so that the tasks themselves are not a source of chance.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wambench.analysis.leaderboard import WHOLE, episodes, groups, progress
 from wambench.interface import Episode, canvas
@@ -138,9 +139,9 @@ def filmstrip(episode: Episode, title: str, moments: int = STRIP) -> Figure:
     return figure
 
 
-def imagined_pairs(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
+def imagined_pairs(episode: Episode) -> list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
     """Returns (step, real canvas, imagined canvas) for every seen step that was foreseen, by its latest foresight."""
-    foreseen: dict[int, np.ndarray] = {}
+    foreseen: dict[int, NDArray[np.uint8]] = {}
     for chunk in episode.chunks:
         if chunk.plan.frames is not None and chunk.plan.frame_steps is not None:
             later = chunk.plan.frame_steps > chunk.step

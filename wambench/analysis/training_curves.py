@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,9 +31,9 @@ class Curves:
         metrics: Name -> (n,) values, NaN between validations.
     """
 
-    samples: np.ndarray
-    losses: dict[str, np.ndarray]
-    metrics: dict[str, np.ndarray]
+    samples: NDArray[np.float64]
+    losses: dict[str, NDArray[np.float64]]
+    metrics: dict[str, NDArray[np.float64]]
 
 
 def read(path: Path) -> Curves:
@@ -63,13 +64,14 @@ def read(path: Path) -> Curves:
     return Curves(found["samples"], {n: found[n] for n in named[:first]}, {n: found[n] for n in named[first:]})
 
 
-def smooth(values: np.ndarray, window: int) -> np.ndarray:
+def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Returns the mean over a centred window, cut off at the ends."""
     reach = window // 2
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
-    return (sums[high] - sums[low]) / (high - low)
+    means: NDArray[np.float64] = (sums[high] - sums[low]) / (high - low)
+    return means
 
 
 def draw(log: Path, out: Path | None = None) -> Path:
@@ -160,7 +162,7 @@ def _losses(axes: Axes, curves: Curves) -> None:
     _finish(axes, curves.samples)
 
 
-def _metric(axes: Axes, samples: np.ndarray, values: np.ndarray, name: str, colour: str) -> None:
+def _metric(axes: Axes, samples: NDArray[np.float64], values: NDArray[np.float64], name: str, colour: str) -> None:
     there = np.isfinite(values)
     axes.plot(samples[there], values[there], marker="o", markersize=3, color=colour)
     axes.margins(y=0.15)
@@ -168,7 +170,7 @@ def _metric(axes: Axes, samples: np.ndarray, values: np.ndarray, name: str, colo
     _finish(axes, samples)
 
 
-def _finish(axes: Axes, samples: Sequence[float] | np.ndarray) -> None:
+def _finish(axes: Axes, samples: Sequence[float] | NDArray[np.float64]) -> None:
     axes.set_xlim(0, samples[-1])
     axes.xaxis.set_major_formatter(lambda value, _: _count(value))
     axes.grid(alpha=0.3)

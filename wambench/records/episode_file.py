@@ -11,9 +11,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Plan, canvas
 
@@ -86,7 +88,7 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
     return buffer.getvalue()
 
 
-def _unpacked(packed: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def _unpacked(packed: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     size = math.prod(shape)
     content = zstandard.ZstdDecompressor().decompress(packed.tobytes(), max_output_size=max(size, 1))
     return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
@@ -102,7 +104,7 @@ def load_episode(path: Path) -> Episode:
         raise ValueError(f"{path}: damaged: {error}") from error
 
 
-def _decode(stored: Mapping[str, np.ndarray]) -> Episode:
+def _decode(stored: Mapping[str, NDArray[Any]]) -> Episode:
     meta = json.loads(stored["meta"].tobytes())
     version, shapes = meta.pop("format", 1), meta.pop("shapes", {})
     if version > FORMAT:
@@ -129,7 +131,7 @@ def _decode(stored: Mapping[str, np.ndarray]) -> Episode:
     return Episode(**meta, chunks=tuple(chunks), observations=observations)
 
 
-def _canvases(seen: Sequence[Observation], cameras: Sequence[str]) -> np.ndarray:
+def _canvases(seen: Sequence[Observation], cameras: Sequence[str]) -> NDArray[Any]:
     """Returns `canvas` of every observation, (T, h, w * cameras, 3) uint8, each pixel being copied once."""
     if not seen:
         return np.zeros(0, np.uint8)
@@ -140,18 +142,18 @@ def _canvases(seen: Sequence[Observation], cameras: Sequence[str]) -> np.ndarray
     return frames
 
 
-def _stack(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+def _stack(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
     return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
 
 
-def _starts(lengths: Sequence[int]) -> np.ndarray:
+def _starts(lengths: Sequence[int]) -> NDArray[Any]:
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 
-def _part(arrays: Mapping[str, np.ndarray], name: str, chunk: int) -> np.ndarray:
+def _part(arrays: Mapping[str, NDArray[Any]], name: str, chunk: int) -> NDArray[Any]:
     start = arrays[f"{name}_start"]
     return arrays[name][start[chunk] : start[chunk + 1]]
 
 
-def _sha256(image: np.ndarray) -> str:
+def _sha256(image: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

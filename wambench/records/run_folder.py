@@ -105,7 +105,7 @@ class RunFolder:
                 raise ValueError(f"{self.path} holds {ROWS} without {RUN}: give another --out")
             return {}
         try:
-            origin = json.loads(path.read_text())
+            origin: dict[str, Any] = json.loads(path.read_text())
             theirs = origin["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: damaged: {error}") from error

@@ -99,7 +99,8 @@ def by_steps(bench: Bench, rows: list[BenchRow], note: Callable[[str], None]) ->
     """
     measured = [row for row in rows if row.unavailable is None and row.variant.steps == 16]
     table: list[BenchRow] = []
-    for kind in (("float32", "dense"), ("bfloat16", "dense"), ("bfloat16", "fp8")):
+    kinds: tuple[tuple[str, str], ...] = (("float32", "dense"), ("bfloat16", "dense"), ("bfloat16", "fp8"))
+    for kind in kinds:
         able = [row for row in measured if (row.variant.dtype, row.variant.linear) == kind]
         if not able:
             continue
