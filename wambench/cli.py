@@ -351,7 +351,7 @@ def _attribute(arguments: argparse.Namespace) -> None:
     rows = attribute.attribute(arguments.run, arguments.episodes, arguments.workers)
     filmstrips.render(arguments.run, rows)
     sensitivity.ask(arguments.run, rows)
-    print(attribute.summary(rows, attribute.lost(arguments.run)))
+    print(attribute.summary(rows, attribute.progress_lost(arguments.run)))
     print(arguments.run / attribute.TABLE)
 
 

@@ -1,11 +1,10 @@
 """Direct alignment in a simulator that fits in a page: a plate slides over a floor, seen from above and from itself."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from wambench.attribution import pose_alignment
+from wambench.envs.scene_poser import ViewGeometry
 
 SIZE, HEIGHT_M, PLATE_M, FOCAL = 48, 0.12, 0.08, 60.0
 EYE = np.array([0.0, 0.0, 0.6])  # of the camera at rest; the other one hangs beside the plate
@@ -51,15 +50,22 @@ class Plate:
     def twists(self) -> np.ndarray:
         return np.eye(6, 3)
 
-    def survey(self, posture: np.ndarray) -> list[SimpleNamespace]:
-        plate = posture + [0.0, 0.0, HEIGHT_M]
-        return [sight(eye, plate) for eye in (EYE, plate + BESIDE)]
+    def set(self, posture: np.ndarray) -> None:
+        pass
+
+    def survey(self, posture: np.ndarray) -> list[ViewGeometry]:
+        return [geometry for geometry, _ in self._views(posture)]
 
     def colours(self, posture: np.ndarray) -> list[np.ndarray]:
-        return [shown.rgb for shown in self.survey(posture)]
+        return [rgb for _, rgb in self._views(posture)]
+
+    def _views(self, posture: np.ndarray) -> list[tuple[ViewGeometry, np.ndarray]]:
+        plate = posture + [0.0, 0.0, HEIGHT_M]
+        return [look(eye, plate) for eye in (EYE, plate + BESIDE)]
 
 
-def sight(eye: np.ndarray, plate: np.ndarray) -> SimpleNamespace:
+def look(eye: np.ndarray, plate: np.ndarray) -> tuple[ViewGeometry, np.ndarray]:
+    """Returns what a camera sees: what is where, and the colours (h, w, 3) in [0, 1]."""
     rows, columns = np.mgrid[:SIZE, :SIZE]
     x, y = (columns + 0.5 - SIZE / 2) / FOCAL, -(rows + 0.5 - SIZE / 2) / FOCAL
     high = eye[2] - plate[2]
@@ -67,9 +73,7 @@ def sight(eye: np.ndarray, plate: np.ndarray) -> SimpleNamespace:
     depth = np.where(on, high, eye[2])
     across, along = eye[0] + x * depth, eye[1] + y * depth
     rgb = np.where(on[..., None], colour(across - plate[0], along - plate[1], 1), colour(across, along, 2))
-    return SimpleNamespace(
-        rgb=rgb.astype(np.float32), depth=depth, piece=on.astype(int), position=eye, rotation=np.eye(3), focal=FOCAL
-    )
+    return ViewGeometry(depth, on.astype(int), eye, np.eye(3), FOCAL), rgb.astype(np.float32)
 
 
 def frame(posture: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from wambench.attribution.readout import Limits, Query, Reading, Track, best_lag, calibrate, d1, decide
+from wambench.attribution.readout import Limits, Query, Readout, Track, best_lag, calibrate, decide, read_out
 
 HZ = 20.0
 EAST, NORTH, STILL = np.array([0.01, 0.0, 0.0]), np.array([0.0, 0.01, 0.0]), np.zeros(3)
@@ -51,12 +51,12 @@ def noisy(it: Track, noise: float, rng: np.random.Generator) -> Track:
 )
 def test_verdicts_on_planted_futures(futures: Futures, verdict: str) -> None:
     for noise in (0.0, 0.005):
-        reading = d1(episode(futures, noise=noise), Limits(), HZ)
+        reading = read_out(episode(futures, noise=noise), Limits(), HZ)
         assert reading.verdict == verdict, (noise, reading)
 
 
 def test_shares_add_up_to_what_was_lost() -> None:
-    reading = d1(episode((0.5 * EAST, 0.2 * EAST, EAST)), Limits(), HZ)
+    reading = read_out(episode((0.5 * EAST, 0.2 * EAST, EAST)), Limits(), HZ)
     assert (reading.video, reading.action) == (pytest.approx(0.5), pytest.approx(0.3))
     assert reading.video_error_m == pytest.approx(0.08) and reading.action_error_m == pytest.approx(0.048)
     assert reading.motion_m == pytest.approx(0.08)
@@ -66,7 +66,7 @@ def test_another_way_to_the_same_place_is_no_fault() -> None:
     """The hand swings out on its way, and ends where the expert does."""
     queries = episode((EAST, EAST, EAST))
     bent = [dataclasses.replace(q, imagined=swing(q.imagined), realised=swing(q.realised)) for q in queries]
-    assert d1(bent, Limits(), HZ).verdict == "none"
+    assert read_out(bent, Limits(), HZ).verdict == "none"
 
 
 def swing(it: Track) -> Track:
@@ -75,21 +75,21 @@ def swing(it: Track) -> Track:
 
 def test_gripper_alone_can_be_at_fault() -> None:
     closes = lambda amount: track(0, STILL, STILL, closing=amount)  # noqa: E731
-    assert d1([Query(closes(0.04), closes(0.0), closes(0.04))], Limits(), HZ).verdict == "action"
-    assert d1([Query(closes(0.0), closes(0.0), closes(0.04))], Limits(), HZ).verdict == "video"
+    assert read_out([Query(closes(0.04), closes(0.0), closes(0.04))], Limits(), HZ).verdict == "action"
+    assert read_out([Query(closes(0.0), closes(0.0), closes(0.04))], Limits(), HZ).verdict == "video"
 
 
 def test_unread_things_do_not_count_and_unread_frames_lead_to_abstention() -> None:
     queries = episode((EAST, NORTH, EAST))
     blind = [dataclasses.replace(q, **{name: unread(getattr(q, name)) for name in vars(q)}) for q in queries]
-    assert d1(blind, Limits(), HZ).verdict == "action"
+    assert read_out(blind, Limits(), HZ).verdict == "action"
     unsure = [dataclasses.replace(q, imagined=dataclasses.replace(q.imagined, sure=NEVER)) for q in queries]
-    reading = d1(unsure, Limits(), HZ)
+    reading = read_out(unsure, Limits(), HZ)
     assert reading.verdict == "abstain" and reading.confidence == 0.0
     assert reading.abstained == pytest.approx(1.0)
-    assert d1(unsure[:2] + queries[:4], Limits(), HZ).abstained == pytest.approx(1 / 3)  # of the imagined frames
-    assert d1(unsure[:2] + queries[:4], Limits(), HZ).verdict == "action"
-    assert d1([], Limits(), HZ).verdict == "abstain"
+    assert read_out(unsure[:2] + queries[:4], Limits(), HZ).abstained == pytest.approx(1 / 3)  # of the imagined frames
+    assert read_out(unsure[:2] + queries[:4], Limits(), HZ).verdict == "action"
+    assert read_out([], Limits(), HZ).verdict == "abstain"
 
 
 NEVER = np.zeros(3, bool)
@@ -107,14 +107,14 @@ def test_end_of_an_episode_has_fewer_frames() -> None:
     ended = [
         dataclasses.replace(q, realised=cut(q.realised, n)) for q, n in zip(queries, (3, 3, 3, 3, 2, 1), strict=True)
     ]
-    assert d1(ended, Limits(), HZ).verdict == "action"
+    assert read_out(ended, Limits(), HZ).verdict == "action"
 
 
 def test_right_but_late_is_timing() -> None:
     slow, prompt = episode((EAST, 0.2 * EAST, EAST)), episode((EAST, EAST, EAST))
-    assert d1(slow, Limits(), HZ).verdict == "action"
-    assert d1(slow, Limits(), HZ, delayed=prompt).verdict == "timing"
-    assert d1(slow, Limits(), HZ, delayed=slow).verdict == "action"
+    assert read_out(slow, Limits(), HZ).verdict == "action"
+    assert read_out(slow, Limits(), HZ, delayed=prompt).verdict == "timing"
+    assert read_out(slow, Limits(), HZ, delayed=slow).verdict == "action"
 
 
 @pytest.mark.parametrize("every", [4, 8])
@@ -131,8 +131,8 @@ def test_best_lag_is_found(lag: int, every: int) -> None:
 
 
 def test_limits_come_from_faultless_episodes() -> None:
-    faultless: Sequence[Reading] = [
-        d1(episode((EAST, EAST, EAST), noise=0.03, seed=seed), Limits(), HZ) for seed in range(30)
+    faultless: Sequence[Readout] = [
+        read_out(episode((EAST, EAST, EAST), noise=0.03, seed=seed), Limits(), HZ) for seed in range(30)
     ]
     limits = calibrate(faultless)
     assert 0.1 <= limits.video < 0.6 and 0.1 <= limits.action < 0.6

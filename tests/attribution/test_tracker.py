@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wambench.attribution import paths, paths_training, tracker
+from wambench.attribution.oracle import KeyPoints
 from wambench.policies.perception import encoder
 
 POINTS = ("red_cube", "bin", *encoder.HAND)
@@ -53,9 +54,9 @@ def test_shipped_reader_knows_a_frame_that_did_not_change_from_noise() -> None:
     reader = tracker.FrameReader()
     rng = np.random.default_rng(0)
     golden = np.load(Path(__file__).parent.parent / "golden" / "tracker.npz")
-    now, state, points, present, pixels = (golden[name] for name in ("now", "state", "points", "present", "pixels"))
+    known = KeyPoints(golden["points"], golden["present"], golden["pixels"])
     noise = rng.integers(0, 256, golden["now"].shape, dtype=np.uint8)
-    readings = reader.read(now, state, points, present, pixels, np.stack([golden["now"], golden["after"], noise]))
+    readings = reader.read(golden["now"], golden["state"], known, np.stack([golden["now"], golden["after"], noise]))
     assert readings.sure.tolist() == [True, True, False]
     assert np.linalg.norm(readings.positions[0] - golden["state"][:3]) < 0.02
     moved = np.linalg.norm(golden["after_state"][:3] - golden["state"][:3])
@@ -76,6 +77,6 @@ def test_paths_pass_through_their_poses_within_what_they_learned() -> None:
     model, _ = paths.load(tracker.weights(paths.WEIGHTS))
     now = np.array([0.0, 0.0, 1.0, 0.08])
     ends = np.array([[0.03, 0.0, 0.98], [0.06, 0.0, 0.96]])
-    way, grips = paths.complete(model, now, now, -1.0, ends, np.array([0.08, 0.08]))
+    way, grips = model.complete(now, now, -1.0, ends, np.array([0.08, 0.08]))
     assert way.shape == (16, 3) and (grips == -1.0).all()
     assert np.linalg.norm(way[7] - ends[0]) < 0.012

@@ -2,53 +2,73 @@
 
     attribute(Path("results/dreamzero-unseen-tasks"), episodes=4, workers=2)   -> RUN/attribution.csv
 
-It continues where it was stopped. Everything that can be refused is refused before any rollout. That the instrument may
-be believed is shown by `selftest`.
+This is the loop over episodes. Each of the three definitions of docs/attribution.md is a file: the read-out
+(`readout`), the intervention (`counterfactuals`) and the first divergence (`first_divergence`). The loop continues
+where it was stopped, and everything that can be refused is refused before any rollout. `self_test` shows how far the
+answers may be believed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
 import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from wambench import policies, records
 from wambench.analysis.intervals import Estimate
-from wambench.attribution import shapley, table
-from wambench.attribution.readout import Limits, Query, Track, d1
+from wambench.attribution import readout, shapley, table
+from wambench.attribution.readout import Limits
 from wambench.attribution.shapley import CounterfactualProgress
 from wambench.attribution.table import TABLE, AttributionRow
-from wambench.attribution.verdicts import d2_verdict, d3_verdict
+from wambench.attribution.verdicts import first_divergence_verdict, intervention_verdict
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.evaluation.run import plan
 from wambench.evaluation.worker import Player, tabletop
-from wambench.interface import Episode, Observation
+from wambench.interface import ControlConvention, Episode, Policy
 from wambench.records import RUN, provenance
 
 if TYPE_CHECKING:
-    from wambench.attribution.counterfactuals import ChunkTiming, Instrument, Place
+    from wambench.attribution.counterfactuals import ChunkTiming
+    from wambench.attribution.frame_reading import FrameInterpreter
 
-LIMIT_S = 1800.0  # of one episode
-D1_EVERY = 16  # control steps between the queries that D1 reads
+T = TypeVar("T")
+
+LIMIT_S = 1800.0  # that an episode may take: nano's take 35 s of processor time
+FAILED = 1.0 - 1e-6  # progress below which an episode failed
 LIMITS = Limits()
 LOST = {name: f"lost to {name}" for name in ("video", "action")} | {
     "timing": "lost to latency",
     "unattributed": "lost by the oracle, too",
     "unread": "in episodes whose imagined frames could not be read",
 }
+VERDICT_NAMES = {"d1": "read-out", "d2": "intervention", "d3": "first divergence", "behaviour": "behaviour"}
 NO_VIDEO = "no imagined video: behavioural type only"
 NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unknown"
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a folder was run with.
+
+    Attributes:
+        config: The configuration, with the folder as `out`.
+        weights_hash: Of the policy; None if it has no weights.
+        convention: Of the policy and its simulators.
+    """
+
+    config: RunConfig
+    weights_hash: str | None
+    convention: ControlConvention
 
 
 @dataclass(frozen=True)
@@ -59,28 +79,58 @@ class FailedEpisode:
     path: Path
 
 
-def load_config(run: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Returns what a folder was run with and its origin; raises ValueError if it cannot be replayed here."""
+class LatePolicy(Policy, Protocol):
+    """A policy whose own actions come late, and that can be told not to."""
+
+    latency_steps: int
+
+
+def is_late(policy: Policy) -> TypeGuard[LatePolicy]:
+    """Returns whether a policy delays its own actions."""
+    return bool(getattr(policy, "latency_steps", 0))
+
+
+@contextlib.contextmanager
+def without_latency(policy: Policy) -> Iterator[None]:
+    """Makes a policy answer in time for a while."""
+    if not is_late(policy):
+        yield
+        return
+    late = policy.latency_steps
+    policy.latency_steps = 0
+    try:
+        yield
+    finally:
+        policy.latency_steps = late
+
+
+def load_run(run: Path) -> RecordedRun:
+    """Returns what a folder was run with; raises ValueError if it cannot be replayed here."""
     path = run / RUN
     if not path.is_file():
         raise ValueError(f"no run at {run}: there is no {path}")
     try:
         values = json.loads(path.read_text())
-        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["config"].items()}
-        made = RunConfig(**config, out=run)
+        config = _make(RunConfig, values["config"] | {"out": run})
+        convention = _make(ControlConvention, values["convention"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a run of this version: {error}") from error
-    now = provenance.of_run(made.split)["split_hash"]
+    now = provenance.of_run(config.split)["split_hash"]
     if values.get("split_hash") != now:
         raise ValueError(
-            f"{path}: its split {made.split!r} is of another version ({values.get('split_hash')}, not {now})"
+            f"{path}: its split {config.split!r} is of another version ({values.get('split_hash')}, not {now})"
         )
-    if made.policy in (policies.EXPERT,):
+    if config.policy == policies.EXPERT:
         raise ValueError(f"{run}: the expert is the oracle here; there is nothing to attribute")
-    return made, values
+    return RecordedRun(config, values.get("weights_hash"), convention)
 
 
-def failed(run: Path, config: RunConfig, episodes: int | None) -> list[FailedEpisode]:
+def _make(kind: Callable[..., T], values: Mapping[str, object]) -> T:
+    """Returns what a JSON object says; its lists stand for tuples."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def find_failed(run: Path, config: RunConfig, episodes: int | None) -> list[FailedEpisode]:
     """Returns the failed episodes of a run, at most so many of each task; raises ValueError if one cannot be used."""
     rows = records.read_rows(run / records.ROWS)
     expected = {job.key for job in plan(config)}
@@ -92,7 +142,7 @@ def failed(run: Path, config: RunConfig, episodes: int | None) -> list[FailedEpi
     chosen: dict[str, list[FailedEpisode]] = {}
     for row in rows:
         same = chosen.setdefault(row.task, [])
-        if row.status == "ok" and row.progress < 1.0 - 1e-6 and (episodes is None or len(same) < episodes):
+        if row.status == "ok" and row.progress < FAILED and (episodes is None or len(same) < episodes):
             same.append(FailedEpisode(row, run / "episodes" / f"{records.episode_stem(row.key)}.npz"))
     found = [one for same in chosen.values() for one in same]
     for one in found:
@@ -114,210 +164,196 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
     Raises:
         ValueError: The run cannot be used; says why.
     """
-    config, values = load_config(run)
-    todo = failed(run, config, episodes)
-    path, lock = run / TABLE, records.locked(run)
-    with lock:
+    recorded = load_run(run)
+    todo = find_failed(run, recorded.config, episodes)
+    path = run / TABLE
+    with records.locked(run):
         before = table.read(path, torn=True) if path.exists() else []
         rows = {row.key: row for row in before if not row.error}  # what went wrong is tried again
         records.write_whole(path, table.to_csv(rows.values()))
         left = [one for one in todo if one.row.key not in rows]
         if left:
-            with Pool(_set_up, (config, left[0].row.task, values.get("weights_hash")), min(workers, len(left))) as pool:
-                for one, result in _results(pool, left, len(todo)):
-                    rows[one.row.key] = _lost(one.row, result) if isinstance(result, LostJob) else result
-                    records.append(path, table.to_csv([rows[one.row.key]], header=False).encode())
+            payload = (recorded, left[0].row.task)
+            with Pool(_set_up, payload, min(workers, len(left))) as pool:
+                for row in _attributed_rows(pool, left, len(todo)):
+                    rows[row.key] = row
+                    records.append(path, table.to_csv([row], header=False).encode())
         order = {one.row.key: i for i, one in enumerate(todo)}
         done = sorted(rows.values(), key=lambda row: (order.get(row.key, len(order)), row.key))
         records.write_whole(path, table.to_csv(done))
     return done
 
 
-def _results(pool: Pool, jobs: Sequence[Any], total: int) -> Any:
+def _attributed_rows(pool: Pool, jobs: Sequence[FailedEpisode], total: int) -> Iterator[AttributionRow]:
+    """Yields the rows of episodes as they are done; one whose worker was lost says so in `error`."""
     with tqdm(total=total, initial=total - len(jobs), unit="episode") as bar:
         for index, result in pool.results(jobs, LIMIT_S):
-            yield jobs[index], result
+            if isinstance(result, LostJob):
+                result = dataclasses.replace(_begin_row(jobs[index].row), error=result.reason)
+            yield result
             bar.update()
 
 
-def _lost(row: records.Row, lost: LostJob) -> AttributionRow:
-    return dataclasses.replace(_base(row), error=lost.reason)
+def _begin_row(row: records.Row) -> AttributionRow:
+    """Returns the row of attribution that says what episodes.csv says."""
+    return AttributionRow(
+        policy=row.policy,
+        split=row.split,
+        task=row.task,
+        novelty=row.novelty,
+        factor=row.factor,
+        episode=row.episode,
+        seed=row.seed,
+        spec_hash=row.spec_hash,
+        progress=row.progress,
+    )
 
 
-def _base(row: records.Row) -> AttributionRow:
-    names = ("policy", "split", "task", "novelty", "factor", "episode", "seed", "spec_hash", "progress")
-    return AttributionRow(**{name: getattr(row, name) for name in names})
-
-
-def _set_up(payload: tuple[RunConfig, str, str | None]) -> tuple[None, Any]:
+def _set_up(payload: tuple[RecordedRun, str]) -> tuple[None, Callable[[FailedEpisode], AttributionRow]]:
     """Returns the function that attributes an episode; raises ValueError if the policy is not the one of the run."""
     from wambench.attribution import paths, tracker
+    from wambench.attribution.frame_reading import FrameInterpreter
+    from wambench.attribution.oracle import has_oracle
 
-    config, task, weights = payload
-    player, reader = Player(config, tabletop), tracker.FrameReader()
-    ways = paths.load(tracker.weights(paths.WEIGHTS))[0]
+    recorded, task = payload
+    player = Player(recorded.config, tabletop)
+    reader = tracker.FrameReader()
+    ways, _ = paths.load(tracker.weights(paths.WEIGHTS))
     _, policy = player.enter(task)
     here = getattr(policy, "weights_hash", None)
-    if here != weights:
-        raise ValueError(f"the run was made with weights {weights}, here are {here}: give the policy its own weights")
+    if here != recorded.weights_hash:
+        raise ValueError(
+            f"the run was made with weights {recorded.weights_hash}, here are {here}: give the policy its own weights"
+        )
 
     def work(one: FailedEpisode) -> AttributionRow:
-        from wambench.attribution.counterfactuals import Instrument
-
         sim, policy = player.enter(one.row.task)
-        instrument = Instrument(sim, reader, ways)  # type: ignore[arg-type]
-        return one_episode(instrument, policy, records.load_episode(one.path), _base(one.row))
+        if not has_oracle(sim):
+            raise ValueError(f"the simulator of {one.row.task} has no oracle: it cannot be branched and posed")
+        interpreter = FrameInterpreter.of(sim, reader, ways)
+        return attribute_episode(interpreter, policy, records.load_episode(one.path), _begin_row(one.row))
 
     return None, work
 
 
-def one_episode(
-    instrument: Instrument, policy: Any, episode: Episode, row: AttributionRow, limits: Limits = LIMITS
+def attribute_episode(
+    interpreter: FrameInterpreter, policy: Policy, episode: Episode, row: AttributionRow, limits: Limits = LIMITS
 ) -> AttributionRow:
     """Returns the row of a failed episode.
 
     Args:
-        instrument: Of a simulator of its task.
+        interpreter: Of a simulator of its task.
         policy: Who played it.
         episode: As recorded.
         row: What episodes.csv says of it.
-        limits: Of D1.
+        limits: Of the read-out.
     """
-    from wambench.attribution.counterfactuals import layout_of
+    from wambench.attribution.counterfactuals import timing_of
     from wambench.attribution.replay import behaviour
 
-    began, layout = time.perf_counter(), layout_of(episode)
-    found: dict[str, Any] = {
-        "behaviour": behaviour(instrument.sim, episode),  # type: ignore[arg-type]
-        "chunks": len(episode.chunks),
-        "steps": episode.steps,
-    }
-    if layout is None:
-        found["missing"] = NO_VIDEO
-    elif not set(instrument.paths.config.steps) <= set(layout.offsets):
-        found["missing"] = f"no frames {instrument.paths.config.steps} env steps after a query: behavioural type only"
+    began = time.perf_counter()
+    steps = interpreter.paths.steps
+    timing = timing_of(episode)
+    row = dataclasses.replace(
+        row, behaviour=behaviour(interpreter.sim, episode), chunks=len(episode.chunks), steps=episode.steps
+    )
+    if timing is None:
+        row = dataclasses.replace(row, missing=NO_VIDEO)
+    elif not set(steps) <= set(timing.offsets):
+        row = dataclasses.replace(row, missing=f"no frames {steps} env steps after a query: behavioural type only")
     else:
-        late = int(getattr(policy, "latency_steps", 0))
-        found |= _read(instrument, episode, layout, limits, late)
-        if late:
-            policy.latency_steps = 0
-        try:
-            found |= _cells(instrument, policy, episode, layout, replay=late > 0)
-            found |= _divergence(instrument, policy, episode, layout, late > 0)
-        finally:
-            if late:
-                policy.latency_steps = late
-    return dataclasses.replace(row, **found, wall_s=time.perf_counter() - began)
+        late = policy.latency_steps if is_late(policy) else 0
+        row = _read_out(row, interpreter, episode, timing, limits, late)
+        with without_latency(policy):
+            row = _intervene(row, interpreter, policy, episode, timing, late > 0)
+            row = _find_divergence(row, interpreter, policy, episode, timing, late > 0)
+    return dataclasses.replace(row, wall_s=time.perf_counter() - began)
 
 
-def _cells(instrument: Instrument, policy: Any, episode: Episode, layout: ChunkTiming, replay: bool) -> dict[str, Any]:
-    """Returns the cells and what follows from them; the recorded rollout is f(own, own) unless latency spoilt it."""
-    spec, nan = episode.spec, math.nan
-    own = instrument.play(spec, policy, layout, "own", "own").progress if replay else episode.progress
-    by_tracker = instrument.play(spec, policy, layout, "own", "oracle")
-    ceiling = instrument.play(spec, None, layout, "oracle", "oracle")
-    found: dict[str, Any] = {"own_own": own, "own_oracle": by_tracker.value, "oracle_oracle": ceiling.value}
-    found["timing"] = own - episode.progress
-    if not hasattr(policy, "extract"):
-        return found | {"unattributed": 1.0 - ceiling.value, "missing": NO_EXTRACT}
-    placebo = instrument.play(spec, policy, layout, "placebo", "own")
-    found["oracle_own"] = instrument.play(spec, policy, layout, "oracle", "own").progress
-    found |= {"placebo": placebo.progress - own, "placebo_action": placebo.difference}
-    cells = CounterfactualProgress(own, found["oracle_own"], by_tracker.value, ceiling.value)
-    verdict, confidence = d2_verdict(cells, found["timing"])
-    found |= {"d2": verdict, "d2_confidence": confidence}
+def _read_out(
+    row: AttributionRow,
+    interpreter: FrameInterpreter,
+    episode: Episode,
+    timing: ChunkTiming,
+    limits: Limits,
+    late: int,
+) -> AttributionRow:
+    """Returns the row with what the read-out says of the recorded frames."""
+    pairs = readout.find_queries(interpreter, episode, timing, late)
+    delayed = [query for _, query in pairs] if late else None
+    found = readout.read_out([query for query, _ in pairs], limits, episode.spec.control_hz, delayed)
+    return dataclasses.replace(
+        row,
+        d1=found.verdict,
+        d1_confidence=found.confidence,
+        d1_video=found.video,
+        d1_action=found.action,
+        abstained=found.abstained,
+        video_error_m=found.video_error_m,
+        action_error_m=found.action_error_m,
+        motion_m=found.motion_m,
+        lag_s=found.lag_s,
+    )
+
+
+def _intervene(
+    row: AttributionRow,
+    interpreter: FrameInterpreter,
+    policy: Policy,
+    episode: Episode,
+    timing: ChunkTiming,
+    was_late: bool,
+) -> AttributionRow:
+    """Returns the row with the counterfactuals; the recorded rollout is f(own, own) unless latency spoilt it."""
+    from wambench.attribution import counterfactuals
+
+    spec = episode.spec
+    own = episode.progress
+    if was_late:
+        own = counterfactuals.play_own(interpreter.sim, spec, policy, timing).progress
+    by_servo = counterfactuals.play_followed(interpreter, spec, policy, timing)
+    ceiling = counterfactuals.play_followed(interpreter, spec, None, timing)
+    row = dataclasses.replace(
+        row, own_own=own, own_oracle=by_servo.value, oracle_oracle=ceiling.value, timing=own - episode.progress
+    )
+    if not counterfactuals.can_extract(policy):
+        return dataclasses.replace(row, unattributed=1.0 - ceiling.value, missing=NO_EXTRACT)
+    placebo = counterfactuals.play_extracted(interpreter, spec, policy, timing, placebo=True)
+    extracted = counterfactuals.play_extracted(interpreter, spec, policy, timing)
+    progress = CounterfactualProgress(own, extracted.progress, by_servo.value, ceiling.value)
+    verdict, confidence = intervention_verdict(progress, row.timing)
+    row = dataclasses.replace(
+        row,
+        oracle_own=extracted.progress,
+        placebo=placebo.progress - own,
+        placebo_action=placebo.difference,
+        d2=verdict,
+        d2_confidence=confidence,
+    )
     if verdict == "abstain":
-        return found | {"video": nan, "action": nan, "unattributed": nan}
-    return found | dataclasses.asdict(shapley.shapley(cells))
+        return row
+    shares = shapley.shapley(progress)
+    return dataclasses.replace(row, video=shares.video, action=shares.action, unattributed=shares.unattributed)
 
 
-def _divergence(
-    instrument: Instrument, policy: Any, episode: Episode, layout: ChunkTiming, late: bool
-) -> dict[str, Any]:
-    fatal, number = instrument.fatal(episode, policy, layout, policy if late else None)
-    verdict, confidence = d3_verdict(fatal)
+def _find_divergence(
+    row: AttributionRow,
+    interpreter: FrameInterpreter,
+    policy: Policy,
+    episode: Episode,
+    timing: ChunkTiming,
+    was_late: bool,
+) -> AttributionRow:
+    """Returns the row with the chunk of no return and what it is blamed on."""
+    from wambench.attribution.first_divergence import find_fatal_chunk
+
+    fatal, number = find_fatal_chunk(interpreter, episode, policy, timing, was_late)
+    verdict, confidence = first_divergence_verdict(fatal)
     seconds = episode.chunks[number].step / episode.spec.control_hz if number >= 0 else math.nan
-    return {"d3": verdict, "d3_confidence": confidence, "no_return": number, "no_return_s": seconds}
+    return dataclasses.replace(row, d3=verdict, d3_confidence=confidence, no_return=number, no_return_s=seconds)
 
 
-def _read(instrument: Instrument, episode: Episode, layout: ChunkTiming, limits: Limits, late: int) -> dict[str, Any]:
-    """Returns what D1 says of the recorded frames."""
-    pairs = queries(instrument, episode, layout, late)
-    reading = d1([q for q, _ in pairs], limits, episode.spec.control_hz, [q for _, q in pairs] if late else None)
-    names = ("abstained", "video_error_m", "action_error_m", "motion_m", "lag_s")
-    verdict = {"d1": reading.verdict, "d1_confidence": reading.confidence}
-    shares = {"d1_video": reading.video, "d1_action": reading.action}
-    return verdict | shares | {n: getattr(reading, n) for n in names}
-
-
-def queries(instrument: Instrument, episode: Episode, layout: ChunkTiming, late: int = 0) -> list[tuple[Query, Query]]:
-    """Returns what D1 compares at the queries of an episode, and the same with realised places `late` steps later.
-
-    Only what was imagined is read out of frames; what came and what an expert does, the simulator knows.
-    """
-    sim, found, next_step = instrument.sim, [], 0
-    came = _came(instrument, episode)
-    seen = {observation.step: observation for observation in episode.observations}
-    for chunk in episode.chunks:
-        if chunk.step < next_step or chunk.plan.frames is None or chunk.step not in seen:
-            continue
-        next_step = chunk.step + D1_EVERY
-        sim.restore(chunk.state)
-        here, oracle = instrument.place(), instrument.oracle(layout.offsets)
-        steps = [chunk.step + ahead for ahead in layout.offsets]
-        expert, imagined = (
-            _track(chunk.step, here, steps, oracle.places),
-            _imagined(instrument, here, seen[chunk.step], chunk.plan.frames, steps, oracle.postures),
-        )
-        pair = []
-        for delay in dict.fromkeys((0, late)):
-            known = list(itertools.takewhile(lambda step: step + delay in came, steps))  # noqa: B023
-            realised = _track(chunk.step, here, known, [came[step + delay] for step in known])
-            pair.append(Query(imagined, realised, expert))
-        found.append((pair[0], pair[-1]))
-    return found
-
-
-def _came(instrument: Instrument, episode: Episode) -> dict[int, Place]:
-    """Returns where everything was at each env step, by playing what was carried out again, chunk by chunk."""
-    found, sim = {}, instrument.sim
-    sim.begin(episode.spec, render=False)  # type: ignore[call-arg]
-    for chunk in episode.chunks:
-        sim.restore(chunk.state)
-        for step, action in enumerate(chunk.executed, start=chunk.step + 1):
-            sim.advance(action)
-            found[step] = instrument.place()
-    return found
-
-
-def _track(now: int, here: Place, steps: Sequence[int], places: Sequence[Place]) -> Track:
-    """Returns the track through places that are known."""
-    every = [here, *places]
-    return Track(
-        steps=np.array([now, *steps]),
-        hand=np.stack([place.hand for place in every]),
-        width=np.array([place.width for place in every]),
-        objects=np.stack([place.objects for place in every]),
-        sure=np.ones(len(every), bool),
-    )
-
-
-def _imagined(
-    instrument: Instrument, here: Place, now: Observation, frames: np.ndarray, steps: Sequence[int], guesses: Any
-) -> Track:
-    """Returns what is read out of imagined frames, behind what is known now."""
-    present = instrument.places()[1][: len(instrument.reader.objects)]
-    read = instrument.read(now, frames, [step - now.step for step in steps], guesses)
-    return Track(
-        steps=np.array([now.step, *steps]),
-        hand=np.concatenate([here.hand[None], read.positions]),
-        width=np.concatenate([[here.width], read.widths]),
-        objects=np.concatenate([here.objects[None], read.objects[:, present]]),
-        sure=np.concatenate([[True], read.sure]),
-    )
-
-
-def lost(run: Path) -> dict[str, float]:
+def progress_lost(run: Path) -> dict[str, float]:
     """Returns the progress lost in each task by all episodes of a run."""
     found: dict[str, float] = {}
     for row in records.read_rows(run / records.ROWS):
@@ -336,7 +372,7 @@ def summary(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = N
 
     Args:
         rows: Of a run.
-        lost: As of `shapley.share`.
+        lost: Progress lost in each task by all episodes of the run, as for `shapley.share`.
     """
     known = [row for row in rows if shapley.parts(row) is not None]
     lines = [f"{len(rows)} failed episodes, the four cells played for {len(known)}"]
@@ -351,8 +387,8 @@ def summary(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = N
         )
         back = shapley.share(known, [row.placebo for row in known], lost)
         lines.append(f"brought back by its own video, put in again: {_interval(back)}; half of it is in each share")
-    for name in ("d1", "d2", "d3", "behaviour"):
-        if verdicts := Counter(getattr(row, name) for row in rows if getattr(row, name)):
+    for column, name in VERDICT_NAMES.items():
+        if verdicts := Counter(getattr(row, column) for row in rows if getattr(row, column)):
             lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))
     errors = [row.error for row in rows if row.error]
     return "\n".join(lines + ([f"{len(errors)} errors, e.g. {errors[0]}"] if errors else []))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wambench.attribution.table import AttributionRow
-from wambench.interface import Chunk, ControlConvention, Episode, canvas
+from wambench.interface import Chunk, Episode, canvas
 from wambench.records import episode_stem, load_episode, write_whole
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ AGREEING = 0.25  # what another definition that says the same adds to the share 
 def choose(rows: Sequence[AttributionRow], kind: str, count: int = PER_KIND) -> list[AttributionRow]:
     """Returns the clearest failures of a kind: most lost to it, and all definitions saying so.
 
-    The kind is D2's verdict, or D3's of a policy whose cells are not complete.
+    The kind is the verdict of the intervention, or that of the first divergence for a policy that has none.
     """
 
     def clearness(row: AttributionRow) -> float:
@@ -65,12 +65,11 @@ def moments(episode: Episode, row: AttributionRow) -> list[int]:
 
 def render(run: Path, rows: Sequence[AttributionRow]) -> list[Path]:
     """Renders what `save` does, in simulators like those of the run, and returns the files."""
-    from wambench.attribution.attribute import load_config
+    from wambench.attribution.attribute import load_run
     from wambench.evaluation.worker import tabletop
 
-    config, origin = load_config(run)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in origin["convention"].items()}
-    return save(run, rows, lambda task: tabletop(task, config, ControlConvention(**values)))  # type: ignore[arg-type,return-value]
+    recorded = load_run(run)
+    return save(run, rows, lambda task: tabletop(task, recorded.config, recorded.convention))
 
 
 def save(run: Path, rows: Sequence[AttributionRow], make_sim: Callable[[str], TabletopEnv]) -> list[Path]:
@@ -79,7 +78,7 @@ def save(run: Path, rows: Sequence[AttributionRow], make_sim: Callable[[str], Ta
     Args:
         run: Folder of the run.
         rows: Its attribution.
-        make_world: Makes the simulator of a task, with the policy's cameras.
+        make_sim: Makes the simulator of a task, with the policy's cameras.
     """
     chosen = sorted((row for kind in KINDS for row in choose(rows, kind)), key=lambda row: row.key)
     sims: dict[str, TabletopEnv] = {}

@@ -48,6 +48,11 @@ class Paths(nn.Module):
         self.layer3 = nn.Linear(config.hidden, config.hidden)
         self.out = nn.Linear(config.hidden, 4 * self.length)
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Control steps from now to each pose."""
+        return self.config.steps
+
     def forward(self, now: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
         """Returns displacements (B, N, 3) in `UNIT_M` and grip logits (B, N), positive: closing.
 
@@ -59,9 +64,28 @@ class Paths(nn.Module):
         x = functional.silu(self.layer2(functional.silu(self.layer1(x))))
         x = x + functional.silu(self.layer3(x))
         out = self.out(x).float().view(len(x), self.length, 4)
-        return self._straight(poses[..., :3].float()) + out[..., :3], out[..., 3]
+        return self.straight_lines(poses[..., :3].float()) + out[..., :3], out[..., 3]
 
-    def _straight(self, places: Tensor) -> Tensor:
+    @torch.no_grad()
+    def complete(
+        self, before: np.ndarray, now: np.ndarray, grip: float, positions: np.ndarray, widths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions (N, 3) in m and grips (N,), +1 to close, on the way through some poses.
+
+        Args:
+            before: (4,) position in m and opening one step ago.
+            now: (4,) the same now.
+            grip: What the fingers were told last, +1 or -1.
+            positions: (K, 3) of the poses, `steps` from now.
+            widths: (K,) their openings in m.
+        """
+        one, two = (torch.from_numpy(np.asarray(x, np.float32))[None] for x in (before, now))
+        known = inputs(one[:, :3], two[:, :3], (one[:, 3], two[:, 3]), torch.tensor([grip]))
+        poses = np.concatenate([(positions - now[:3]) / UNIT_M, widths[:, None] / UNIT_WIDTH_M], axis=1)
+        places, logits = self(known, torch.from_numpy(poses.astype(np.float32))[None])
+        return now[:3] + places[0].numpy() * UNIT_M, np.where(logits[0].numpy() > 0.0, 1.0, -1.0)
+
+    def straight_lines(self, places: Tensor) -> Tensor:
         """Returns (B, N, 3) straight lines through the poses, from which the network says how a path differs."""
         parts, before, begun = [], torch.zeros_like(places[:, :1]), 0
         for k, end in enumerate(self.config.steps):
@@ -83,25 +107,6 @@ def inputs(before: Tensor, now: Tensor, widths: tuple[Tensor, Tensor], grip: Ten
         ],
         dim=1,
     ).float()
-
-
-@torch.no_grad()
-def complete(
-    model: Paths, before: np.ndarray, now: np.ndarray, grip: float, positions: np.ndarray, widths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the positions (N, 3) in m and grips (N,), +1 to close, on the way through some poses.
-
-    Args:
-        model: The paths.
-        before, now: (4,) position in m and opening one step ago, and now.
-        grip: What the fingers were told last, +1 or -1.
-        positions, widths: (K, 3) and (K,) of the poses, at `model.config.steps` from now.
-    """
-    one, two = (torch.from_numpy(np.asarray(x, np.float32))[None] for x in (before, now))
-    known = inputs(one[:, :3], two[:, :3], (one[:, 3], two[:, 3]), torch.tensor([grip]))
-    poses = np.concatenate([(positions - now[:3]) / UNIT_M, widths[:, None] / UNIT_WIDTH_M], axis=1)
-    places, logits = model(known, torch.from_numpy(poses.astype(np.float32))[None])
-    return now[:3] + places[0].numpy() * UNIT_M, np.where(logits[0].numpy() > 0.0, 1.0, -1.0)
 
 
 def save(model: Paths, path: str | Path, meta: dict[str, Any]) -> None:

@@ -116,7 +116,7 @@ class PathsJob:
         now, poses, places, grips = self._sample(self.test_rows, torch.Generator().manual_seed(0))
         guess, logits = model(now, poses)
         first = model.config.steps[0]
-        lines = model._straight(poses[..., :3])
+        lines = model.straight_lines(poses[..., :3])
         off = [(x - places)[:, :first].norm(dim=2).mean() * UNIT_M * 1e3 for x in (guess, lines)]
         return float(off[0]), float(off[1]), float(((logits > 0) != (grips > 0.5))[:, :first].float().mean())
 

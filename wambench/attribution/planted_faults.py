@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wambench import tasks
-from wambench.attribution.counterfactuals import OracleSim
+from wambench.attribution.oracle import OracleSim
 from wambench.interface import Observation, Plan, canvas, unknown_name
 
 OFFSETS = (8, 16)

@@ -22,25 +22,38 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-PRIOR = 1e-5  # cost of moving by the expected spread: decides only what the pictures leave open
-GAIN, OFFSET = 0.1, 0.04  # expected size of a and b
-FINGERS_M = 0.01  # a degree of freedom of less spread is a finger's
+if TYPE_CHECKING:
+    from wambench.envs.scene_poser import ViewGeometry
+
+# The limits of doubt (LIMIT, POOR, CARRIED) were chosen on other expert moments than those that docs/instrument.md
+# reports. Where no reason is given, a value was chosen by hand and no derivation is recorded.
+PRIOR = 1e-5  # cost of moving by the expected spread: so small that it decides only what the pictures leave open
+GAIN = 0.1  # expected size of a
+OFFSET = 0.04  # expected size of b
+FINGERS_M = 0.01  # a degree of freedom of less spread is a finger's; the spread of other joints is 0.1 and more
 LONGEST = 0.5  # of the spread, in one step
 STRANGE = 0.3  # cost above which nothing that is here is in the frame
-LIMIT, POOR = 0.03, 5.0  # unlike so much, and so many times as much as what rests is, the robot is not found
+LIMIT = 0.03  # the robot is not found if its pixels are more unlike than this,
+POOR = 5.0  # and than so many times as much as what rests is; 0.045 reads more and lets 19 to 29 mm pass (DECISIONS.md)
 CARRIED = 0.1  # nor where what a camera in its hand sees is so unlike
-CLOSE, SEEN = 0.03, 0.06  # a start whose cost is less begins with this level; so good a fit is a hint to other frames
+CLOSE = 0.03  # a start whose cost is less begins with this level, without the more blurred ones
+SEEN = 0.06  # so good a fit is a hint to other frames
 FITS = 5e-4  # cost of what need not be refined
-GOOD, TRIES, TURNS = 0.5, 3, 3  # a doubt above it: begin elsewhere, so often
+GOOD = 0.5  # at a doubt above this, half of what is believed, the search begins elsewhere
+TRIES = 3  # starts that are refined in each turn, the most alike first
+TURNS = 3  # turns: as given, with objects put back or driven to, and with the hand turned
 TURNED_RAD = np.radians([-90, -60, -30, 30, 60, 90])  # about the vertical
+
+Views = Sequence[np.ndarray]  # of a frame, (h, w, 3) each
+MoreStarts = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class PosableScene(Protocol):
-    """Shows postures, see `envs.scene_poser.Stage`."""
+    """Shows postures, see `envs.scene_poser.ScenePoser`."""
 
     member: np.ndarray
     carriers: np.ndarray
@@ -48,6 +61,7 @@ class PosableScene(Protocol):
     objects: np.ndarray
 
     def posture(self) -> np.ndarray: ...
+    def set(self, posture: np.ndarray) -> None: ...
     def move(self, posture: np.ndarray, step: np.ndarray) -> np.ndarray: ...
     def pose_difference(self, start: np.ndarray, posture: np.ndarray) -> np.ndarray: ...
     def reach(self, start: np.ndarray, position: np.ndarray, rotation: np.ndarray, width: float) -> np.ndarray: ...
@@ -56,7 +70,7 @@ class PosableScene(Protocol):
     def with_hand_turned(self, posture: np.ndarray, angle: float) -> np.ndarray: ...
     def twists(self) -> np.ndarray: ...
     def colours(self, posture: np.ndarray) -> list[np.ndarray]: ...
-    def survey(self, posture: np.ndarray) -> list[Any]: ...
+    def survey(self, posture: np.ndarray) -> list[ViewGeometry]: ...
 
 
 @dataclass(frozen=True)
@@ -193,9 +207,9 @@ class Aligner:
         position: np.ndarray,
         rotation: np.ndarray,
         width: float,
-        others: Sequence[Any] = (),
+        others: Sequence[np.ndarray] = (),
         hints: Sequence[Fit] = (),
-        again: Callable[[np.ndarray], list[np.ndarray]] | None = None,
+        again: MoreStarts | None = None,
     ) -> Fit:
         """Returns the best fit to a frame.
 
@@ -220,7 +234,9 @@ class Aligner:
             best = self._search(seen, [*starts, *self.stage.poses_with_carried_object(self.start, read)], read, again)
         return self._judged(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
 
-    def _search(self, seen: Sequence[Any], starts: Sequence[Any], read: np.ndarray, again: Any) -> Fit:
+    def _search(
+        self, seen: Sequence[Views], starts: Sequence[np.ndarray], read: np.ndarray, again: MoreStarts | None
+    ) -> Fit:
         """Returns the best fit to blurred pictures, from several postures."""
         dark = np.zeros(2 * len(seen[0]))
         best = Fit(read, dark, np.inf)
@@ -240,7 +256,7 @@ class Aligner:
         """Returns where so many times the way to a posture leads."""
         return self.stage.move(self.start, times * self.stage.pose_difference(self.start, posture))
 
-    def _roughly(self, fit: Fit, read: np.ndarray, seen: Sequence[Any]) -> Fit:
+    def _roughly(self, fit: Fit, read: np.ndarray, seen: Sequence[Views]) -> Fit:
         """Returns the fit to blurred pictures, sharper ones first where the start is close enough."""
         for number in range(ROUGH, 0, -1):
             if self._cost(fit, seen[number], LEVELS[number]) < CLOSE:
@@ -251,7 +267,7 @@ class Aligner:
             fit = self._descend(fit, read, target, level)
         return self._judged(fit, seen[ROUGH - 1])
 
-    def _judged(self, fit: Fit, seen: Sequence[np.ndarray]) -> Fit:
+    def _judged(self, fit: Fit, seen: Views) -> Fit:
         """Returns a fit with what blurred pictures, in which a blurred frame is not much worse, say of it."""
         level, stage = LEVELS[ROUGH - 1], self.stage
         differences, doubts = self._compare(fit, seen, level), []
@@ -264,14 +280,14 @@ class Aligner:
                 doubts.append(float(d.cost[moves].mean()) / (LIMIT + POOR * rest))
         return replace(fit, rough=self._mean(differences, level), doubt=max(doubts, default=0.0))
 
-    def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray, again: Any) -> list[Any]:
+    def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray, again: MoreStarts | None) -> list[np.ndarray]:
         """Returns where to begin else: perhaps the hand was found, and an object was not; or it turned about."""
         if turn == 1:
             alone = self.stage.with_objects_at_rest(self.start, found)
             return [alone, *self.stage.poses_with_carried_object(self.start, alone), *(again(found) if again else [])]
         return [self.stage.with_hand_turned(read, angle) for angle in TURNED_RAD]
 
-    def _blur(self, views: Sequence[np.ndarray], level: Level) -> list[np.ndarray]:
+    def _blur(self, views: Views, level: Level) -> list[np.ndarray]:
         return [blurred(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
 
     def _colours(self, posture: np.ndarray) -> list[np.ndarray]:
@@ -280,7 +296,7 @@ class Aligner:
             self._shown[key] = self.stage.colours(posture)
         return self._shown[key]
 
-    def _compare(self, fit: Fit, seen: Sequence[np.ndarray], level: Level) -> list[Difference]:
+    def _compare(self, fit: Fit, seen: Views, level: Level) -> list[Difference]:
         shown, light = self._blur(self._colours(fit.posture), level), fit.light.reshape(-1, 2).astype(np.float32)
         found = []
         for target, image, (gain, offset) in zip(seen, shown, light, strict=True):
@@ -288,7 +304,7 @@ class Aligner:
             found.append(Difference(image, r, *_robust(r, level.scale)))
         return found
 
-    def _cost(self, fit: Fit, seen: Sequence[np.ndarray], level: Level) -> float:
+    def _cost(self, fit: Fit, seen: Views, level: Level) -> float:
         return self._mean(self._compare(fit, seen, level), level)
 
     def _mean(self, differences: Sequence[Difference], level: Level) -> float:
@@ -297,7 +313,7 @@ class Aligner:
     def _expected(self, views: int) -> np.ndarray:
         return np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], views)])
 
-    def _descend(self, fit: Fit, read: np.ndarray, seen: Sequence[np.ndarray], level: Level) -> Fit:
+    def _descend(self, fit: Fit, read: np.ndarray, seen: Views, level: Level) -> Fit:
         """Returns a better fit (Levenberg and Marquardt)."""
         count, damping, expected = len(self.stage.spread), 1e-3, self._expected(len(seen))
         differences = self._compare(fit, seen, level)
@@ -336,7 +352,7 @@ class Aligner:
         return stiff, stiff * away, float(stiff @ (away * away))
 
     def _equations(
-        self, fit: Fit, differences: Sequence[Difference], seen: Sequence[Any], level: Level, read: np.ndarray
+        self, fit: Fit, differences: Sequence[Difference], seen: Views, level: Level, read: np.ndarray
     ) -> Equations:
         """Returns the normal equations at a fit, for a step of (D + 2V,)."""
         stage, count = self.stage, len(self.stage.spread)
@@ -372,7 +388,9 @@ def _robust(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return squares / (1.0 + squares), 1.0 / (scale * scale * (1.0 + squares) ** 2)
 
 
-def _pixel_rows(sight: Any, shown: np.ndarray, target: np.ndarray, index: np.ndarray, use: np.ndarray) -> np.ndarray:
+def _pixel_rows(
+    sight: ViewGeometry, shown: np.ndarray, target: np.ndarray, index: np.ndarray, use: np.ndarray
+) -> np.ndarray:
     """Returns (n, 3, 8): how the difference changes with velocity and turn about the world's origin, gain, offset."""
     height, width = sight.depth.shape
     across, down = (0.5 * (np.gradient(shown, axis=a) + np.gradient(target, axis=a))[use] for a in (1, 0))

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-POS_SCALE_M, ROT_SCALE_RAD = 0.05, 0.5  # of an action of 1 (interface.Spec: "osc_pose_delta")
-FREQUENCY = math.sqrt(150.0)  # rad/s of robosuite's OSC_POSE
-PERIOD_S = 0.05
-PUSH = 0.25  # share of a step's shortfall that is added up
-PUSH_M = 0.025
+POS_SCALE_M = 0.05  # displacement of an action of 1 (`interface.ControlConvention.action`: "osc_pose_delta")
+ROT_SCALE_RAD = 0.5  # rotation of an action of 1, likewise
+FREQUENCY = math.sqrt(150.0)  # rad/s of robosuite's OSC_POSE: the square root of its stiffness
+PERIOD_S = 0.05  # of control at 20 Hz
+PUSH = 0.25  # share of a step's shortfall that is added up; chosen by hand, no derivation is recorded
+PUSH_M = 0.025  # the sum is at most so long, half of what an action can ask for; chosen by hand, too
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,28 @@ def rotation_matrix(vector: np.ndarray) -> np.ndarray:
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """Returns the (3,) axis-angle in rad of a rotation whose angle is well below pi."""
     axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
-    sine, cosine = float(np.linalg.norm(axis)) / 2, (float(np.trace(rotation)) - 1) / 2
+    sine = float(np.linalg.norm(axis)) / 2
+    cosine = (float(np.trace(rotation)) - 1) / 2
     return axis / 2 if sine < 1e-9 else axis / (2 * sine) * math.atan2(sine, cosine)
 
 
 def response(steps: int) -> tuple[float, float]:
     """Returns how far the hand moves in some steps per metre asked for at each, and per m/s of its velocity."""
-    w, decay = FREQUENCY * PERIOD_S, math.exp(-FREQUENCY * PERIOD_S)
-    by_goal, by_speed, goal_v, speed_v = 0.0, 0.0, 0.0, 1.0
+    w = FREQUENCY * PERIOD_S
+    decay = math.exp(-FREQUENCY * PERIOD_S)
+    by_goal = 0.0
+    by_speed = 0.0
+    goal_v = 0.0
+    speed_v = 1.0
     for _ in range(steps):
         by_goal += 1.0 - (1.0 + w) * decay + goal_v * PERIOD_S * decay
         by_speed += speed_v * PERIOD_S * decay
-        goal_v, speed_v = FREQUENCY * w * decay + goal_v * (1.0 - w) * decay, speed_v * (1.0 - w) * decay
+        goal_v = FREQUENCY * w * decay + goal_v * (1.0 - w) * decay
+        speed_v = speed_v * (1.0 - w) * decay
     return by_goal, by_speed
 
 
-AHEAD = 2
+AHEAD = 2  # periods that a displacement is held for; within one, the hand moves 13 % of it
 BY_GOAL, BY_SPEED = response(AHEAD)
 
 
@@ -78,11 +85,14 @@ def interpolate_rotations(start: np.ndarray, steps: Sequence[int], rotations: Se
         steps: Control steps from now to each pose, rising.
         rotations: (3, 3) each.
     """
-    path, before, begun = [], start, 0
+    path: list[np.ndarray] = []
+    before = start
+    begun = 0
     for end, rotation in zip(steps, rotations, strict=True):
         vector = rotation_vector(rotation @ before.T)
         path += [rotation_matrix((i + 1) / (end - begun) * vector) @ before for i in range(end - begun)]
-        before, begun = rotation, end
+        before = rotation
+        begun = end
     return np.stack(path)
 
 
@@ -102,39 +112,62 @@ def bend_path(way: np.ndarray, steps: Sequence[int], positions: np.ndarray) -> n
 class Servo:
     """Follows one path after another within an episode; remembers its last pose, its grip and what held it back.
 
+    Args:
+        grip: What the fingers were told last, +1 closes and -1 opens.
+
     Attributes:
         before: Pose one step ago.
-        grip: What the fingers were told last, +1 closes.
-        way: (N, 3) positions at the steps of the path; absent before the first one.
+        grip: As given, then as told last.
+        way: (N, 3) positions at the steps of the path; empty before the first one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grip: float = -1.0) -> None:
         self.before: Pose | None = None
-        self.grip = -1.0
-        self._push, self._wanted = np.zeros(3), np.zeros(0)
+        self.grip = grip
+        self.way = np.zeros((0, 3))
+        self._rotations = np.zeros((0, 3, 3))
+        self._grips = np.zeros(0)
+        self._now = 0
+        self._push = np.zeros(3)
+        self._wanted: np.ndarray | None = None
 
     @property
     def idle(self) -> bool:
         """Whether it has not been given a path yet."""
-        return not hasattr(self, "way")
+        return len(self.way) == 0
 
     def begin(self, positions: np.ndarray, rotations: np.ndarray, grips: np.ndarray) -> None:
         """Takes a new path: (N, 3) positions, (N, 3, 3) rotations and (N,) grips (+1 closes) at the steps from now."""
-        self.way, self._rotations, self._grips, self._now = positions, rotations, grips, 0
+        self.way = positions
+        self._rotations = rotations
+        self._grips = grips
+        self._now = 0
+
+    def bend(self, steps: Sequence[int], positions: np.ndarray) -> None:
+        """Makes the path pass through (K, 3) positions at some of its steps."""
+        self.way = bend_path(self.way, steps, positions)
+
+    def stay(self, here: Pose, steps: int) -> None:
+        """Takes the path that stays where the hand is, with the grip as told last."""
+        self.begin(np.tile(here.position, (steps, 1)), np.tile(here.rotation, (steps, 1, 1)), np.full(steps, self.grip))
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Returns the (7,) action for one control step, given the (8,) state."""
         here = pose_of(state)
-        if self._wanted.size:
+        if self._wanted is not None:
             self._push = 0.9 * (self._push + PUSH * (self._wanted - here.position))
             self._push *= min(1.0, PUSH_M / max(1e-9, float(np.linalg.norm(self._push))))
-        last, aim = self.before or here, min(self._now + AHEAD, len(self.way)) - 1
+        last = self.before or here
+        aim = min(self._now + AHEAD, len(self.way)) - 1
         speed = (here.position - last.position) / PERIOD_S
         turning = rotation_vector(here.rotation @ last.rotation.T) / PERIOD_S
         move = self.way[aim] + self._push - here.position - BY_SPEED * speed
         turn = rotation_vector(self._rotations[aim] @ here.rotation.T) - BY_SPEED * turning
-        move, turn = move / BY_GOAL / POS_SCALE_M, turn / BY_GOAL / ROT_SCALE_RAD
+        move = move / BY_GOAL / POS_SCALE_M
+        turn = turn / BY_GOAL / ROT_SCALE_RAD
         place = min(self._now, len(self.way) - 1)
-        self._wanted, self.grip, self.before = self.way[place], float(self._grips[place]), here
+        self._wanted = self.way[place]
+        self.grip = float(self._grips[place])
+        self.before = here
         self._now += 1
         return np.concatenate([move / max(1.0, float(np.abs(move).max())), np.clip(turn, -0.5, 0.5), [self.grip]])

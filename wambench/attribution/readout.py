@@ -1,41 +1,52 @@
-"""D1, the cheap read-out definition: what was imagined against what came and what an expert would have done.
+"""Definition 1, the read-out: what was imagined against what came and what an expert would have done.
 
-At each query three futures of the same state are compared: the imagined one, which the tracker reads out of frames,
-the realised one, and the expert's in a branch of the simulator, which knows all of these two. With G where the expert's
-future ends and d a distance between places, a future x has advanced by d(now, G) - d(x, G), so that of the expert's
-advance
+It is the cheap definition: nothing is played differently. At each query three futures of the same state are compared:
+the imagined one, which is read out of frames, the realised one, and the expert's in a branch of the simulator, which
+knows all of these two. With G where the expert's future ends and d a distance between places, a future x has advanced
+by d(now, G) - d(x, G), so that of the expert's advance
 
     lost to video  = 1 - imagined / expert's,    lost to action = (imagined - realised) / expert's,
 
 each summed over the queries, add up to what was lost in all. Many futures are valid: what counts is not whether one
 looks like the expert's, but whether it comes closer to where the expert's arrives. A picture that stands still where
 the expert moves advances by nothing: a frozen video with a frozen robot is blamed on the video, although the two agree.
-A right plan rightly carried out that fails by contact (a slip) counts as action here; D2 and D3 tell the two apart.
+A right plan rightly carried out that fails by contact (a slip) counts as action here; the other two definitions tell
+the two apart.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wambench.interface import Episode, Observation
+
+if TYPE_CHECKING:
+    from wambench.attribution.counterfactuals import ChunkTiming
+    from wambench.attribution.frame_reading import FrameInterpreter
+    from wambench.attribution.oracle import Place
+
+EVERY = 16  # control steps between the queries that are compared; the shipped models imagine as far ahead
 MOVING_M = 0.03  # an expert's advance below this is rest, or the tracker's noise
 READABLE = 0.5  # share of the moving queries that must have been read
-LAG_STEPS = tuple(range(-12, 21, 4))
+LAG_STEPS = tuple(range(-12, 21, 4))  # of which the best one is looked for
 
 
 @dataclass(frozen=True)
 class Track:
-    """What the tracker read out of frames.
+    """Where everything is along one future: what was read out of frames, or what the simulator knows.
 
     Attributes:
         steps: (T,) env step of each frame.
         hand: (T, 3) position of the grip site in m.
         width: (T,) distance between the fingers in m.
         objects: (T, N, 3) positions in m, NaN where unread; N may be 0.
-        sure: (T,) bool: the tracker does not abstain.
+        sure: (T,) bool: it is known, or could be read.
     """
 
     steps: np.ndarray
@@ -72,14 +83,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What D1 says of an episode.
+class Readout:
+    """What the read-out says of an episode.
 
     Attributes:
         verdict: "video", "action", "both", "timing", "none" or "abstain".
-        confidence: In [0, 1]: how far the less certain of both shares is from its limit.
+        confidence: In [0, 1], how far the less certain of both shares is from its limit.
         video, action: Shares of the expert's advance that were lost; NaN if nothing could be read.
-        abstained: Share of the imagined frames that the tracker would not read.
+        abstained: Share of the imagined frames that could not be read.
         video_error_m, action_error_m: Medians over queries of the distance between the hand imagined and the
             expert's, and between realised and imagined, at the end of the future.
         motion_m: Median of the imagined motion of the hand.
@@ -97,30 +108,43 @@ class Reading:
     lag_s: float
 
 
-def d1(queries: Sequence[Query], limits: Limits, control_hz: float, delayed: Sequence[Query] | None = None) -> Reading:
-    """Returns the verdict of the read-out definition.
+def read_out(
+    queries: Sequence[Query], limits: Limits, control_hz: float, delayed: Sequence[Query] | None = None
+) -> Readout:
+    """Returns the verdict of the read-out on an episode.
 
     Args:
-        queries: The chunks of an episode.
+        queries: Of the episode.
         limits: From `calibrate`.
         control_hz: Env steps per second.
-        delayed: If inference took time: the same with realised frames as much later. What is right only then was
+        delayed: If inference took time, the same with realised places as much later. What is right only then was
             right but late.
     """
-    losses = [lost for query in queries if (lost := _lost(query)) is not None]
+    losses = [lost for query in queries if (lost := _advances(query)) is not None]
     moving = sum(_moves(query) for query in queries)
     video, action = _shares(losses)
     errors = np.array([_errors(query) for query in queries if _readable(query)]).reshape(-1, 3)
     far, off, moved = np.median(errors, axis=0).tolist() if len(errors) else [math.nan] * 3
-    verdict, confidence = "abstain", 0.0
+    verdict = "abstain"
+    confidence = 0.0
     if losses and len(losses) >= READABLE * moving:
         verdict, confidence = decide(video, action, limits)
         if delayed is not None and verdict in ("action", "both"):
-            late = d1(delayed, limits, control_hz)
+            late = read_out(delayed, limits, control_hz)
             verdict = {"none": "timing", "video": "video"}.get(late.verdict, verdict)
     sure = np.concatenate([query.imagined.sure[1:] for query in queries]) if queries else np.zeros(0, bool)
     abstained = 1.0 - float(sure.mean()) if len(sure) else math.nan
-    return Reading(verdict, confidence, video, action, abstained, far, off, moved, best_lag(queries) / control_hz)
+    return Readout(
+        verdict=verdict,
+        confidence=confidence,
+        video=video,
+        action=action,
+        abstained=abstained,
+        video_error_m=far,
+        action_error_m=off,
+        motion_m=moved,
+        lag_s=best_lag(queries) / control_hz,
+    )
 
 
 def decide(video: float, action: float, limits: Limits) -> tuple[str, float]:
@@ -131,7 +155,7 @@ def decide(video: float, action: float, limits: Limits) -> tuple[str, float]:
     return ("both" if len(blamed) == 2 else blamed[0] if blamed else "none"), min(1.0, *margins)
 
 
-def calibrate(readings: Sequence[Reading], quantile: float = 0.99, least: float = 0.1) -> Limits:
+def calibrate(readings: Sequence[Readout], quantile: float = 0.99, least: float = 0.1) -> Limits:
     """Returns the limits from episodes of a policy that has no fault: the quantile of what the read-out makes it lose.
 
     Args:
@@ -141,7 +165,7 @@ def calibrate(readings: Sequence[Reading], quantile: float = 0.99, least: float 
     """
     shares = np.array([(r.video, r.action) for r in readings if math.isfinite(r.video + r.action)])
     if not len(shares):
-        raise ValueError("no episode could be read: the limits of D1 cannot be calibrated")
+        raise ValueError("no episode could be read: the limits of the read-out cannot be calibrated")
     video, action = np.maximum(np.quantile(shares, quantile, axis=0), least)
     return Limits(float(video), float(action))
 
@@ -178,11 +202,12 @@ def _shares(losses: Sequence[tuple[float, float, float]]) -> tuple[float, float]
     return float(1.0 - imagined / expert), float((imagined - realised) / expert)
 
 
-def _lost(query: Query) -> tuple[float, float, float] | None:
+def _advances(query: Query) -> tuple[float, float, float] | None:
     """Returns the expert's, imagined and realised advance in m; None if unread, or if the expert rests."""
     if not (_readable(query) and _moves(query)):
         return None
-    goal, now = query.oracle.places()[-1], query.realised.places()[0]
+    goal = query.oracle.places()[-1]
+    now = query.realised.places()[0]
     last = len(query.realised.steps) - 1
     futures = [track.places()[last] for track in (query.oracle, query.imagined, query.realised)]
     known = np.isfinite([goal, now, *futures]).all(axis=(0, 2))
@@ -218,3 +243,87 @@ def _errors(query: Query) -> tuple[float, float, float]:
     pairs = ((imagined, oracle), (realised, imagined), (imagined, query.imagined.hand[0]))
     video, action, motion = (float(np.linalg.norm(a - b)) for a, b in pairs)
     return video, action, motion
+
+
+def find_queries(
+    interpreter: FrameInterpreter, episode: Episode, timing: ChunkTiming, late: int = 0
+) -> list[tuple[Query, Query]]:
+    """Returns what is compared at the queries of an episode, and the same with realised places `late` steps later.
+
+    Only what was imagined is read out of frames; what came and what an expert does, the simulator knows.
+
+    Args:
+        interpreter: Of a simulator of the episode's task.
+        episode: As recorded.
+        timing: When its policy answered.
+        late: Control steps that an answer took.
+    """
+    oracle = interpreter.oracle
+    came = _replay_places(interpreter, episode)
+    seen = {observation.step: observation for observation in episode.observations}
+    found: list[tuple[Query, Query]] = []
+    next_step = 0
+    for chunk in episode.chunks:
+        if chunk.step < next_step or chunk.plan.frames is None or chunk.step not in seen:
+            continue
+        next_step = chunk.step + EVERY
+        oracle.sim.restore(chunk.state)
+        here = oracle.place()
+        future = oracle.future(timing.offsets)
+        steps = [chunk.step + ahead for ahead in timing.offsets]
+        expert = _track(chunk.step, here, steps, future.places)
+        imagined = _imagined_track(interpreter, here, seen[chunk.step], chunk.plan.frames, steps, future.postures)
+        prompt, delayed = (_realised_track(chunk.step, here, steps, came, delay) for delay in (0, late))
+        found.append((Query(imagined, prompt, expert), Query(imagined, delayed, expert)))
+    return found
+
+
+def _replay_places(interpreter: FrameInterpreter, episode: Episode) -> dict[int, Place]:
+    """Returns where everything was at each env step, by playing what was carried out again, chunk by chunk."""
+    sim = interpreter.sim
+    found: dict[int, Place] = {}
+    sim.begin(episode.spec, render=False)
+    for chunk in episode.chunks:
+        sim.restore(chunk.state)
+        for step, action in enumerate(chunk.executed, start=chunk.step + 1):
+            sim.advance(action)
+            found[step] = interpreter.oracle.place()
+    return found
+
+
+def _realised_track(now: int, here: Place, steps: Sequence[int], came: dict[int, Place], delay: int) -> Track:
+    """Returns the track through the places that came `delay` steps later, up to the end of the episode."""
+    known = list(itertools.takewhile(lambda step: step + delay in came, steps))
+    return _track(now, here, known, [came[step + delay] for step in known])
+
+
+def _track(now: int, here: Place, steps: Sequence[int], places: Sequence[Place]) -> Track:
+    """Returns the track through places that are known."""
+    every = [here, *places]
+    return Track(
+        steps=np.array([now, *steps]),
+        hand=np.stack([place.hand for place in every]),
+        width=np.array([place.width for place in every]),
+        objects=np.stack([place.objects for place in every]),
+        sure=np.ones(len(every), bool),
+    )
+
+
+def _imagined_track(
+    interpreter: FrameInterpreter,
+    here: Place,
+    now: Observation,
+    frames: np.ndarray,
+    steps: Sequence[int],
+    guesses: Sequence[np.ndarray],
+) -> Track:
+    """Returns what is read out of imagined frames, behind what is known now."""
+    present = interpreter.oracle.objects_present()
+    read = interpreter.read(now, frames, [step - now.step for step in steps], guesses)
+    return Track(
+        steps=np.array([now.step, *steps]),
+        hand=np.concatenate([here.hand[None], read.positions]),
+        width=np.concatenate([[here.width], read.widths]),
+        objects=np.concatenate([here.objects[None], read.objects[:, present]]),
+        sure=np.concatenate([[True], read.sure]),
+    )

@@ -11,12 +11,12 @@ from wambench.envs.objects import KEYPOINTS, OBJECTS
 from wambench.interface import Episode, Outcome
 
 if TYPE_CHECKING:
-    from wambench.envs.tabletop import TabletopEnv
+    from wambench.attribution.oracle import OracleSim
 
 GRIPPED_M = 0.012  # closed fingers that push with both tips hold nothing
 
 
-def behaviour(sim: TabletopEnv, episode: Episode) -> str:
+def behaviour(sim: OracleSim, episode: Episode) -> str:
     """Returns the type of failure of an episode (`failure_types.TYPES`), "" of a success; the policy needs no video.
 
     Args:
@@ -29,7 +29,7 @@ def behaviour(sim: TabletopEnv, episode: Episode) -> str:
     return classify(measure(trace(sim, episode), expert_trace(sim, episode)))
 
 
-def trace(sim: TabletopEnv, episode: Episode) -> Trace:
+def trace(sim: OracleSim, episode: Episode) -> Trace:
     """Returns the state at every control step; each chunk is played from its own snapshot, so nothing can drift."""
     recorder = _begin(sim, episode)
     for chunk in episode.chunks:
@@ -39,7 +39,7 @@ def trace(sim: TabletopEnv, episode: Episode) -> Trace:
     return recorder.trace()
 
 
-def expert_trace(sim: TabletopEnv, episode: Episode) -> Trace:
+def expert_trace(sim: OracleSim, episode: Episode) -> Trace:
     """Returns the trace of the expert in the scene of an episode."""
     recorder = _begin(sim, episode)
     sim.restore(episode.chunks[0].state)
@@ -51,7 +51,7 @@ def expert_trace(sim: TabletopEnv, episode: Episode) -> Trace:
             return recorder.trace()
 
 
-def _begin(sim: TabletopEnv, episode: Episode) -> TraceRecorder:
+def _begin(sim: OracleSim, episode: Episode) -> TraceRecorder:
     if not episode.chunks:
         raise ValueError(f"{episode.spec.task}, seed {episode.spec.seed}: no query was recorded, so nothing is known")
     recorder = TraceRecorder(sim)
@@ -66,7 +66,7 @@ class TraceRecorder:
         simulator: Whose `view` is read whenever `record` is called.
     """
 
-    def __init__(self, sim: TabletopEnv) -> None:
+    def __init__(self, sim: OracleSim) -> None:
         self._sim, self._objects = sim, sim.task.objects
         # what a hand takes hold of: the handle of a drawer, not its middle
         keys = [next((k for k in KEYPOINTS if k.split("/")[0] == name), name) for name in self._objects]

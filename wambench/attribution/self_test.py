@@ -21,7 +21,7 @@ import numpy as np
 from wambench import records, registration, tasks
 from wambench.analysis.agreement import kappa, right
 from wambench.attribution import table
-from wambench.attribution.attribute import LIMIT_S, one_episode
+from wambench.attribution.attribute import FAILED, LIMIT_S, attribute_episode
 from wambench.attribution.planted_faults import FAULTS, FaultyPolicy, fits
 from wambench.attribution.readout import Limits
 from wambench.attribution.table import AttributionRow
@@ -150,7 +150,7 @@ def planted(
     sim: Any, job: SelfTestJob, reader: Any, ways: Any, limits: Limits | None = None, precise: bool = True
 ) -> AttributionRow:
     """Returns the row of an episode of a planted fault; of a success, without verdicts."""
-    from wambench.attribution.counterfactuals import Instrument
+    from wambench.attribution.frame_reading import FrameInterpreter
     from wambench.evaluation.rollout import rollout
 
     task = tasks.find(job.task)
@@ -161,9 +161,10 @@ def planted(
     episode = rollout(sim, policy, spec)
     about = ("planted", split, task.id, task.novelty, factor, job.index, spec.seed, spec.hash)
     row = AttributionRow(*about, progress=episode.progress, steps=episode.steps, error=episode.error)
-    if episode.error or episode.progress >= 1.0 - 1e-6:
+    if episode.error or episode.progress >= FAILED:
         return row
-    return one_episode(Instrument(sim, reader, ways, precise), policy, episode, row, limits or Limits())
+    interpreter = FrameInterpreter.of(sim, reader, ways, precise)
+    return attribute_episode(interpreter, policy, episode, row, limits or Limits())
 
 
 def summary(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -173,9 +173,10 @@ def _others(episode: Episode) -> list[str]:
 def ask(run: Path, rows: Sequence[AttributionRow], count: int = MOMENTS) -> Path | None:
     """Writes RUN/sensitivity.csv for moments of the attributed failures and returns it; None without `imagine`."""
     from wambench import policies
-    from wambench.attribution.attribute import load_config
+    from wambench.attribution.attribute import load_run
 
-    path, config = run / TABLE, load_config(run)[0]
+    path = run / TABLE
+    config = load_run(run).config
     policy = policies.load(config.policy, config.policy_args) if rows and not path.is_file() else None
     if not hasattr(policy, "imagine"):
         return path if path.is_file() else None

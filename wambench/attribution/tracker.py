@@ -18,11 +18,13 @@ Design decisions:
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.resources
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,6 +34,9 @@ from torch import Tensor, nn
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import Encoder, state_features
+
+if TYPE_CHECKING:
+    from wambench.attribution.oracle import KeyPoints
 
 WEIGHTS = "tracker-v1.safetensors"
 UNIT_M, UNIT_RAD, UNIT_WIDTH_M = 0.05, 0.2, 0.02  # what the network calls 1
@@ -65,13 +70,16 @@ class TrackerConfig:
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read from frames.
+    """What was read from N frames; the arrays are made read-only.
 
     Attributes:
-        positions: (N, 3) of the grip site in m.  rotations: (N, 3, 3).  widths: (N,) opening in m.
-        objects: (N, C, 3) in m, NaN for objects that are not in the scene.
-        scale_m, thing_scale_m: (N,), (N, C) predicted scale of the position errors.
-        sure: (N,) bool; False: the tracker abstains.
+        positions: (N, 3) of the grip site in m.
+        rotations: (N, 3, 3) of the grip site.
+        widths: (N,) opening of the fingers in m.
+        objects: (N, C, 3) positions in m, NaN for objects that are not in the scene.
+        scale_m: (N,) predicted scale of the error of `positions`.
+        object_scale_m: (N, C) predicted scale of the error of `objects`.
+        sure: (N,) bool; where it is False, the reader abstains.
     """
 
     positions: np.ndarray
@@ -81,6 +89,18 @@ class Readings:
     scale_m: np.ndarray
     object_scale_m: np.ndarray
     sure: np.ndarray
+
+    def __post_init__(self) -> None:
+        for array in vars(self).values():
+            array.setflags(write=False)
+
+    def with_frame(self, i: int, **values: np.ndarray | float | bool) -> Readings:
+        """Returns the readings with other values of some attributes for the i-th frame, in the same precision."""
+        changed: dict[str, np.ndarray] = {}
+        for name, value in values.items():
+            changed[name] = getattr(self, name).copy()
+            changed[name][i] = value
+        return dataclasses.replace(self, **changed)
 
 
 class FrameTracker(nn.Module):
@@ -177,17 +197,17 @@ def _rotation(features: Tensor) -> Tensor:
     return torch.stack([x, y, torch.cross(x, y, dim=1)], dim=2)
 
 
-def save(model: FrameTracker, path: str | Path, meta: dict[str, Any]) -> None:
+def save(model: FrameTracker, path: str | Path, meta: Mapping[str, object]) -> None:
     """Writes a tracker with its config and whatever else `meta` says."""
     meta = {**meta, "kind": "tracker", "config": asdict(model.config)}
     weight_files.write_weights(path, model.state_dict(), {"mean", "std"}, meta)
 
 
-def load(path: str | Path) -> tuple[FrameTracker, dict[str, Any]]:
+def load(path: str | Path) -> tuple[FrameTracker, dict[str, object]]:
     """Returns a tracker in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
     tensors, meta = weight_files.read_weights(path, "tracker")
     try:
-        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}
+        config = meta["config"] | {"points": tuple(meta["config"]["points"])}
         model = FrameTracker(TrackerConfig(**config))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged weights file (config: {error})") from None
@@ -225,44 +245,42 @@ class FrameReader:
         self,
         now: np.ndarray,
         state: np.ndarray,
-        points: np.ndarray,
-        present: np.ndarray,
-        pixels: np.ndarray,
+        known: KeyPoints,
         frames: np.ndarray,
     ) -> Readings:
         """Returns where everything is in some frames.
 
         Args:
-            now: (h, w, 3) uint8 canvas of a moment at which everything is known:
-            state: (8,) the robot's state,
-            points: (P, 3) positions of `points`,
-            present: (P,) whether they are in the scene, and
-            pixels: (P, V, 2) where they appear, NaN out of view.
+            now: (h, w, 3) uint8 canvas of a moment at which everything is known.
+            state: (8,) robot state at that moment.
+            known: Where the key points `points` are at that moment.
             frames: (N, h, w, 3) uint8 canvases to be read.
         """
         count = len(frames)
         features = frame_features(self.encoder, torch.from_numpy(np.concatenate([now[None], frames])))
-        known = state_features(torch.from_numpy(state.astype(np.float32))[None]).expand(count, -1)
+        robot = state_features(torch.from_numpy(state.astype(np.float32))[None]).expand(count, -1)
         objects = len(self.objects)
-        there, where = present[:objects], points[:objects]
+        there = known.present[:objects]
+        where = known.positions[:objects]
         places = torch.from_numpy(np.where(there[:, None], where, 0.0).astype(np.float32)).expand(count, -1, -1)
         pairs = Pairs(
             before=features[:1].expand(count, -1, -1, -1),
             after=features[1:],
-            state=known,
+            state=robot,
             points=places,
             present=torch.from_numpy(there).expand(count, -1),
-            pixels=torch.from_numpy(pixels.astype(np.float32)).expand(count, -1, -1, -1),
-            hand=known,
-            objects=known,
+            pixels=torch.from_numpy(known.pixels.astype(np.float32)).expand(count, -1, -1, -1),
+            hand=robot,
+            objects=robot,
         )
         motion = self.model(pairs)
-        hand, scale = motion.hand.double().numpy(), motion.hand_scale[:, 0].exp().numpy() * UNIT_M
+        hand = motion.hand.double().numpy()
+        scale = motion.hand_scale[:, 0].exp().numpy() * UNIT_M
         turns = [_turn(vector * UNIT_RAD) for vector in hand[:, 3:6]]
         moved = places.numpy() + motion.objects.numpy() * UNIT_M
         return Readings(
             positions=state[:3] + hand[:, :3] * UNIT_M,
-            rotations=np.stack(turns) @ _rotation(known[:1].double())[0].numpy(),
+            rotations=np.stack(turns) @ _rotation(robot[:1].double())[0].numpy(),
             widths=np.clip(hand[:, 6] * UNIT_WIDTH_M, 0.0, 0.08),
             objects=np.where(there[None, :, None], moved, np.nan),
             scale_m=scale,

@@ -1,4 +1,8 @@
-"""Verdicts of the intervention (D2) and of the first divergence (D3)."""
+"""Verdicts of the intervention and of the first divergence, from what their rollouts came to.
+
+The intervention replaces one part of the policy in rollouts of the whole episode (`counterfactuals`); the first
+divergence lets the expert take over at every recorded state (`first_divergence`).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,16 @@ from wambench.attribution.shapley import CounterfactualProgress, shapley
 # What a definition can answer. "timing": lost to latency alone; "stall": still solvable at the end; "instrument": the
 # oracle itself failed; "contact": what is blamed cannot be reproduced; "abstain": frames that the tracker cannot read.
 VERDICTS = ("video", "action", "both", "timing", "stall", "instrument", "contact", "abstain", "none")
+# Both were chosen by hand; the self-test (docs/instrument.md) measures what they do.
 SHARE = 0.25  # a part that carries less than this share of what was lost is not blamed
 NOTICEABLE = 0.05  # progress: less lost than this is no failure
 
 
-def d2_verdict(cells: CounterfactualProgress, timing: float = 0.0) -> tuple[str, float]:
-    """Returns the interventional verdict and its confidence in [0, 1].
+def intervention_verdict(cells: CounterfactualProgress, timing: float = 0.0) -> tuple[str, float]:
+    """Returns the verdict of the intervention and its confidence in [0, 1].
 
-    Blamed is every part that carries at least `SHARE` of what the instrument could recover, negative shares counting
-    as none. The confidence is the distance of the smaller share from that line, relative to the side it lies on.
+    Every part is blamed that carries at least `SHARE` of what the instrument could recover; negative shares count as
+    none. The confidence is the distance of the smaller share from that line, relative to the side it lies on.
 
     Args:
         cells: The four rollouts, at zero latency.
@@ -29,7 +34,8 @@ def d2_verdict(cells: CounterfactualProgress, timing: float = 0.0) -> tuple[str,
     shares = shapley(cells)
     if not math.isfinite(shares.video + shares.action):
         return "abstain", 0.0
-    video, action = max(0.0, shares.video), max(0.0, shares.action)
+    video = max(0.0, shares.video)
+    action = max(0.0, shares.action)
     if video + action < NOTICEABLE:
         return ("instrument", 1.0) if shares.unattributed >= NOTICEABLE else ("none", 1.0)
     part = video / (video + action)
@@ -65,8 +71,8 @@ class Fatal:
     action_alone: bool | None = None
 
 
-def d3_verdict(fatal: Fatal) -> tuple[str, float]:
-    """Returns the first-divergence verdict, and its confidence: half where the oracle's own way is slow, too."""
+def first_divergence_verdict(fatal: Fatal) -> tuple[str, float]:
+    """Returns the verdict of the first divergence, and its confidence: half where the oracle's way is slow, too."""
     confidence = 0.5 if fatal.oracle_video else 1.0
     if not fatal.solvable_start:
         return "instrument", 1.0

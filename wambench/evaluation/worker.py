@@ -23,6 +23,7 @@ from wambench.interface import ControlConvention, Episode, EpisodeSpec, Guided, 
 from wambench.records import Key, Row, encode_episode, episode_stem
 
 if TYPE_CHECKING:
+    from wambench.envs.tabletop import TabletopEnv
     from wambench.evaluation.config import RunConfig
     from wambench.evaluation.wall_clock import Inference
 
@@ -49,9 +50,8 @@ class EpisodeJob:
         return self.spec.task, self.spec.factor, self.index
 
 
-def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> Simulator:
-    """Returns the simulated simulator of a task, with the image size and video rate that the policy asks for."""
-
+def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> TabletopEnv:
+    """Returns the simulator of a task, with the image size and video rate that the policy asks for."""
     size, video_hz = convention.image_size, convention.video_hz
     return registration.make(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
 
