@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mujoco
 import numpy as np
 
 from wambench.envs.objects import OBJECTS
@@ -78,6 +79,12 @@ class SceneView:
 
     def eef_rot(self) -> np.ndarray:
         return self._site_xmat[self._grip_site].reshape(3, 3).copy()
+
+    def eef_vel(self) -> np.ndarray:
+        velocity = np.empty(6)
+        scene = self._scene
+        mujoco.mj_objectVelocity(scene.model, scene.data, mujoco.mjtObj.mjOBJ_SITE, self._grip_site, velocity, 0)
+        return velocity[3:]
 
     def width(self) -> float:
         fingers = self._qpos[self._scene.finger_qpos]

@@ -7,7 +7,7 @@ see it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -56,6 +56,9 @@ class View(Protocol):
     def eef_rot(self) -> np.ndarray:
         """Returns the (3, 3) rotation of the grip site; its z axis points out of the gripper."""
 
+    def eef_vel(self) -> np.ndarray:
+        """Returns the (3,) linear velocity of the grip site in m/s."""
+
     def width(self) -> float:
         """Returns the distance between the fingers in m: 0 closed, 0.08 open."""
 
@@ -68,12 +71,25 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """A milestone. Latched: once reached it stays reached; it can be reached only after the stage named in `after`."""
+    """A milestone on the way to success.
+
+    A stage counts once it has held for `progress.HOLD_S`. All but the last are latched: once reached they stay reached.
+    The last stage is success itself and counts only while it holds, so that progress is 1 exactly when it succeeds.
+
+    Attributes:
+        name: One or two words.
+        weight: Share of the progress, above 0.
+        reached: Whether it holds now.
+        after: Name of the stage that must be reached before this one can be.
+        meanwhile: Must hold on the way from `after` to this stage; where it fails for `progress.HOLD_S`, `after` is
+            undone. This is how a verb that names a motion tests the motion: a cube that was lifted was not pushed.
+    """
 
     name: str
     weight: float
     reached: Callable[[View], bool]
     after: str | None = None
+    meanwhile: Callable[[View], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,15 +100,19 @@ class Task:
         name: CamelCase id without version.
         version: Raised by any change of predicate, horizon, scene or asset.
         verb: The verb a person would use.
-        novelty: "seen", or what is new about it: "word", "pairing" or "motion".
+        novelty: "seen", or what is new about it: one of `NOVELTIES`.
         instruction: Short command.
         motion: The same, spelled out as motion.
+        about: What makes the task hard: one sentence.
+        nearest: Name of the seen task that comes nearest to it, other than itself.
         objects: Names of what stands on the table (`envs.objects.OBJECTS`); equal tuples share a compiled scene.
         place: rng -> placements of all objects; only uses draws of `rng`.
-        stages: Milestones; weights add up to 1.
-        success: Success predicate on the current state.
+        stages: Milestones; weights add up to 1, and the last one is success itself.
+        success: Success predicate on the current state; the task has succeeded while it holds and every other stage
+            has been reached.
         expert: Closed-loop controller: view -> (7,) action in [-1, 1]; must work from any state.
         horizon: Control steps at 20 Hz.
+        allowed_attacks: Name of an attack (`wambench.suite.attacks`) -> why it may succeed.
     """
 
     name: str
@@ -101,26 +121,33 @@ class Task:
     novelty: str
     instruction: str
     motion: str
+    about: str
+    nearest: str
     objects: tuple[str, ...]
     place: Callable[[np.random.Generator], Mapping[str, Placement]]
     stages: tuple[Stage, ...]
     success: Callable[[View], bool]
     expert: Callable[[View], np.ndarray]
     horizon: int
+    allowed_attacks: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.novelty not in NOVELTIES:
             raise ValueError(f"{self.name}: novelty {self.novelty!r} is not one of {NOVELTIES}")
-        if abs(sum(stage.weight for stage in self.stages) - 1.0) > 1e-9:
-            raise ValueError(f"{self.name}: stage weights must add up to 1")
+        if abs(sum(stage.weight for stage in self.stages) - 1.0) > 1e-9 or min(s.weight for s in self.stages) <= 0.0:
+            raise ValueError(f"{self.name}: stage weights must be above 0 and add up to 1")
+        if self.stages[-1].reached is not self.success:
+            raise ValueError(f"{self.name}: the last stage must be success itself, so that the two cannot disagree")
         names = [stage.name for stage in self.stages]
         for i, stage in enumerate(self.stages):
             if stage.after is not None and stage.after not in names[:i]:
                 raise ValueError(
                     f"{self.name}: stage {stage.name!r} depends on {stage.after!r}, which is not before it"
                 )
+            if stage.meanwhile is not None and stage.after is None:
+                raise ValueError(f"{self.name}: stage {stage.name!r} has a meanwhile and nothing that it is after")
 
     @property
     def id(self) -> str:
-        """Versioned id, e.g. "PressButton-v0"."""
+        """Versioned id, e.g. "PressButton-v1"."""
         return f"{self.name}-v{self.version}"

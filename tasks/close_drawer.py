@@ -30,23 +30,25 @@ def expert(view: View) -> np.ndarray:
 
 def _reached(view: View) -> bool:
     off = open_drawer.offset(view)
-    return bool(abs(off[2]) < 0.03 and np.hypot(off[0] + 0.03, off[1]) < 0.04) or is_closed(view)
+    return bool(abs(off[2]) < 0.03 and np.hypot(off[0] + 0.03, off[1]) < 0.04)
 
 
 TASK = Task(
     name="CloseDrawer",
-    version=0,
+    version=1,
     verb="close",
     novelty="seen",
     instruction="close the drawer",
     motion="close the fingers, move them in front of the orange handle and push it straight away from the robot",
+    about="The hand must come down between itself and the pulled-out handle, low in front of the robot.",
+    nearest="OpenDrawer",
     objects=open_drawer.OBJECTS,
     place=lambda rng: open_drawer.place(rng, open_drawer.PULLED_OUT),
     stages=(
-        Stage("reach", 0.3, _reached),
-        Stage("push", 0.2, lambda v: v.joint("drawer") < 0.08, after="reach"),
-        Stage("half closed", 0.2, lambda v: v.joint("drawer") < 0.04, after="push"),
-        Stage("closed", 0.3, is_closed, after="half closed"),
+        Stage("reach", 0.2, _reached),
+        Stage("push", 0.15, lambda v: v.joint("drawer") < 0.08, after="reach"),
+        Stage("half closed", 0.15, lambda v: v.joint("drawer") < 0.04, after="push"),
+        Stage("closed", 0.5, is_closed, after="half closed"),
     ),
     success=is_closed,
     expert=expert,

@@ -11,5 +11,7 @@ TASK = dataclasses.replace(
     name="DepressButton",
     verb="depress",
     novelty="word",
+    about="A word that no demonstration uses, for a motion that many show.",
+    nearest="PressButton",
     instruction="depress the button",
 )

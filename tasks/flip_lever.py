@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Stage, Task, View
-from wambench.tasks import skills, turn_dial
+from wambench.tasks import predicates, skills, turn_dial
 
 FLIPPED = 0.4
 FLIP_TO = 0.55
@@ -34,22 +34,24 @@ def expert(view: View) -> np.ndarray:
 
 
 def _reached(view: View) -> bool:
-    return bool(np.linalg.norm(view.eef() - view.pos("lever/knob")) < 0.07) or is_flipped(view)
+    return predicates.near(view, "lever/knob", 0.07)
 
 
 TASK = Task(
     name="FlipLever",
-    version=0,
+    version=1,
     verb="flip",
     novelty="motion",
     instruction="flip the lever",
     motion="close the fingers, move them to the side the green lever leans to and push it over to the other side",
+    about="The stick must be pushed from the side it leans to, 11 cm above the table, past its upright position.",
+    nearest="CloseDrawer",
     objects=turn_dial.OBJECTS,
     place=turn_dial.place,
     stages=(
-        Stage("reach", 0.3, _reached),
+        Stage("reach", 0.2, _reached),
         Stage("upright", 0.3, lambda v: v.joint("lever") > -0.1, after="reach"),
-        Stage("flip", 0.4, is_flipped, after="upright"),
+        Stage("flip", 0.5, is_flipped, after="upright"),
     ),
     success=is_flipped,
     expert=expert,

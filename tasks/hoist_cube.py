@@ -7,5 +7,11 @@ import dataclasses
 from wambench.tasks import lift_cube
 
 TASK = dataclasses.replace(
-    lift_cube.TASK, name="HoistCube", verb="hoist", novelty="word", instruction="hoist the red cube"
+    lift_cube.TASK,
+    name="HoistCube",
+    verb="hoist",
+    novelty="word",
+    about="A word that no demonstration uses, for a motion that many show.",
+    nearest="LiftCube",
+    instruction="hoist the red cube",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 OBJECTS = ("drawer", "button")
 OPENED = 0.10
@@ -54,20 +54,26 @@ def expert(view: View) -> np.ndarray:
     return skills.funnel(view, handle + [0, 0, 0.06 * shut], skills.OPEN, yaw, radius=0.016, travel=TRAVEL)
 
 
+def _hand_on_handle(view: View) -> bool:
+    return predicates.near(view, "drawer/handle", 0.04) and view.touching("fingers", "drawer")
+
+
 STAGES = (
-    Stage("reach", 0.2, lambda v: bool(np.linalg.norm(offset(v)) < 0.03) or is_open(v)),
-    Stage("grasp", 0.2, lambda v: v.touching("fingers", "drawer") or is_open(v), after="reach"),
-    Stage("half open", 0.3, lambda v: v.joint("drawer") > 0.06, after="grasp"),
-    Stage("open", 0.3, is_open, after="half open"),
+    Stage("reach", 0.1, lambda v: predicates.near(v, "drawer/handle", 0.03)),
+    Stage("grasp", 0.2, _hand_on_handle, after="reach"),
+    Stage("half open", 0.2, lambda v: v.joint("drawer") > 0.06, after="grasp"),
+    Stage("open", 0.5, is_open, after="half open"),
 )
 
 TASK = Task(
     name="OpenDrawer",
-    version=0,
+    version=1,
     verb="open",
     novelty="seen",
     instruction="open the drawer",
     motion="lower the open fingers around the orange handle, close them and pull it straight towards the robot",
+    about="The handle is a post that the fingers must straddle from above; a button beside it invites another command.",
+    nearest="CloseDrawer",
     objects=OBJECTS,
     place=place,
     stages=STAGES,

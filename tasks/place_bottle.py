@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
+from wambench.tasks.place_in_bin import binned
 
 NECK, BODY = 0.78, -0.30  # where the fingers close, along the axis, in half heights: standing, lying
 TRAVEL = 0.20
@@ -16,23 +17,16 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
     return skills.scatter(rng, {"bottle": 0.045, "blue_cube": 0.045, "bin": 0.125})
 
 
-def _inside(view: View) -> bool:
-    local = view.rot("bin").T @ (view.pos("bottle") - view.pos("bin"))
-    half = view.size("bin")
-    within = (np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] < view.size("bottle")[2] + 0.02
-    return bool(within)
-
-
 def done(view: View) -> bool:
-    """The bottle stands or lies in the bin and no finger touches it."""
-    return _inside(view) and skills.clear_of_fingers(view, "bottle")
+    """The bottle stands, leans or lies in the bin, still, and no finger touches it."""
+    return binned(view, "bottle")
 
 
 def expert(view: View) -> np.ndarray:
     """Grasps a standing bottle at its neck, a lying one across its body, and lowers it into the bin."""
     bottle, axis = view.pos("bottle"), view.rot("bottle")[:, 2]
     goal = view.pos("bin") + [0, 0, 0.012 + view.size("bottle")[2]]
-    if _inside(view):
+    if predicates.within_bin(view, "bottle"):
         return skills.release(view, "bottle")
     if view.grasped("bottle"):
         return skills.put(view, "bottle", goal, 0.03, 0.02, TRAVEL)
@@ -44,17 +38,19 @@ def expert(view: View) -> np.ndarray:
 
 TASK = Task(
     name="PlaceBottleInBin",
-    version=0,
+    version=1,
     verb="place in",
     novelty="pairing",
     instruction="place the bottle in the bin",
     motion="close the fingers around the bottle, raise it, move it above the grey bin and open the fingers",
+    about="A tall, slender object that tips over when it is touched wrongly, and is then grasped across its body.",
+    nearest="PlaceInBin",
     objects=("bottle", "blue_cube", "bin"),
     place=place,
     stages=(
-        Stage("grasp", 0.3, lambda v: v.grasped("bottle") or done(v)),
-        Stage("carry", 0.3, lambda v: skills.distance(v, "bottle", "bin") < 0.06, after="grasp"),
-        Stage("place", 0.4, done, after="carry"),
+        Stage("grasp", 0.3, lambda v: predicates.held(v, "bottle")),
+        Stage("carry", 0.2, lambda v: predicates.over_bin(v, "bottle"), after="grasp"),
+        Stage("place", 0.5, done, after="carry"),
     ),
     success=done,
     expert=expert,

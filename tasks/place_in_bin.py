@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 CLEAR = 0.066  # height of the cube's underside above the table at which the hand lets go: 2 cm over the wall
 
 
 def done(view: View) -> bool:
     """The cube lies in the bin and no finger touches it."""
-    return skills.inside(view, "red_cube") and skills.clear_of_fingers(view, "red_cube")
+    return binned(view, "red_cube")
+
+
+def binned(view: View, name: str) -> bool:
+    """An object lies still in the bin and no finger touches it."""
+    alone = predicates.clear_of_fingers(view, name) and predicates.at_rest(view, name)
+    return alone and predicates.within_bin(view, name)
 
 
 def expert(view: View) -> np.ndarray:
@@ -23,17 +29,19 @@ def expert(view: View) -> np.ndarray:
 
 TASK = Task(
     name="PlaceInBin",
-    version=0,
+    version=1,
     verb="place in",
     novelty="seen",
     instruction="place the red cube in the bin",
     motion="close the fingers around the red cube, raise it, move it above the grey bin and open the fingers",
+    about="The cube must be carried over a wall as high as itself and let go inside, clear of the rim.",
+    nearest="LiftCube",
     objects=("red_cube", "blue_cube", "bin"),
     place=skills.cubes_and_bin,
     stages=(
-        Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),
-        Stage("carry", 0.3, lambda v: skills.distance(v, "red_cube", "bin") < 0.06, after="grasp"),
-        Stage("place", 0.4, done, after="carry"),
+        Stage("grasp", 0.3, lambda v: predicates.held(v, "red_cube")),
+        Stage("carry", 0.2, lambda v: predicates.over_bin(v, "red_cube"), after="grasp"),
+        Stage("place", 0.5, done, after="carry"),
     ),
     success=done,
     expert=expert,

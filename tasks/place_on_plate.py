@@ -5,20 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 from wambench.tasks.push_cube import place
 
 RADIUS = 0.04
 RIM = 0.008  # height of the plate
 
 
+def _over_plate(view: View) -> bool:
+    return predicates.distance(view, "red_cube", "plate") < RADIUS
+
+
 def _resting(view: View) -> bool:
-    return skills.distance(view, "red_cube", "plate") < RADIUS and view.touching("red_cube", "plate")
+    level = abs(predicates.bottom(view, "red_cube") - RIM) < predicates.TOUCH
+    return _over_plate(view) and level and view.touching("red_cube", "plate")
 
 
 def done(view: View) -> bool:
-    """The cube stands on the plate and no finger touches it."""
-    return _resting(view) and skills.clear_of_fingers(view, "red_cube")
+    """The cube stands on the plate, still, and no finger touches it."""
+    alone = predicates.clear_of_fingers(view, "red_cube") and predicates.at_rest(view, "red_cube")
+    return alone and _resting(view)
 
 
 def expert(view: View) -> np.ndarray:
@@ -33,17 +39,20 @@ def expert(view: View) -> np.ndarray:
 
 TASK = Task(
     name="PlaceOnPlate",
-    version=0,
+    version=1,
     verb="place on",
     novelty="seen",
     instruction="place the red cube on the plate",
     motion="close the fingers around the red cube, raise it, lower it onto the white plate and open the fingers",
+    about="The cube must be let down onto the plate; the yellow zone beside it is the goal of another command.",
+    nearest="PlaceInBin",
     objects=("red_cube", "plate", "zone"),
     place=place,
     stages=(
-        Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),
-        Stage("carry", 0.3, lambda v: skills.distance(v, "red_cube", "plate") < RADIUS, after="grasp"),
-        Stage("place", 0.4, done, after="carry"),
+        Stage("grasp", 0.2, lambda v: predicates.held(v, "red_cube")),
+        Stage("carry", 0.15, _over_plate, after="grasp"),
+        Stage("lower", 0.15, lambda v: _over_plate(v) and predicates.lowered(v, "red_cube", RIM), after="carry"),
+        Stage("place", 0.5, done, after="lower"),
     ),
     success=done,
     expert=expert,

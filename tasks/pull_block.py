@@ -22,5 +22,7 @@ TASK = dataclasses.replace(
     novelty="motion",
     instruction="pull the red cube to the yellow zone",
     motion="close the fingers, lower them on the far side of the red cube and drag it back onto the yellow square",
+    about="The motion is that of a push, in the one direction that no demonstration has: the hand must reach over.",
+    nearest="PushCube",
     place=place,
 )

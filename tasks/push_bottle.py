@@ -1,4 +1,4 @@
-"""Push the bottle into the yellow zone, low, so that it stays standing if it can."""
+"""Push the bottle into the yellow zone, low, so that it stays standing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, View
-from wambench.tasks import push_cube, skills
+from wambench.tasks import predicates, push_cube, skills
 
 HALF_FINGER, HALF_PALM = 0.012, 0.028
 HEIGHT = 0.016
+STILL = 0.10  # m/s: a bottle that has been pushed rocks a little
 TRAVEL = 0.20  # clears the bottle
 
 
@@ -20,20 +21,28 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
 
 
 def done(view: View) -> bool:
-    """The bottle stands or lies in the middle of the zone."""
-    low = view.pos("bottle")[2] - view.table_z < view.size("bottle")[2] + 0.01
-    return skills.distance(view, "bottle", "zone") < push_cube.RADIUS and bool(low)
+    """The bottle stands in the middle of the zone, still, and is not held; one that lies was knocked over."""
+    arrived = predicates.distance(view, "bottle", "zone") < push_cube.RADIUS and predicates.on_table(view, "bottle")
+    return arrived and _standing(view) and predicates.at_rest(view, "bottle", STILL)
 
 
-def _beside(view: View) -> bool:
-    away = np.linalg.norm((view.eef() - view.pos("bottle"))[:2])
-    return bool(away < 0.09 and view.eef()[2] < view.table_z + 0.06)
+def _standing(view: View) -> bool:
+    return push_cube.pushed(view, "bottle") and predicates.upright(view, "bottle")
+
+
+def _reached(view: View) -> bool:
+    far = predicates.distance(view, "bottle", "zone") > push_cube.NEAR
+    return far and predicates.behind(view, "bottle", "zone", 0.09) and _standing(view)
+
+
+def _halfway(view: View) -> bool:
+    return predicates.distance(view, "bottle", "zone") < push_cube.NEAR
 
 
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the bottle, then backs away upwards."""
     radius = float(view.size("bottle")[0])
-    if skills.distance(view, "bottle", "zone") < 0.02:
+    if predicates.distance(view, "bottle", "zone") < 0.03:
         return skills.back_off(view, "bottle", radius + HALF_PALM)
     standoff = radius + HALF_FINGER
     return skills.push(view, "bottle", view.pos("zone"), standoff, HEIGHT, TRAVEL, speed=0.4, gap=0.06, slope=5.0)
@@ -44,13 +53,15 @@ TASK = dataclasses.replace(
     name="PushBottle",
     novelty="pairing",
     instruction="push the bottle to the yellow zone",
-    motion="close the fingers, lower them behind the bottle and slide it over the table onto the yellow square",
+    motion="close the fingers, lower them behind the bottle and slide it, standing, onto the yellow square",
+    about="A push low enough that the tall bottle slides and does not tip over; a bottle that lies does not count.",
+    nearest="PushCube",
     objects=("bottle", "plate", "zone"),
     place=place,
     stages=(
-        Stage("reach", 0.2, lambda v: _beside(v) or done(v)),
-        Stage("halfway", 0.3, lambda v: skills.distance(v, "bottle", "zone") < push_cube.NEAR, after="reach"),
-        Stage("zone", 0.5, done, after="halfway"),
+        Stage("reach", 0.2, _reached),
+        Stage("halfway", 0.3, _halfway, after="reach", meanwhile=_standing),
+        Stage("zone", 0.5, done, after="halfway", meanwhile=_standing),
     ),
     success=done,
     expert=expert,

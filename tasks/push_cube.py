@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 RADIUS = 0.04
 NEAR = 0.09  # every zone starts further away than this
@@ -44,30 +44,43 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
 
 
 def done(view: View) -> bool:
-    """The cube lies in the middle of the zone."""
-    return skills.distance(view, "red_cube", "zone") < RADIUS and skills.height(view, "red_cube") < 0.01
+    """The cube lies in the middle of the zone, still, and is not held."""
+    arrived = predicates.distance(view, "red_cube", "zone") < RADIUS and predicates.on_table(view, "red_cube")
+    return arrived and predicates.at_rest(view, "red_cube") and not predicates.held(view, "red_cube")
+
+
+def pushed(view: View, name: str = "red_cube") -> bool:
+    """The object stays on the table and out of the hand's grasp: it is pushed, not picked up."""
+    return predicates.slides(view, name) and not predicates.held(view, name)
+
+
+def _reached(view: View) -> bool:
+    far = predicates.distance(view, "red_cube", "zone") > NEAR
+    return far and predicates.behind(view, "red_cube", "zone", 0.05) and pushed(view)
 
 
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the cube, then backs away upwards."""
     half = float(view.size("red_cube")[2])
-    if skills.distance(view, "red_cube", "zone") < 0.02:
+    if predicates.distance(view, "red_cube", "zone") < 0.02:
         return skills.back_off(view, "red_cube", half + HALF_FINGER)
     return skills.push(view, "red_cube", view.pos("zone"), half + HALF_FINGER, 2 * half - BELOW_TOP)
 
 
 STAGES = (
-    Stage("reach", 0.2, lambda v: v.touching("fingers", "red_cube") or done(v)),
-    Stage("halfway", 0.3, lambda v: skills.distance(v, "red_cube", "zone") < NEAR, after="reach"),
-    Stage("zone", 0.5, done, after="halfway"),
+    Stage("reach", 0.2, _reached),
+    Stage("halfway", 0.3, lambda v: predicates.distance(v, "red_cube", "zone") < NEAR, "reach", meanwhile=pushed),
+    Stage("zone", 0.5, done, "halfway", meanwhile=pushed),
 )
 TASK = Task(
     name="PushCube",
-    version=0,
+    version=1,
     verb="push",
     novelty="seen",
     instruction="push the red cube to the yellow zone",
     motion="close the fingers, lower them behind the red cube and slide it over the table onto the yellow square",
+    about="The cube must slide all the way: one that is picked up and set down in the zone has not been pushed.",
+    nearest="CloseDrawer",
     objects=("red_cube", "plate", "zone"),
     place=place,
     stages=STAGES,

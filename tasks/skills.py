@@ -6,12 +6,12 @@ whatever a failed policy leaves behind. All positions in m, world frame; actions
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from wambench.envs.task import Placement, View
+from wambench.tasks.predicates import within_bin
 
 OPEN, CLOSE = -1.0, 1.0
 STEP_M = 0.05  # an action of 1 asks for this displacement (robosuite's OSC_POSE)
@@ -166,7 +166,7 @@ def drop(view: View, name: str, goal: np.ndarray, others: Sequence[str] = ()) ->
     """Grasps a cube, carries it to `goal` in the bin and lets it fall; once it is inside, the hand goes up."""
     off = view.pos(name) - goal
     falling = np.linalg.norm(off[:2]) < 0.03 and view.vel(name)[2] < -0.05 and not view.grasped(name)
-    if falling or inside(view, name):
+    if falling or within_bin(view, name):
         return release(view, name)
     if view.grasped(name):
         return put(view, name, goal, 0.03, 0.02)
@@ -219,41 +219,6 @@ def back_off(view: View, name: str, standoff: float) -> np.ndarray:
         aim = np.array([*(eef[:2] + 0.03 * away / max(1e-6, gap + standoff)), eef[2]])
         return servo(view, aim, CLOSE, hand_yaw(view))
     return servo(view, np.array([*eef[:2], view.table_z + REST]), CLOSE, hand_yaw(view))
-
-
-def inside(view: View, name: str, box: str = "bin") -> bool:
-    """Returns whether an object's origin is over the floor of the bin, and it lies there or on what lies there."""
-    local = view.rot(box).T @ (view.pos(name) - view.pos(box))
-    half = view.size(box)
-    return bool((np.abs(local[:2]) < half[:2] - 0.01).all() and local[2] - view.size(name)[2] < 2 * half[2] + 0.015)
-
-
-def clear_of_fingers(view: View, name: str) -> bool:
-    """Returns whether no finger touches the object."""
-    return not view.touching("fingers", name)
-
-
-def above(view: View, name: str, below: str) -> bool:
-    """Returns whether an object is over another one, by at least half its own height."""
-    rise = float(view.pos(name)[2] - view.pos(below)[2])
-    return distance(view, name, below) < 0.03 and rise > view.size(name)[2]
-
-
-def distance(view: View, a: str, b: str) -> float:
-    """Returns the horizontal distance in m between the origins of two things."""
-    apart = (view.pos(a) - view.pos(b))[:2]
-    return math.sqrt(apart @ apart)
-
-
-def height(view: View, name: str) -> float:
-    """Returns how far a cube's centre is above where it is when the cube lies on the table, in m."""
-    return float(view.pos(name)[2] - view.table_z - view.size(name)[2])
-
-
-def near(view: View, name: str, radius: float = 0.03) -> bool:
-    """Returns whether the grip site is within `radius` (m) of the object's origin."""
-    apart = view.eef() - view.pos(name)
-    return math.sqrt(apart @ apart) < radius
 
 
 def cubes_and_bin(rng: np.random.Generator) -> dict[str, Placement]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 OBJECTS = ("dial", "lever")
 TURNED = 1.0
@@ -59,23 +59,25 @@ def _on_circle(centre: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _reached(view: View) -> bool:
-    return bool(np.linalg.norm(view.eef() - view.pos("dial/peg")) < 0.05) or is_turned(view)
+    return predicates.near(view, "dial/peg", 0.05)
 
 
 TASK = Task(
     name="TurnDial",
-    version=0,
+    version=1,
     verb="turn",
     novelty="motion",
     instruction="turn the dial",
     motion="close the fingers, move them beside the purple peg of the dial and push it around counter-clockwise",
+    about="A motion on a circle that no demonstration has: whoever pushes straight slips off the peg.",
+    nearest="PushCube",
     objects=OBJECTS,
     place=place,
     stages=(
-        Stage("reach", 0.3, _reached),
-        Stage("move", 0.2, lambda v: v.joint("dial") > 0.35, after="reach"),
-        Stage("half turn", 0.2, lambda v: v.joint("dial") > 0.7, after="move"),
-        Stage("turn", 0.3, is_turned, after="half turn"),
+        Stage("reach", 0.2, _reached),
+        Stage("move", 0.15, lambda v: v.joint("dial") > 0.35, after="reach"),
+        Stage("half turn", 0.15, lambda v: v.joint("dial") > 0.7, after="move"),
+        Stage("turn", 0.5, is_turned, after="half turn"),
     ),
     success=is_turned,
     expert=expert,

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from wambench.envs.task import Placement, Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 HEIGHT = 0.0505  # of the lower cube, at the largest scale: smaller cubes start with a drop of some millimetres
 BESIDE = 0.10
@@ -24,13 +24,31 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
 
 
 def _apart(view: View) -> bool:
-    low = all(skills.height(view, cube) < 0.008 for cube in ("red_cube", "blue_cube"))
-    return low and skills.distance(view, "red_cube", "blue_cube") > APART
+    return predicates.distance(view, "red_cube", "blue_cube") > APART
+
+
+def _beside_each_other(view: View) -> bool:
+    return all(predicates.on_table(view, cube) for cube in ("red_cube", "blue_cube")) and _apart(view)
 
 
 def done(view: View) -> bool:
-    """Both cubes are on the table, apart, and no finger touches the red one."""
-    return _apart(view) and skills.clear_of_fingers(view, "red_cube")
+    """Both cubes rest on the table, apart, and no finger touches the red one."""
+    alone = predicates.clear_of_fingers(view, "red_cube") and predicates.at_rest(view, "red_cube")
+    return alone and _beside_each_other(view)
+
+
+def _grasped(view: View) -> bool:
+    stacked = view.touching("red_cube", "blue_cube") or predicates.bottom(view, "red_cube") > 0.03
+    return stacked and predicates.held(view, "red_cube")
+
+
+def _carried(view: View) -> bool:
+    return predicates.raised(view, "red_cube") and _apart(view)
+
+
+def _blue_stays(view: View) -> bool:
+    """The blue cube is not what moves: the red one is taken off it, the blue one is not pulled away from under it."""
+    return predicates.at_rest(view, "blue_cube") and predicates.clear_of_fingers(view, "blue_cube")
 
 
 def beside(view: View) -> np.ndarray:
@@ -44,7 +62,7 @@ def beside(view: View) -> np.ndarray:
 
 def expert(view: View) -> np.ndarray:
     """Grasps the red cube, sets it down beside the blue one, opens and leaves upwards."""
-    if _apart(view):
+    if _beside_each_other(view):
         return skills.release(view, "red_cube")
     if view.grasped("red_cube"):
         return skills.put(view, "red_cube", beside(view), 0.03)
@@ -53,17 +71,20 @@ def expert(view: View) -> np.ndarray:
 
 TASK = Task(
     name="Unstack",
-    version=0,
+    version=1,
     verb="unstack",
     novelty="motion",
     instruction="unstack the cubes",
     motion="close the fingers around the upper, red cube, raise it, set it down on the table and open the fingers",
+    about="The stack must be taken apart by its upper cube; shoving it over or pulling the lower one away is not it.",
+    nearest="StackCubes",
     objects=("red_cube", "blue_cube", "bin"),
     place=place,
     stages=(
-        Stage("grasp", 0.3, lambda v: v.grasped("red_cube") or done(v)),
-        Stage("apart", 0.3, lambda v: skills.distance(v, "red_cube", "blue_cube") > APART, after="grasp"),
-        Stage("set down", 0.4, done, after="apart"),
+        Stage("grasp", 0.2, _grasped),
+        Stage("apart", 0.15, _carried, after="grasp", meanwhile=_blue_stays),
+        Stage("lower", 0.15, lambda v: _apart(v) and predicates.lowered(v, "red_cube"), after="apart"),
+        Stage("set down", 0.5, done, after="lower"),
     ),
     success=done,
     expert=expert,

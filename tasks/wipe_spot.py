@@ -8,11 +8,12 @@ import numpy as np
 
 from wambench.envs.objects.mechanisms import SPOT_DOMES
 from wambench.envs.task import Stage, Task, View
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 DOWN = 0.004  # m of travel: the brown dome is level with the table
 TIP = 0.0105  # height of the grip site at which the finger tips are a millimetre above the table
 LIFT = 8.0
+SWEEP = 0.02  # m/s
 JOINTS = ("spot", *(f"spot/{i}" for i in range(1, len(SPOT_DOMES))))
 
 
@@ -40,20 +41,33 @@ def _wiped(count: int) -> Callable[[View], bool]:
     return lambda view: len(JOINTS) - len(_standing(view)) >= count
 
 
+def _swept(view: View) -> bool:
+    """The fingers move over the spot, close above the table, and have wiped some of it; dabbing is not wiping."""
+    over = predicates.distance_of_hand(view, "spot") < 0.06 and view.eef()[2] - view.table_z < TIP + 0.01
+    return bool(over and np.linalg.norm(view.eef_vel()[:2]) > SWEEP and _wiped(1)(view))
+
+
+is_clean = _wiped(len(JOINTS))
+
 TASK = Task(
     name="WipeSpot",
-    version=0,
+    version=1,
     verb="wipe",
     novelty="motion",
     instruction="wipe the spot",
     motion="close the fingers, lower them onto the brown spot and sweep them back and forth over all of it",
+    about="The fingers must glide a millimetre above the table: higher they miss the spot, lower they stick.",
+    nearest="PushCube",
     objects=("spot", "blue_cube"),
     place=lambda rng: skills.scatter(rng, {"spot": 0.06, "blue_cube": 0.09}),
-    stages=tuple(
-        Stage(f"wiped {n}", 0.2, _wiped(n), after=f"wiped {n - 1}" if n > 1 else None)
-        for n in range(1, len(JOINTS) + 1)
+    stages=(
+        Stage("sweep", 0.2, _swept),
+        Stage("wiped 2", 0.1, _wiped(2), after="sweep"),
+        Stage("wiped 3", 0.1, _wiped(3), after="wiped 2"),
+        Stage("wiped 4", 0.1, _wiped(4), after="wiped 3"),
+        Stage("clean", 0.5, is_clean, after="wiped 4"),
     ),
-    success=_wiped(len(JOINTS)),
+    success=is_clean,
     expert=expert,
     horizon=210,
 )

@@ -11,5 +11,7 @@ TASK = dataclasses.replace(
     name="WithdrawDrawer",
     verb="withdraw",
     novelty="word",
+    about="A word that no demonstration uses, for a motion that many show.",
+    nearest="OpenDrawer",
     instruction="withdraw the drawer",
 )

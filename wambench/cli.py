@@ -147,7 +147,7 @@ def _add_plot(commands: Any) -> None:
         "runs", nargs="+", metavar="RUN", help='folder of a run or sweep; logs of trainings; "envs"; "profiles"'
     )
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
-    it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v0.all.0")
+    it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v1.all.0")
 
 
 def _add_list(commands: Any) -> None:

@@ -164,7 +164,7 @@ class EpisodeSpec:
     """One episode as a value: the same spec gives the same first frame and, for the same actions, the same trajectory.
 
     Attributes:
-        task: Task id with version, e.g. "PressButton-v0".
+        task: Task id with version, e.g. "PressButton-v1".
         split: Split it belongs to.
         factor: Environment factor that is varied ("all", "none", or one of `FACTORS`).
         seed: Episode seed; also seeds the policy.

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def make(task: str, split: str | None = None, factor: str | None = None, **options: Any) -> TabletopEnv:
-    """Returns the environment of a task; the entry point of `gymnasium.make("wambench/PressButton-v0")`.
+    """Returns the environment of a task; the entry point of `gymnasium.make("wambench/PressButton-v1")`.
 
     Args:
-        task: Name ("PressButton") or id ("PressButton-v0").
+        task: Name ("PressButton") or id ("PressButton-v1").
         split: A split that has the task; its environments are used. None: the first that has it.
         factor: "all", "none" or one of `envs.factors.FACTORS`. None: "none" for training environments, else "all".
         options: Further arguments of `envs.tabletop.TabletopEnv`.

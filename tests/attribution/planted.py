@@ -12,7 +12,7 @@ from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.envs.task import View
 from wambench.interface import Chunk, Episode, Plan
-from wambench.tasks import skills
+from wambench.tasks import predicates, skills
 
 Act = Callable[[TabletopEnv, int], np.ndarray]
 CHUNK = 8
@@ -92,7 +92,7 @@ def greasy(item: str) -> Act:
 
     def act(sim: TabletopEnv, step: int) -> np.ndarray:
         friction = sim.scene.model.geom_friction
-        if skills.height(sim.view, item) > 0.03:
+        if predicates.height(sim.view, item) > 0.03:
             friction[...] = SLIPPERY
         lost = friction[0, 0] == SLIPPERY
         return np.array([0, 0, 0.2, 0, 0, 0, skills.CLOSE]) if lost else sim.expert_action()

@@ -231,7 +231,7 @@ def test_a_measured_run_is_repeated_from_its_trace(config: Maker) -> None:
     measured = config(execution="async", latency="measured", policy_args={"pause_s": 0.02}, out="measured")
     run(measured, line_sim)
     trace = measured.folder / "latency.csv"
-    assert trace.read_text().startswith("task,factor,episode,query,latency_s\nLiftCube-v0,none,0,0,0.02")
+    assert trace.read_text().startswith("task,factor,episode,query,latency_s\nLiftCube-v1,none,0,0,0.02")
     again = config(execution="async", latency=str(trace), policy_args={"pause_s": 0.0}, out="again")
     run(again, line_sim)
 
@@ -253,13 +253,13 @@ def test_a_trace_that_is_too_short_begins_again_and_says_so(
     it = config(execution="async", latency=str(tmp_path / "short.csv"))
     rows = run(it, line_sim)
     assert f"short.csv began again in {len(rows)} of {len(rows)} episodes" in capsys.readouterr().err
-    episode = load_episode(it.folder / "episodes" / "LiftCube-v0.none.0.npz")
+    episode = load_episode(it.folder / "episodes" / "LiftCube-v1.none.0.npz")
     assert [chunk.delay for chunk in episode.chunks[:4]] == [1, 2, 1, 2]
 
 
 def test_a_trace_without_an_episode_stops_the_run(config: Maker, tmp_path: Path) -> None:
     path = tmp_path / "latency.csv"
-    path.write_text("task,factor,episode,query,latency_s\nLiftCube-v0,none,0,0,0.1\n")
+    path.write_text("task,factor,episode,query,latency_s\nLiftCube-v1,none,0,0,0.1\n")
     with pytest.raises(ValueError, match="no latencies for 7 episodes"):
         run(config(latency=str(path)), line_sim)
     assert not config().folder.exists()

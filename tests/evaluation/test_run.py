@@ -55,7 +55,7 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         ({"policy": "no_such_module:Mine"}, "no module named 'no_such_module'"),
         ({"split": "unseen-task"}, "did you mean 'unseen-tasks'?"),
         ({"tasks": ("PresButton",)}, "did you mean 'PressButton'?"),
-        ({"tasks": ("LiftCube", "LiftCube-v0")}, "a task is named twice"),
+        ({"tasks": ("LiftCube", "LiftCube-v1")}, "a task is named twice"),
         ({"factors": ("camera",)}, "cannot be varied"),
         ({"split": "unseen-envs", "factors": ("none",)}, "'none'"),
         ({"split": "unseen-envs", "factors": ("camra",)}, "camera"),
@@ -128,7 +128,7 @@ def test_another_instruction_changes_nothing_but_what_is_told(config: Maker) -> 
     assert all(job.prompt != job.spec.instruction for job in random) and len({job.prompt for job in random}) > 1
     assert random == plan(config(instruction_of="random"))
     assert "instruction_of" not in config().recorded()  # so that older runs can be continued
-    assert "PressButton" not in RunConfig("noop", "seen", instruction_of="PressButton-v0").tasks
+    assert "PressButton" not in RunConfig("noop", "seen", instruction_of="PressButton-v1").tasks
 
 
 # -- playing ---------------------------------------------------------------------------------------------------------
@@ -143,16 +143,16 @@ def test_results_do_not_depend_on_the_number_of_workers(config: Maker) -> None:
 def test_rows_and_files_of_a_run(config: Maker) -> None:
     it = config(record_video=True)
     rows = run(it, line_sim)
-    assert [row.key for row in rows] == [(f"{task}-v0", "none", i) for task in it.tasks for i in range(4)]
+    assert [row.key for row in rows] == [(f"{task}-v1", "none", i) for task in it.tasks for i in range(4)]
     assert timeless(rows) == timeless(read_rows(it.folder / "episodes.csv"))
     row, job = rows[0], plan(it)[0]
     assert (row.policy, row.split, row.verb, row.novelty) == ("tests.stubs:Steady", "seen", "lift", "seen")
     assert (row.prompt, row.seed, row.spec_hash) == (job.spec.instruction, job.spec.seed, job.spec.hash)
     assert (row.status, row.progress, row.stages, row.steps, row.queries) == ("ok", 1.0, "half;whole", 34, 5)
     assert 0 <= row.latency_p50_s <= row.latency_p95_s <= row.wall_s
-    episode = load_episode(it.folder / "episodes" / "LiftCube-v0.none.0.npz")
+    episode = load_episode(it.folder / "episodes" / "LiftCube-v1.none.0.npz")
     assert episode.spec == job.spec and episode.steps == 34
-    assert (it.folder / "videos" / "LiftCube-v0.none.0.mp4").read_bytes()[4:8] == b"ftyp"
+    assert (it.folder / "videos" / "LiftCube-v1.none.0.mp4").read_bytes()[4:8] == b"ftyp"
     origin = json.loads((it.folder / "run.json").read_text())
     assert origin["config"] == json.loads(json.dumps(it.recorded()))
     assert {"split_hash", "versions", "renderer", "device", "commit", "weights_hash", "corpus", "date"} <= set(origin)
@@ -264,8 +264,8 @@ def test_a_torn_row_is_played_again(config: Maker) -> None:
     [
         (lambda lines: [*lines[:2], lines[2][:40], *lines[3:]], "line 3: expected 29 fields, found"),
         (lambda lines: [*lines[:3], lines[3].replace(",ok,", ",okay,"), *lines[4:]], "line 4: status: 'okay'"),
-        (lambda lines: [*lines[:4], lines[2], *lines[4:]], "line 5: LiftCube-v0, none, 1 is there twice"),
-        (lambda lines: [lines[0], lines[1].replace("LiftCube-v0", "OpenDrawer-v0"), *lines[2:]], "is not of this run"),
+        (lambda lines: [*lines[:4], lines[2], *lines[4:]], "line 5: LiftCube-v1, none, 1 is there twice"),
+        (lambda lines: [lines[0], lines[1].replace("LiftCube-v1", "OpenDrawer-v1"), *lines[2:]], "is not of this run"),
         (lambda lines: [lines[0] + "x", *lines[1:]], "line 1: not the header"),
         (lambda lines: [*lines[:2], '"' + lines[2], *lines[3:]], "line 3: "),
     ],

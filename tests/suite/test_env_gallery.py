@@ -24,7 +24,7 @@ def test_real_results_do_not_depend_on_the_number_of_workers(config: Maker) -> N
 def test_real_episode_is_recorded_at_the_video_rate(config: Maker) -> None:
     it = config("expert", tasks=("PressButton",), episodes=1)
     run(it)
-    episode = load_episode(it.folder / "episodes" / "PressButton-v0.none.0.npz")
+    episode = load_episode(it.folder / "episodes" / "PressButton-v1.none.0.npz")
     steps = [observation.step for observation in episode.observations]
     assert steps == [*range(0, episode.steps, 4), episode.steps]
     assert [chunk.step for chunk in episode.chunks] == list(range(0, episode.steps, 4))

@@ -169,7 +169,7 @@ def test_processes_agree(task: str) -> None:
 
 
 def test_make_vec() -> None:
-    envs = gymnasium.make_vec("wambench/PressButton-v0", num_envs=2, split="unseen-envs", factor="camera")
+    envs = gymnasium.make_vec("wambench/PressButton-v1", num_envs=2, split="unseen-envs", factor="camera")
     observations, _ = envs.reset(seed=3)
     assert observations["agentview"].shape == (2, 96, 96, 3)
     observations, rewards, _, _, _ = envs.step(envs.action_space.sample())

@@ -29,7 +29,7 @@ def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Pa
     Args:
         runs: Folders of runs.
         out: Folder of the figures.
-        episode: Episode of the filmstrip, e.g. "PressButton-v0.all.0"; None for the first with imagined frames.
+        episode: Episode of the filmstrip, e.g. "PressButton-v1.all.0"; None for the first with imagined frames.
 
     Raises:
         ValueError: No such run or episode, or it was played without imagination.
