@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,26 +73,11 @@ def load_nano(path: Path) -> tuple[nano.SmallDreamZero, dict]:
     return model.eval(), meta
 
 
-def policy(weights: str | None = None, **options: Any) -> DreamZero | OfficialDreamZero:
-    """Returns the policy of a weights file of ours, or of an official checkpoint (a folder, or a name on the hub).
+@dataclass(frozen=True)
+class DreamZeroOptions:
+    """What `DreamZero` is made of and how it answers: the arguments of `--policy-args`.
 
-    Args:
-        weights: See above; None is the shipped nano model.
-        options: Of `DreamZero` or `policy.OfficialDreamZero`.
-    """
-    made: Callable[..., DreamZero | OfficialDreamZero] = DreamZero
-    if weights is not None:
-        from wambench.policies.dreamzero.official.policy import OfficialDreamZero, is_official
-
-        made = OfficialDreamZero if is_official(weights) else DreamZero
-    check_arguments(made, options, "dreamzero")
-    return made(weights, **options)
-
-
-class DreamZero:
-    """A world action model as a policy.
-
-    Args:
+    Attributes:
         weights: Weights file (None: the shipped nano model).
         encoder: Encoder file (None: the shipped one). It must be the one the model was trained with.
         steps: Denoising steps.
@@ -119,59 +104,103 @@ class DreamZero:
         smooth: Filter each chunk of actions (`smoothing`).
         device: "cpu" or "cuda".
 
-    A missing, damaged or unfitting file raises ValueError naming it.
+    A value that no model can take raises ValueError; what depends on the model is checked when it is loaded.
     """
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        encoder: str | None = None,
-        steps: int = 2,
-        solver: str = "euler",
-        shift: float = 1.0,
-        caching: str = "none",
-        evaluations: int = 8,
-        video_final: float = 0.0,
-        execute: int = 4,
-        mode: str | None = None,
-        history: str = "cache",
-        schedule: str = "exact",
-        guidance: float = 1.0,
-        candidates: int = 1,
-        lookahead: int = 1,
-        smooth: bool = False,
-        device: str = "cpu",
-    ) -> None:
-        for what, asked, known in (
-            ("mode", mode or MODES[0], MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES)
-        ):  # fmt: skip
+    weights: str | None = None
+    encoder: str | None = None
+    steps: int = 2
+    solver: str = "euler"
+    shift: float = 1.0
+    caching: str = "none"
+    evaluations: int = 8
+    video_final: float = 0.0
+    execute: int = 4
+    mode: str | None = None
+    history: str = "cache"
+    schedule: str = "exact"
+    guidance: float = 1.0
+    candidates: int = 1
+    lookahead: int = 1
+    smooth: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        names = (
+            ("mode", self.mode or MODES[0], MODES),
+            ("history", self.history, HISTORIES),
+            ("schedule", self.schedule, SCHEDULES),
+        )
+        for what, asked, known in names:
             if asked not in known:
                 raise unknown_name(what, asked, known)
-        if candidates < 1 or lookahead < 1 or not 0.0 <= guidance < 100.0:
+        if self.candidates < 1 or self.lookahead < 1 or not 0.0 <= self.guidance < 100.0:
             raise ValueError(
-                f"candidates and lookahead must be at least 1, got {candidates}, {lookahead}; guidance {guidance}"
+                f"candidates and lookahead must be at least 1, got {self.candidates}, {self.lookahead}; "
+                f"guidance {self.guidance}"
             )
-        path = Path(weights) if weights else packaged(WEIGHTS)
-        encoder_path = Path(encoder) if encoder else packaged(ENCODER)
+
+    def sampling(self) -> sampling.Sampling:
+        """Returns how a chunk is denoised; a solver or caching that does not exist raises ValueError."""
+        config = SamplerConfig(self.steps, self.solver, self.shift, self.video_final, self.caching, self.evaluations)
+        return sampling.Sampling(config, self.guidance)
+
+    def mode_for(self, separate: bool, path: Path) -> str:
+        """Returns the mode to play in; one that separate networks do not have raises ValueError naming their file."""
+        mode = self.mode or ("video_first" if separate else "joint")
+        if separate and mode in ("joint", "no_video"):
+            raise ValueError(f"{path}: separate networks have no mode {mode!r}; there are video_first and inverse")
+        return mode
+
+
+def policy(weights: str | None = None, **options: Any) -> DreamZero | OfficialDreamZero:
+    """Returns the policy of a weights file of ours, or of an official checkpoint (a folder, or a name on the hub).
+
+    Args:
+        weights: See above; None is the shipped nano model.
+        options: Other fields of `DreamZeroOptions`, or of `official.policy.OfficialOptions` for a checkpoint.
+
+    An option that does not exist raises ValueError naming those that do.
+    """
+    if weights is not None:
+        from wambench.policies.dreamzero.official import policy as official
+
+        if official.is_official(weights):
+            return official.policy(weights, **options)
+    check_arguments(DreamZeroOptions, options, "dreamzero")
+    return DreamZero(DreamZeroOptions(weights, **options))
+
+
+class DreamZero:
+    """A world action model as a policy.
+
+    Args:
+        options: See `DreamZeroOptions`; None: the shipped model with the defaults.
+
+    A missing, damaged or unfitting file, or an option that does not fit the model, raises ValueError naming it.
+    """
+
+    def __init__(self, options: DreamZeroOptions | None = None) -> None:
+        self.options = options = options or DreamZeroOptions()
+        path = Path(options.weights) if options.weights else packaged(WEIGHTS)
+        encoder_path = Path(options.encoder) if options.encoder else packaged(ENCODER)
         model, meta = load_nano(path)
         reader, _ = encoding.load(encoder_path)
         if meta.get("encoder") != digest(encoder_path):
             raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
         self.chunk_steps = model.config.chunk_steps
-        if not 1 <= execute <= self.chunk_steps or steps < 1:
-            raise ValueError(f"execute must be in 1..{self.chunk_steps} and steps at least 1, got {execute}, {steps}")
-        if smooth:
+        if not 1 <= options.execute <= self.chunk_steps or options.steps < 1:
+            raise ValueError(
+                f"execute must be in 1..{self.chunk_steps} and steps at least 1, got {options.execute}, {options.steps}"
+            )
+        if options.smooth:
             smoothing.check(self.chunk_steps)
+        self.mode = options.mode_for(model.config.ablation == "separate", path)
+        self.sampling = options.sampling()
         self.convention = ControlConvention()
-        self.model, self.encoder = model.to(device), reader.to(device)
-        separate = model.config.ablation == "separate"
-        mode = mode or ("video_first" if separate else "joint")
-        if separate and mode in ("joint", "no_video"):
-            raise ValueError(f"{path}: separate networks have no mode {mode!r}; there are video_first and inverse")
-        config = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
-        self.sampling = sampling.Sampling(config, guidance)
-        self.execute, self.mode, self.history, self.schedule, self.device = execute, mode, history, schedule, device
-        self.candidates, self.lookahead, self.smooth = candidates, lookahead, smooth
+        self.device = options.device
+        self.model = model.to(self.device)
+        self.encoder = reader.to(self.device)
         self.weights_hash = digest(path)[:16]
         self.corpus = str(meta.get("corpus", "unknown"))
         self.meta = meta
@@ -284,10 +313,10 @@ class DreamZero:
 
     def _injected(self, session: DreamZeroSession) -> list[int]:
         """Returns the env steps of the frames that will stand for the chunk being played."""
-        if self.schedule == "single":
+        if self.options.schedule == "single":
             return sorted(session.seen)[-len(self.frame_offsets) :]
         offsets = self.frame_offsets
-        if self.schedule == "repeat4":
+        if self.options.schedule == "repeat4":
             every = self.convention.frame_stride
             third = max(every, round(self.model.config.chunk_steps / 3 / every) * every)
             offsets = [third, *offsets[1:]]
@@ -298,12 +327,16 @@ class DreamZero:
         if now == session.newest:
             return
         steps = self._injected(session)
-        if self.schedule == "single":
+        if self.options.schedule == "single":
             steps = [steps[0]] * (len(self.frame_offsets) - len(steps)) + steps
-        played = self.schedule == "single" or (steps[-1] == now and all(step in session.seen for step in steps))
+        played = self.options.schedule == "single" or (steps[-1] == now and all(step in session.seen for step in steps))
         window = self.model.config.dit.window
         room = all(memory.start + len(steps) < window for memory in session.memories.values())
-        if session.memories and played and (self.history == "sliding" or (self.history == "cache" and room)):
+        if (
+            session.memories
+            and played
+            and (self.options.history == "sliding" or (self.options.history == "cache" and room))
+        ):
             frames = self._frames(session, steps)
             for hidden, memory in session.memories.items():
                 words = self._words(session, hidden)
@@ -311,7 +344,7 @@ class DreamZero:
         else:
             session.memories = {}
         session.newest = now
-        kept = steps[1:] if self.schedule == "single" else []
+        kept = steps[1:] if self.options.schedule == "single" else []
         session.seen = {step: seen for step, seen in session.seen.items() if step == now or step in kept}
 
     def _frames(self, session: DreamZeroSession, steps: Sequence[int]) -> Frames:
@@ -362,7 +395,7 @@ class DreamZero:
 
     def _choose(self, session: DreamZeroSession, step: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
         """Returns the candidate whose imagined key points end up closest to those of the others."""
-        futures = [self._candidate(session, step, number, how) for number in range(self.candidates)]
+        futures = [self._candidate(session, step, number, how) for number in range(self.options.candidates)]
         if len(futures) == 1:
             return futures[0]
         ends = [self._dream(session, step, video, number) for number, (video, _) in enumerate(futures)]
@@ -373,7 +406,7 @@ class DreamZero:
         """Returns the vector token (1, n) after `lookahead` imagined chunks, on a copy of the cache."""
         memory, state = self._memory(session, step, False)
         memory = copy.deepcopy(memory, {id(self.model.dit): self.model.dit})
-        for chunk in range(1, self.lookahead):
+        for chunk in range(1, self.options.lookahead):
             memory = sampling.remember(self.model, video, self._words(session, False), memory)
             generator = torch.Generator().manual_seed(
                 (session.seed * 1_000_003 + step + 7_919 * number + chunk) % 2**63
@@ -397,7 +430,7 @@ class DreamZero:
         frames = self._decode(video) if self.mode != "no_video" else None
         decoded = time.perf_counter()
         timings = {"encode_s": encode_s, "sample_s": sampled - began, "decode_s": decoded - sampled}
-        plan = Plan(self._commands(actions), self.execute, timings=timings)
+        plan = Plan(self._commands(actions), self.options.execute, timings=timings)
         if frames is None:
             return plan
         session.dream = frames, video
@@ -410,6 +443,6 @@ class DreamZero:
     def _commands(self, actions: Tensor) -> np.ndarray:
         """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""
         raw = (actions * self.model.action_std + self.model.action_mean).cpu().numpy()
-        raw = smoothing.smooth(raw) if self.smooth else raw
+        raw = smoothing.smooth(raw) if self.options.smooth else raw
         raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
         return np.clip(raw, -1.0, 1.0)

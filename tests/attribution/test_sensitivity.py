@@ -99,9 +99,9 @@ def test_table_is_read_as_written(tmp_path: Path) -> None:
 
 def test_dreamzero_imagines_for_given_actions() -> None:
     """The shipped model: the same actions give the same frames, opposite ones others; bad shapes are not swallowed."""
-    from wambench.policies.dreamzero.policy import DreamZero
+    from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions
 
-    policy = DreamZero(steps=1)
+    policy = DreamZero(DreamZeroOptions(steps=1))
     rng = np.random.default_rng(0)
     images = {name: rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for name in ("agentview", "wrist")}
     now = [Observation(0, images, np.array([0.0, 0.0, 1.0, np.pi, 0.0, 0.0, 0.04, -0.04]))]

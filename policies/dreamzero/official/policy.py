@@ -1,7 +1,7 @@
 """An official DreamZero checkpoint as a policy: frames and joint positions of a DROID robot in, chunks of actions out.
 
-The parts stand elsewhere: tensors (`checkpoint`), encoders (`wan`), transformer (`dit`), inference loop (`head`), frame
-schedule (`history`), data protocol (`droid`). Here they are put together.
+Each part has its own file: tensors (`checkpoint`), encoders (`encoders`), transformer (`dreamzero.dit`), inference loop
+(`dreamzero.inference`), frame schedule (`frame_schedule`), data protocol (`droid`). This file puts them together.
 
 Frames that leave or enter the policy are tiled camera views like those of any other policy (`interface.canvas`). The
 model imagines another canvas: cropped views, the wrist above the exteriors. Imagined views are put back to where they
@@ -29,6 +29,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from wambench.interface import ControlConvention, Observation, Plan, unknown_name
+from wambench.policies import check_arguments
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
 from wambench.policies.dreamzero.dit import DiT, DiTConfig, Frames
@@ -77,7 +78,7 @@ DROID = ControlConvention(
 )
 MODES = ("joint", "video_first", "no_video")
 HISTORIES = ("cache", "sliding", "none")
-SCHEDULES = {"exact": "8+1", "repeat4": "repeat4", "single": "single"}  # protocols of `history`
+SCHEDULES = {"exact": "8+1", "repeat4": "repeat4", "single": "single"}  # protocols of `frame_schedule`
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CELL = 8  # pixels per latent cell
 PROMPTS_KEPT = 16  # embedded prompts; the negative one is needed at every reset
@@ -180,6 +181,16 @@ def transformer_config(opened: Checkpoint, view: tuple[int, int]) -> DiTConfig:
     )
 
 
+def check_layout(config: DiTConfig, convention: ControlConvention) -> None:
+    """Raises ValueError unless a chunk of the model fits a robot's rates and number of joints."""
+    stride = convention.frame_stride
+    frames = RAW_PER_LATENT * config.frames_per_chunk
+    if config.actions_per_chunk != frames * stride:
+        raise ValueError(f"{config.actions_per_chunk} actions a chunk do not fit {frames} frames of {stride} steps")
+    if min(config.action_dim, config.state_dim) < convention.action_dim:
+        raise ValueError(f"the model has {config.action_dim} action numbers, a DROID robot {convention.action_dim}")
+
+
 @dataclass(frozen=True)
 class Parts:
     """The loaded networks."""
@@ -238,6 +249,12 @@ def open_official(weights: str, base: str | None = None, revision: str | None = 
         some = ", ".join(list(opened.tensors)[:3])
         raise ValueError(f"{weights} is no DreamZero checkpoint: no tensor begins with {MODEL!r}, but {some}, ...")
     return opened
+
+
+def tokenizer_of(opened: Checkpoint) -> str:
+    """Returns the folder of a checkpoint's own tokenizer, or the hub id of the official one if it has none."""
+    own = (opened.folder / "tokenizer_config.json").is_file()
+    return str(opened.folder) if own else droid.TOKENIZER
 
 
 def fingerprint(*folders: Path) -> str:
@@ -332,10 +349,11 @@ class OfficialSession:
     newest: Tensor | None = None
 
 
-class OfficialDreamZero:
-    """A DreamZero checkpoint in the official layout, in the DROID convention.
+@dataclass(frozen=True)
+class OfficialOptions:
+    """Which checkpoint `OfficialDreamZero` loads and how it answers: the arguments of `--policy-args`.
 
-    Args:
+    Attributes:
         weights: Folder or hub id ("owner/name").
         device: "cpu" or "cuda".
         steps, solver, caching, evaluations: Of the sampler, see `solvers.SamplerConfig`.
@@ -344,8 +362,8 @@ class OfficialDreamZero:
         guidance: Scale of classifier-free guidance on the video; 1 leaves the negative prompt out.
         history: "cache" injects the real frames of each chunk that was played and starts again after 4 chunks
             (released), "sliding" keeps the last 3 chunks instead, "none" starts from the newest frame every time.
-        schedule: Which frames stand for a chunk, see `history`: "exact" (as in training), "repeat4" (the official
-            client), "single" (simulation clients of the official server).
+        schedule: Which frames stand for a chunk, see `frame_schedule`: "exact" (as in training), "repeat4" (the
+            official client), "single" (simulation clients of the official server).
         execute: Actions of each chunk to carry out before the next query; None for all, as in training.
         mode: "joint" denoises video and actions together, "video_first" the video and then the actions for it,
             "no_video" leaves the video at noise and returns no frames.
@@ -357,71 +375,98 @@ class OfficialDreamZero:
         base: For a checkpoint of LoRA deltas: what they were trained on, see `checkpoint.open_checkpoint`.
         revision: Commit or tag on the hub.
 
+    A value that no checkpoint can take raises ValueError before anything is opened.
+    """
+
+    weights: str
+    device: str = "cpu"
+    steps: int = 16
+    solver: str = "unipc"
+    caching: str = "static"
+    evaluations: int = 8
+    shift: float = 5.0
+    video_final: float = 0.0
+    guidance: float = 5.0
+    history: str = "cache"
+    schedule: str = "exact"
+    execute: int | None = None
+    mode: str = "joint"
+    smooth: bool = False
+    batched: bool = True
+    dtype: str | None = None
+    tokenizer: str | None = None
+    base: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        names = (
+            ("mode", self.mode, MODES),
+            ("history", self.history, HISTORIES),
+            ("schedule", self.schedule, SCHEDULES),
+            ("dtype", self.dtype or "float32", DTYPES),
+        )
+        for kind, asked, known in names:
+            if asked not in known:
+                raise unknown_name(kind, asked, known)
+        self.generation()
+
+    @property
+    def protocol(self) -> str:
+        """Name of the frame schedule (`frame_schedule.PROTOCOLS`)."""
+        return "stateless" if self.history == "none" else SCHEDULES[self.schedule]
+
+    def generation(self) -> GenerationConfig:
+        """Returns the switches of the inference loop; a solver or caching that does not exist raises ValueError."""
+        sampler = SamplerConfig(self.steps, self.solver, self.shift, self.video_final, self.caching, self.evaluations)
+        on_full = "slide" if self.history == "sliding" else "reset"
+        test_time_video = self.mode != "no_video"
+        return GenerationConfig(sampler, self.guidance, self.batched, on_full, test_time_video=test_time_video)
+
+
+def policy(weights: str, **options: Any) -> OfficialDreamZero:
+    """Returns the policy of a checkpoint; `options` are the other fields of `OfficialOptions`."""
+    check_arguments(OfficialOptions, options, "dreamzero")
+    return OfficialDreamZero(OfficialOptions(weights, **options))
+
+
+class OfficialDreamZero:
+    """A DreamZero checkpoint in the official layout, in the DROID convention.
+
+    Args:
+        options: See `OfficialOptions`.
+
     Raises:
-        ValueError: The checkpoint or an option does not fit; all misfits are named before weights are read.
+        ValueError: The checkpoint does not fit the options; all misfits are named before weights are read.
     """
 
     corpus = "DROID"
 
-    def __init__(
-        self,
-        weights: str,
-        device: str = "cpu",
-        steps: int = 16,
-        solver: str = "unipc",
-        caching: str = "static",
-        evaluations: int = 8,
-        shift: float = 5.0,
-        video_final: float = 0.0,
-        guidance: float = 5.0,
-        history: str = "cache",
-        schedule: str = "exact",
-        execute: int | None = None,
-        mode: str = "joint",
-        smooth: bool = False,
-        batched: bool = True,
-        dtype: str | None = None,
-        tokenizer: str | None = None,
-        base: str | None = None,
-        revision: str | None = None,
-    ) -> None:
-        options = (("mode", mode, MODES), ("history", history, HISTORIES), ("schedule", schedule, SCHEDULES))
-        for kind, asked, known in (*options, ("dtype", dtype or "float32", DTYPES)):
-            if asked not in known:
-                raise unknown_name(kind, asked, known)
-        self.protocol = "stateless" if history == "none" else SCHEDULES[schedule]
-        sampler = SamplerConfig(steps, solver, shift, video_final, caching, evaluations)
-        on_full = "slide" if history == "sliding" else "reset"
-        self.head_config = GenerationConfig(sampler, guidance, batched, on_full, test_time_video=mode != "no_video")
-        opened = open_official(weights, base, revision)
-        self.statistics, self.view = statistics(opened), view_size(opened)
-        self.convention, self.mode, self.smooth, self.device = DROID, mode, smooth, device
-        config = self._checked(transformer_config(opened, self.view), execute)
-        number = DTYPES[dtype] if dtype else opened.tensors[f"{MODEL}head.head.weight"].dtype
-        load_parts(opened, config, "meta", number)
-        own = (opened.folder / "tokenizer_config.json").is_file()
-        words = droid.tokenizer(tokenizer or (str(opened.folder) if own else droid.TOKENIZER))
-        self.weights_hash = fingerprint(opened.folder, *([checkpoint.fetch(base)] if base else []))
-        self.parts = load_parts(opened, config, device, number)
-        self.encoders, self.negative = encoders(self.parts, words), droid.clean(droid.NEGATIVE_PROMPT)
+    def __init__(self, options: OfficialOptions) -> None:
+        self.options = options
+        self.convention = DROID
+        self.mode = options.mode
+        self.device = options.device
+        self.head_config = options.generation()
+        opened = open_official(options.weights, options.base, options.revision)
+        self.statistics = statistics(opened)
+        self.view = view_size(opened)
+        config = transformer_config(opened, self.view)
+        check_layout(config, self.convention)
+        self.chunk_steps = config.actions_per_chunk
+        if options.smooth:
+            smoothing.check(self.chunk_steps)
+        self.execute = self.chunk_steps if options.execute is None else options.execute
+        if not 1 <= self.execute <= self.chunk_steps:
+            raise ValueError(f"execute must be in 1..{self.chunk_steps}, got {self.execute}")
+        stored = opened.tensors[f"{MODEL}head.head.weight"].dtype
+        dtype = DTYPES[options.dtype] if options.dtype else stored
+        load_parts(opened, config, "meta", dtype)  # names every misfit before 46 GB are read
+        words = droid.tokenizer(options.tokenizer or tokenizer_of(opened))
+        self.weights_hash = fingerprint(opened.folder, *([checkpoint.fetch(options.base)] if options.base else []))
+        self.parts = load_parts(opened, config, self.device, dtype)
+        self.encoders = encoders(self.parts, words)
+        self.negative = droid.clean(droid.NEGATIVE_PROMPT)
         self._session: OfficialSession | None = None
-
-    def _checked(self, config: DiTConfig, execute: int | None) -> DiTConfig:
-        """Returns the config of a model that fits the convention, and keeps what depends on it."""
-        actions, frames = config.actions_per_chunk, RAW_PER_LATENT * config.frames_per_chunk
-        if actions != frames * self.convention.frame_stride:
-            stride = self.convention.frame_stride
-            raise ValueError(f"{actions} actions a chunk do not fit {frames} frames of {stride} steps")
-        if min(config.action_dim, config.state_dim) < self.convention.action_dim:
-            needed = self.convention.action_dim
-            raise ValueError(f"the model has {config.action_dim} action numbers, a DROID robot {needed}")
-        self.chunk_steps = actions
-        if self.smooth:
-            smoothing.check(actions)
-        self.execute = actions if execute is None else execute
-        if not 1 <= self.execute <= actions:
-            raise ValueError(f"execute must be in 1..{actions}, got {execute}")
-        return config
 
     @property
     def config(self) -> DiTConfig:
@@ -440,7 +485,7 @@ class OfficialDreamZero:
         """Returns the state of a new episode, for `act_batch`; each has a cache of its own."""
         head = ChunkGenerator(self.parts.model, self.encoders, self.head_config, self.negative)
         raw = len(self.frame_offsets)
-        return OfficialSession(seed, droid.prompt(instruction, EMBODIMENT), head, History(self.protocol, raw))
+        return OfficialSession(seed, droid.prompt(instruction, EMBODIMENT), head, History(self.options.protocol, raw))
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -574,7 +619,7 @@ class OfficialDreamZero:
     def _commands(self, session: OfficialSession, generated: Generated) -> np.ndarray:
         assert session.state is not None and generated.action is not None
         actions = self.statistics.to_robot(generated.action[0], session.state)
-        return smoothing.smooth(actions) if self.smooth else actions
+        return smoothing.smooth(actions) if self.options.smooth else actions
 
     def _decode(self, session: OfficialSession, video: Frames) -> np.ndarray:
         """Returns (4 K, 180, 960, 3) uint8 frames; they are decoded behind the newest real frame, which is left out."""

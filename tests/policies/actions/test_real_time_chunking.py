@@ -13,7 +13,7 @@ from tests.policies.conftest import observe
 from wambench.interface import Guided, Observation
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.dreamzero import sampling
-from wambench.policies.dreamzero.policy import DreamZero
+from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vla"
 CUBES = np.array([[0.1, -0.1, 0.0], [-0.1, 0.15, 0.0]])
@@ -128,7 +128,7 @@ def test_guidance_without_anything_known_changes_nothing(policy: DreamZero) -> N
 
 @pytest.mark.parametrize("options", [{"solver": "unipc"}, {"mode": "inverse"}, {"mode": "no_video"}, {"guidance": 2.0}])
 def test_dreamzero_is_guided_in_every_mode(options: dict) -> None:
-    policy = DreamZero(**options)
+    policy = DreamZero(DreamZeroOptions(**options))
     free, continued = answers(policy, np.full((12, 7), 0.5), 4)
     assert np.abs(continued[:4, :6] - 0.5).mean() < np.abs(free[:4, :6] - 0.5).mean()
 

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from tests.policies.conftest import observe
+from wambench import policies
 from wambench.interface import ControlConvention, Observation, Policy
 from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano
-from wambench.policies.dreamzero.policy import DreamZero, load_nano
+from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions, load_nano
 
 CUBES = np.array([[0.1, -0.1, 0.0], [-0.1, 0.15, 0.0]])
 
 
 @pytest.fixture(scope="module")
 def policy(dreamzero_file: Path, encoder_file: Path) -> DreamZero:
-    return DreamZero(str(dreamzero_file), str(encoder_file))
+    return DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file)))
 
 
 def history(*steps: int, hand: float = 0.0) -> list[Observation]:
@@ -69,7 +70,7 @@ def test_a_played_chunk_is_injected(policy: DreamZero) -> None:
 
 
 def test_history_counts(policy: DreamZero, dreamzero_file: Path, encoder_file: Path) -> None:
-    forgetful = DreamZero(str(dreamzero_file), str(encoder_file), history="none")
+    forgetful = DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file), history="none"))
     answers = []
     for each in (policy, forgetful):
         each.reset("reach the red cube", 0)
@@ -111,13 +112,13 @@ def test_imagine_and_extract(policy: DreamZero) -> None:
 
 
 def test_video_first_is_imagine_then_extract(dreamzero_file: Path, encoder_file: Path) -> None:
-    policy = DreamZero(str(dreamzero_file), str(encoder_file), mode="video_first")
+    policy = DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file), mode="video_first"))
     policy.reset("reach the red cube", 0)
     plan, frames = policy.act(history(0)), policy.imagine(history(0))
     assert plan.frames is not None
     np.testing.assert_array_equal(plan.frames, frames)
     np.testing.assert_array_equal(plan.actions, policy.extract(history(0), frames))  # the placebo changes nothing
-    silent = DreamZero(str(dreamzero_file), str(encoder_file), mode="no_video", steps=1, execute=16)
+    silent = DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file), mode="no_video", steps=1, execute=16))
     silent.reset("reach the red cube", 0)
     assert silent.act(history(0)).frames is None
 
@@ -130,9 +131,9 @@ def test_separate_networks_play_video_first_unless_asked(
     path = tmp_path / "separate.safetensors"
     buffers = {name for name, _ in model.named_buffers()}
     weight_files.write_weights(path, model.state_dict(), buffers, meta | {"config": model.config.to_dict()})
-    policies = [make(path, encoder_file), make(path, encoder_file, mode="video_first")]
-    assert [p.mode for p in policies] == ["video_first"] * 2 and make(dreamzero_file, encoder_file).mode == "joint"
-    usual, asked = (p.act(history(0)).actions for p in policies)
+    made = [make(path, encoder_file), make(path, encoder_file, mode="video_first")]
+    assert [p.mode for p in made] == ["video_first"] * 2 and make(dreamzero_file, encoder_file).mode == "joint"
+    usual, asked = (p.act(history(0)).actions for p in made)
     np.testing.assert_array_equal(usual, asked)
     with pytest.raises(ValueError, match="no mode 'joint'"):
         make(path, encoder_file, mode="joint")
@@ -151,16 +152,25 @@ def test_misuse_is_named(policy: DreamZero, dreamzero_file: Path, encoder_file: 
     with pytest.raises(ValueError, match="history is empty"):
         policy.act([])
     with pytest.raises(ValueError, match="unknown mode 'dream'"):
-        DreamZero(str(dreamzero_file), str(encoder_file), mode="dream")
+        DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file), mode="dream"))
     with pytest.raises(ValueError, match="execute must be"):
-        DreamZero(str(dreamzero_file), str(encoder_file), execute=17)
+        DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file), execute=17))
     small = Observation(
         0, {"agentview": np.zeros((64, 64, 3), np.uint8), "wrist": np.zeros((64, 64, 3), np.uint8)}, np.zeros(8)
     )
     with pytest.raises(ValueError, match="the encoder expects"):
         policy.act([small])
     with pytest.raises(ValueError, match="reset must be called"):
-        DreamZero(str(dreamzero_file), str(encoder_file)).act(history(0))
+        DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file))).act(history(0))
+
+
+def test_an_option_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
+    """Before anything is loaded, and for a folder in the official layout with the options of that."""
+    with pytest.raises(ValueError, match=r"'stesp'; did you mean 'steps'\? there are: weights, encoder, steps"):
+        policies.load("dreamzero", {"weights": str(tmp_path / "none.safetensors"), "stesp": 3})
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"'batch'; did you mean 'batched'\? there are: weights, device, steps"):
+        policies.load("dreamzero", {"weights": str(tmp_path), "batch": False})
 
 
 def test_unfitting_files_are_named(dreamzero_file: Path, encoder_file: Path, tmp_path: Path) -> None:
@@ -169,23 +179,23 @@ def test_unfitting_files_are_named(dreamzero_file: Path, encoder_file: Path, tmp
     for content in (b"", whole[:100], whole[: len(whole) // 2]):
         bad.write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.safetensors: damaged") as caught:
-            DreamZero(str(bad), str(encoder_file))
+            DreamZero(DreamZeroOptions(str(bad), str(encoder_file)))
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="no such weights file"):
-        DreamZero(str(tmp_path / "none.safetensors"), str(encoder_file))
+        DreamZero(DreamZeroOptions(str(tmp_path / "none.safetensors"), str(encoder_file)))
     with pytest.raises(ValueError, match="holds 'encoder' weights"):
-        DreamZero(str(encoder_file), str(encoder_file))
+        DreamZero(DreamZeroOptions(str(encoder_file), str(encoder_file)))
     other = tmp_path / "other.safetensors"
     other.write_bytes(encoder_file.read_bytes())
     with other.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
     with pytest.raises(ValueError, match="trained with another encoder"):
-        DreamZero(str(dreamzero_file), str(other))
+        DreamZero(DreamZeroOptions(str(dreamzero_file), str(other)))
 
 
 def make(dreamzero_file: Path, encoder_file: Path, **options: object) -> DreamZero:
-    policy = DreamZero(str(dreamzero_file), str(encoder_file), **options)  # type: ignore[arg-type]
+    policy = DreamZero(DreamZeroOptions(str(dreamzero_file), str(encoder_file), **options))  # type: ignore[arg-type]
     policy.reset("reach the red cube", 0)
     return policy
 

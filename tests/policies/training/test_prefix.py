@@ -12,7 +12,7 @@ import torch
 from tests.policies.actions.test_real_time_chunking import history
 from tests.policies.dreamzero.test_nano import CALM, batch_of, model_of
 from wambench.policies.dreamzero import nano
-from wambench.policies.dreamzero.policy import DreamZero
+from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions
 from wambench.policies.training import nano_loss
 from wambench.policies.training.config import TrainConfig
 
@@ -43,8 +43,8 @@ def test_given_actions_are_as_carried_out_and_cost_nothing(monkeypatch: pytest.M
         wrong = batch.actions + 3.0 * given[..., None] + told["off"]
         return target, wrong.flatten(1, 2)
 
-    monkeypatch.setattr(nano, "give_prefix", lambda *_: given)
-    monkeypatch.setattr(nano, "_predict", answer)
+    monkeypatch.setattr(nano_loss, "give_prefix", lambda *_: given)
+    monkeypatch.setattr(nano_loss, "_predict", answer)
     for off, expected in ((0.0, 0.0), (2.0, 4.0)):
         told["off"] = off
         error = nano_loss.loss(model, batch, replace(CALM, prefix=6), torch.Generator().manual_seed(0))[2]
@@ -57,7 +57,7 @@ def test_given_actions_are_as_carried_out_and_cost_nothing(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("options", [{}, {"solver": "unipc", "steps": 4}, {"mode": "video_first"}, {"guidance": 2.0}])
 def test_a_model_trained_with_prefixes_is_given_them(options: dict[str, Any]) -> None:
-    policy = DreamZero(**options)
+    policy = DreamZero(DreamZeroOptions(**options))
     policy.meta = {**policy.meta, "prefix": 6}
     previous = np.full((12, 7), 0.5)
     previous[:, 6] = 1.0

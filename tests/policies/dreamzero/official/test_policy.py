@@ -27,6 +27,7 @@ from wambench.policies.dreamzero.official.checkpoint import VAE, Checkpoint
 from wambench.policies.dreamzero.official.policy import (
     DROID,
     OfficialDreamZero,
+    OfficialOptions,
     from_canvas,
     is_official,
     to_canvas,
@@ -83,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def policy(folder: Path) -> OfficialDreamZero:
     """Returns the policy of the tiny checkpoint with two steps of denoising."""
-    return OfficialDreamZero(str(folder), **FAST)
+    return OfficialDreamZero(OfficialOptions(str(folder), **FAST))
 
 
 @functools.cache
@@ -162,7 +163,9 @@ def by_hand(folder: Path, queries: int, seed: int) -> list[np.ndarray]:
         lambda prompt: Prompt(text.embed(*words(str(prompt)))),
         first,
     )
-    head = ChunkGenerator(model, encoders, OfficialDreamZero(str(folder), **FAST).head_config, droid.NEGATIVE_PROMPT)
+    head = ChunkGenerator(
+        model, encoders, OfficialDreamZero(OfficialOptions(str(folder), **FAST)).head_config, droid.NEGATIVE_PROMPT
+    )
     answers = []
     for query in range(queries):
         steps = [0] if query == 0 else range(24 * (query - 1), 24 * query + 1, 3)  # 9 frames, the first one known
@@ -225,7 +228,7 @@ def test_clamping_the_own_latents_repeats_itself(policy: OfficialDreamZero) -> N
     "options", [{}, {"mode": "video_first"}, {"mode": "no_video"}, {"batched": False}, {"guidance": 1.0}]
 )
 def test_a_chunk_continues_the_one_being_played(folder: Path, options: dict[str, Any]) -> None:
-    policy = OfficialDreamZero(str(folder), **(FAST | {"steps": 5} | options))
+    policy = OfficialDreamZero(OfficialOptions(str(folder), **(FAST | {"steps": 5} | options)))
     assert isinstance(policy, Guided) and policy.chunk_steps == 24
     first, free = play(policy, 2)
     old = first.actions[8:].astype(np.float64) + 0.3 * (HIGH - LOW)  # somewhere else than it would go
@@ -310,7 +313,7 @@ def test_frames_that_are_handed_over(folder: Path) -> None:
     taken: dict[str, list[int]] = {}
     for protocol in ("exact", "repeat4", "single", "none"):
         options = {"history": "none"} if protocol == "none" else {"schedule": protocol}
-        policy = OfficialDreamZero(str(folder), **(FAST | options))
+        policy = OfficialDreamZero(OfficialOptions(str(folder), **(FAST | options)))
         policy.reset("press", 0)
         session = policy._session
         assert session is not None
@@ -344,7 +347,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def test_sliding_goes_on_after_four_chunks(folder: Path) -> None:
-    policy = OfficialDreamZero(str(folder), history="sliding", **FAST)
+    policy = OfficialDreamZero(OfficialOptions(str(folder), history="sliding", **FAST))
     plans = play(policy, 5)
     session = policy._session
     assert session is not None and session.head.start == 7
@@ -354,7 +357,7 @@ def test_sliding_goes_on_after_four_chunks(folder: Path) -> None:
 def test_modes_and_options(folder: Path) -> None:
     answers = {}
     for name, options in OPTIONS.items():
-        policy = OfficialDreamZero(str(folder), **(FAST | options))
+        policy = OfficialDreamZero(OfficialOptions(str(folder), **(FAST | options)))
         policy.reset("Press the button", 7)
         answers[name] = policy.act(seen(0))
         if name == "no_video":
@@ -382,7 +385,7 @@ def test_modes_and_options(folder: Path) -> None:
 )
 def test_options_that_do_not_exist(folder: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        OfficialDreamZero(str(folder), **(FAST | options))
+        OfficialDreamZero(OfficialOptions(str(folder), **(FAST | options)))
 
 
 # ------------------------------------------------------------------------------------------------- bad checkpoints
@@ -406,7 +409,7 @@ def test_misfits_are_named_before_anything_is_loaded(tmp_path: Path, monkeypatch
     folder = write_official(tmp_path / "c", tensors)
     monkeypatch.setattr(droid, "tokenizer", lambda *_: pytest.fail("too late"))
     with pytest.raises(ValueError) as error:
-        OfficialDreamZero(str(folder), **FAST)
+        OfficialDreamZero(OfficialOptions(str(folder), **FAST))
     for words in ("1 missing", "blocks.1.ffn.2.bias", "1 unexpected", "head.extra", "conv1.bias: (3,)", "stranger"):
         assert words in str(error.value)
 
@@ -451,7 +454,7 @@ def test_bad_folders(tmp_path: Path, damage: str, words: str) -> None:
             file.unlink()
         save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(ValueError, match=words):
-        OfficialDreamZero(str(folder), **FAST)
+        OfficialDreamZero(OfficialOptions(str(folder), **FAST))
 
 
 def test_the_released_sizes(tmp_path: Path) -> None:
@@ -467,12 +470,12 @@ def test_the_released_sizes(tmp_path: Path) -> None:
 def test_another_layout_is_no_droid_model(tmp_path: Path) -> None:
     folder = write_official(tmp_path / "c", num_action_per_block=48)
     with pytest.raises(ValueError, match="48 actions a chunk do not fit 8 frames of 3 steps"):
-        OfficialDreamZero(str(folder), **FAST)
+        OfficialDreamZero(OfficialOptions(str(folder), **FAST))
 
 
 def test_queries_that_make_no_sense(policy: OfficialDreamZero, folder: Path) -> None:
     with pytest.raises(ValueError, match="reset must be called"):
-        OfficialDreamZero(str(folder), **FAST).act(seen(0))
+        OfficialDreamZero(OfficialOptions(str(folder), **FAST)).act(seen(0))
     policy.reset("press", 0)
     with pytest.raises(ValueError, match="history is empty"):
         policy.act([])
@@ -487,8 +490,12 @@ def test_queries_that_make_no_sense(policy: OfficialDreamZero, folder: Path) -> 
 def test_the_fingerprint_is_of_the_weights(folder: Path, policy: OfficialDreamZero, tmp_path: Path) -> None:
     tensors = tiny_tensors()
     tensors[f"{MODEL}head.head.weight"] = tensors[f"{MODEL}head.head.weight"] + 1e-3
-    other = OfficialDreamZero(str(write_official(tmp_path / "c", tensors)), **FAST)
-    assert OfficialDreamZero(str(folder), **FAST).weights_hash == policy.weights_hash != other.weights_hash
+    other = OfficialDreamZero(OfficialOptions(str(write_official(tmp_path / "c", tensors)), **FAST))
+    assert (
+        OfficialDreamZero(OfficialOptions(str(folder), **FAST)).weights_hash
+        == policy.weights_hash
+        != other.weights_hash
+    )
 
 
 # ------------------------------------------------------------------------------------------------- convention
@@ -503,7 +510,7 @@ def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) 
     assert len(lines) == 9 and "control_hz: the environment has 20.0, the policy expects 15.0" in lines
     arguments = {"weights": str(folder), **FAST}
     config = RunConfig(
-        "wambench.policies.dreamzero.official.policy:OfficialDreamZero",
+        "wambench.policies.dreamzero.official.policy:policy",
         "seen",
         policy_args=arguments,
         out=tmp_path / "run",
