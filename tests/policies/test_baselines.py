@@ -64,7 +64,7 @@ def test_an_argument_that_a_policy_does_not_take_is_named(name: str, asked: str,
 def test_what_passes_arguments_on_is_left_to_that(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("class Mine:\n    def __init__(self, **options):\n        pass\n")
-    with pytest.raises(ValueError, match="needs a `spec`"):  # made, and only then found to be no policy
+    with pytest.raises(ValueError, match="needs a `convention`"):  # made, and only then found to be no policy
         load(f"{file}:Mine", {"anything": 4})
 
 

@@ -31,7 +31,7 @@ def result() -> dict[str, Any]:
 def test_result_is_json_with_stable_keys(result: dict[str, Any]) -> None:
     assert json.loads(json.dumps(result)) == result
     about = {"config", "weights", "device", "device_name", "threads", "torch", "repeats", "parameters", "tokens"}
-    assert set(result) == about | {"matmul_tflops", "ladder", "steps"}
+    assert set(result) == about | {"matmul_tflops", "codec_unavailable", "ladder", "steps"}
     keys = {"name", "variant", "unavailable", "chunk_ms", "evaluation_ms", "flops", "limit_ms", "tflops", "fraction"}
     for row in result["ladder"] + result["steps"]:
         assert set(row) == keys | {"memory_mb"}
@@ -52,6 +52,25 @@ def test_rows_add_up(result: dict[str, Any]) -> None:
         assert row["tflops"] == pytest.approx(row["flops"] / busy / 1e12)
         assert 0 < row["fraction"] < 1 and 10 < row["memory_mb"] < 4000
         assert row["fraction"] == pytest.approx(row["limit_ms"] / (1e3 * busy))
+
+
+def test_the_shipped_encoder_is_timed_for_nano() -> None:
+    """A published row of nano has all five stages: a file that is looked for under another name would empty two."""
+    bench = Bench(BenchConfig("nano", repeats=1))
+    assert bench.codec_unavailable is None
+    taken = bench.stages(Variant(steps=1, static=True))
+    assert all(taken[stage] and taken[stage] > 0.0 for stage in dreamzero_chunk.STAGES)  # type: ignore[operator]
+
+
+def test_stages_without_an_encoder_say_why(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert result["ladder"][0]["chunk_ms"]["encode"] is None
+    reason = "encoder-v1.safetensors makes latents of shape (24, 6, 12), tiny reads (4, 4, 6)"
+    assert result["codec_unavailable"] == reason
+    assert f"encode and decode are not measured: {reason}" in bench_policy.heading(result)
+    monkeypatch.setattr(dreamzero_chunk, "packaged", lambda name: tmp_path / name)
+    assert "no such weights file" in str(Bench(BenchConfig("tiny", repeats=1)).codec_unavailable)
 
 
 def test_a_cpu_lists_what_it_cannot_do(result: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 One chunk is what a running policy does at every query: the real frames of the chunk before enter the cache ("observe"),
 the next chunk is denoised, the actions come back to the host ("other"). It is measured at the last position of the
-cache life, where attention reads most. Where an image tokenizer is shipped, its two stages are measured too.
+cache life, where attention reads most. Where the shipped image encoder fits the config, its two stages ("encode" and
+"decode") are measured too; where it does not, the result says why.
 
 Imports nothing beyond torch, so that it runs on a server without the simulator.
 """
@@ -24,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wambench import policies
 from wambench.policies.dreamzero import flops, quantization
 from wambench.policies.dreamzero.acceleration import FastDiT, RecordedGenerator, TwoDeviceGenerator
 from wambench.policies.dreamzero.dit import DiT, DiTConfig, Frames, config_for
@@ -43,6 +43,7 @@ from wambench.policies.dreamzero.official import checkpoint
 from wambench.policies.dreamzero.solvers import SamplerConfig, Step
 from wambench.policies.perception import encoder
 from wambench.policies.training import loop
+from wambench.policies.weight_files import ENCODER, packaged
 
 GUIDANCE = 5.0
 WORDS, IMAGES = {"14b": 512}, 257  # a nano instruction has about a dozen words
@@ -138,7 +139,8 @@ class BenchRow:
         name: What it is.
         variant: How it computes.
         unavailable: Why it was not measured, or None.
-        chunk_ms: Median milliseconds by stage and in "total"; stages that the config has no code for are None.
+        chunk_ms: Median milliseconds by stage and in "total"; "encode" and "decode" are None where
+            `Bench.codec_unavailable` says why.
         evaluation_ms: Denoising per evaluation.
         flops: Operations of the transformer in a chunk.
         limit_ms: What they take at the measured matrix rates.
@@ -394,7 +396,7 @@ class Bench:
         self.words = WORDS.get(given.config, 12)
         self.images = IMAGES if c.image_dim else 0
         self.senses = Senses(self.config, self.words, self.device)
-        self.codec = self._codec()
+        self.codec, self.codec_unavailable = self._codec()
         self._models: dict[str, DiT] = {}
         self._fast: dict[tuple[str, str, str | None, str | None], FastDiT] = {}
 
@@ -414,21 +416,26 @@ class Bench:
             return f"{4 * flops.parameters(self.config) / GIGA:.0f} GB of float32 weights beside the bfloat16 ones"
         return None
 
-    def _codec(self) -> dict[str, float | None]:
-        """Returns milliseconds to encode and decode K frames with the shipped tokenizer, if it is this config's."""
-        path = Path(policies.__file__).parent / "weights" / "encoder-v0.safetensors"
+    def _codec(self) -> tuple[dict[str, float | None], str | None]:
+        """Returns milliseconds to encode and decode K frames with the shipped image encoder, and why there are none.
+
+        The shipped encoder belongs to "nano" and "mini"; the 14B model's own video encoder is not timed here.
+        """
         nothing: dict[str, float | None] = {"encode": None, "decode": None}
-        if not path.is_file():
-            return nothing
-        reader, _ = encoder.load(path)
-        if reader.config.latent != self.config.latent_shape:
-            return nothing
-        reader, k = reader.to(self.device), self.config.frames_per_chunk
+        try:
+            reader, _ = encoder.load(packaged(ENCODER))
+        except ValueError as error:
+            return nothing, str(error)
+        made, wanted = reader.config.latent, self.config.latent_shape
+        if made != wanted:
+            return nothing, f"{ENCODER} makes latents of shape {made}, {self.given.config} reads {wanted}"
+        reader = reader.to(self.device)
+        k = self.config.frames_per_chunk
         frames = torch.randint(0, 256, (k, *reader.config.canvas, 3), dtype=torch.uint8, device=self.device)
         states = torch.zeros(k, 8, device=self.device)
         latents, _ = reader.encode(frames, states)
         work = {"encode": lambda: reader.encode(frames, states), "decode": lambda: reader.decode(latents).cpu()}
-        return {name: 1e3 * seconds(one, self.device, self.given.repeats) for name, one in work.items()}
+        return {name: 1e3 * seconds(one, self.device, self.given.repeats) for name, one in work.items()}, None
 
     def _model(self, dtype: str) -> DiT:
         if dtype not in self._models:

@@ -75,7 +75,7 @@ def rungs(bench: Bench) -> list[Rung]:
     ]
 
 
-def climb(bench: Bench, note: Callable[[str], None]) -> list[BenchRow]:
+def climb(bench: Bench, on_line: Callable[[str], None]) -> list[BenchRow]:
     """Returns the first table: every optimisation on top of the ones before it."""
     rows, now = [], Variant()
     for rung in rungs(bench):
@@ -88,11 +88,11 @@ def climb(bench: Bench, note: Callable[[str], None]) -> list[BenchRow]:
                 row = replace(row, unavailable=f"failed: {' '.join(str(error).split())[:200]}")
             now = variant if rung.stays and row.unavailable is None else now
         rows.append(row)
-        note(_line(asdict(row), [asdict(other) for other in rows]))
+        on_line(_line(asdict(row), [asdict(other) for other in rows]))
     return rows
 
 
-def by_steps(bench: Bench, rows: list[BenchRow], note: Callable[[str], None]) -> list[BenchRow]:
+def by_steps(bench: Bench, rows: list[BenchRow], on_line: Callable[[str], None]) -> list[BenchRow]:
     """Returns the second table: numbers of steps, with and without the cache, for float32, bfloat16 and FP8.
 
     Each with the fastest variant that the first table has of it; FP8 with the cache only.
@@ -113,27 +113,27 @@ def by_steps(bench: Bench, rows: list[BenchRow], note: Callable[[str], None]) ->
                     )
                     variant = replace(best, steps=steps, evaluations=evaluations, cache=cache)
                     table.append(bench.measure(name + ("" if cache else ", no cache"), variant))
-                    note(_line(asdict(table[-1]), [asdict(row) for row in table]))
+                    on_line(_line(asdict(table[-1]), [asdict(row) for row in table]))
     return table
 
 
-def policy(given: BenchConfig, note: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def policy(given: BenchConfig, on_line: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Returns the measurements; keys as printed by `wambench bench policy --json`.
 
     Args:
         given: What to measure.
-        note: Told the tables for people, line by line as they are measured.
+        on_line: Called with each line of the tables for people, as soon as it is measured.
 
     Raises:
         ValueError: There is no such config, or it does not fit the device.
     """
     bench = Bench(given)
     about = describe(bench)
-    note(heading(about))
-    note(f"\n{HEADER}")
-    ladder = climb(bench, note)
-    note(f"\n{HEADER}")
-    steps = by_steps(bench, ladder, note)
+    on_line(heading(about))
+    on_line(f"\n{HEADER}")
+    ladder = climb(bench, on_line)
+    on_line(f"\n{HEADER}")
+    steps = by_steps(bench, ladder, on_line)
     return {**about, "ladder": [asdict(row) for row in ladder], "steps": [asdict(row) for row in steps]}
 
 
@@ -157,6 +157,7 @@ def describe(bench: Bench) -> dict[str, Any]:
             "images": bench.images,
         },
         "matmul_tflops": {kind: rate / TERA for kind, rate in bench.rates.items()},
+        "codec_unavailable": bench.codec_unavailable,
     }
 
 
@@ -166,11 +167,14 @@ def heading(about: dict[str, Any]) -> str:
     where = about["device_name"] + (f", threads: {about['threads']}" if about["threads"] else "")
     rates = ", ".join(f"{kind} {rate:.3g}" for kind, rate in about["matmul_tflops"].items())
     weights = f"{about['parameters'] / 1e6:.1f} M weights ({about['weights']})"
-    return (
-        f"DreamZero {about['config']}, {weights}; tokens: {tokens}\n"
-        f"{where}; torch {about['torch']}; median of {about['repeats']} chunks\n"
-        f"matrix products reach, TFLOP/s: {rates}"
-    )
+    lines = [
+        f"DreamZero {about['config']}, {weights}; tokens: {tokens}",
+        f"{where}; torch {about['torch']}; median of {about['repeats']} chunks",
+        f"matrix products reach, TFLOP/s: {rates}",
+    ]
+    if about["codec_unavailable"] is not None:
+        lines.append(f"encode and decode are not measured: {about['codec_unavailable']}")
+    return "\n".join(lines)
 
 
 def _processor() -> str:
