@@ -22,7 +22,7 @@ from wambench.interface import ControlConvention, Policy, unknown_name
 EXPERT = "expert"  # reads privileged state, so the run gives it the simulator it acts in
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
-        EXPERT: "wambench.policies.expert:Expert",
+        EXPERT: "wambench.policies.expert:ScriptedExpert",
         "noop": "wambench.policies.baselines:Noop",
         "random": "wambench.policies.baselines:Random",
         "dreamzero": "wambench.policies.dreamzero.policy:policy",

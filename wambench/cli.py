@@ -142,7 +142,7 @@ def _add_attribute(commands: Any) -> None:
 
 def _add_plot(commands: Any) -> None:
     example = "wambench plot results/* --out figures"
-    it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the simulators", example)
+    it = _add(commands, "plot", _plot, "draw figures of finished runs, or of the environments", example)
     it.add_argument(
         "runs", nargs="+", metavar="RUN", help='folder of a run or sweep; logs of trainings; "envs"; "profiles"'
     )

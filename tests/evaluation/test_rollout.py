@@ -89,7 +89,7 @@ def test_error_of_the_world_is_its_own(spec: EpisodeSpec, broken: str) -> None:
 
 def test_divergence_is_an_error_of_the_world(spec: EpisodeSpec) -> None:
     episode = rollout(LineSim(SMALL), Steady(speed=-1.0), spec)
-    assert episode.status == "env_error" and episode.error.startswith("WorldDiverged: fell off the line")
+    assert episode.status == "env_error" and episode.error.startswith("SimulationDiverged: fell off the line")
 
 
 def test_divergence_while_the_expert_looks_ahead_is_an_error_of_the_world(spec: EpisodeSpec) -> None:

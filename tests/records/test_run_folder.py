@@ -15,7 +15,18 @@ from wambench import records, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation.rollout import rollout
 from wambench.interface import Episode, canvas
-from wambench.records import HEADER, Row, encode_episode, from_line, load, load_episode, read_rows, to_line, write_whole
+from wambench.records import (
+    HEADER,
+    Row,
+    encode_episode,
+    episode_file,
+    from_line,
+    load,
+    load_episode,
+    read_rows,
+    to_line,
+    write_whole,
+)
 
 ROW = Row(
     policy="noop",
@@ -175,7 +186,7 @@ def test_the_first_format_can_still_be_read(episode: Episode) -> None:
 def test_a_format_of_the_future_is_refused(episode: Episode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "episode.npz"
     with monkeypatch.context() as patch:
-        patch.setattr(records, "FORMAT", 3)
+        patch.setattr(episode_file, "FORMAT", 3)
         path.write_bytes(encode_episode(episode, SMALL.cameras))
     with pytest.raises(ValueError, match=r"episode\.npz: .*newer wambench: format 3"):
         load_episode(path)
