@@ -11,7 +11,6 @@ from wambench.tasks import predicates, push_cube, skills
 
 HALF_FINGER, HALF_PALM = 0.012, 0.028
 HEIGHT = 0.016
-STILL = 0.10  # m/s: a bottle that has been pushed rocks a little
 TRAVEL = 0.20  # clears the bottle
 
 
@@ -23,7 +22,7 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
 def done(view: View) -> bool:
     """The bottle stands in the middle of the zone, still, and is not held; one that lies was knocked over."""
     arrived = predicates.distance(view, "bottle", "zone") < push_cube.RADIUS and predicates.on_table(view, "bottle")
-    return arrived and _standing(view) and predicates.at_rest(view, "bottle", STILL)
+    return arrived and _standing(view) and predicates.at_rest(view, "bottle")
 
 
 def _standing(view: View) -> bool:
