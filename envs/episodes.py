@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from wambench.envs.factors import draw_elsewhere, draw_look
+from wambench.envs.objects import DISTRACTORS
 from wambench.envs.task import Task
 from wambench.interface import EpisodeSpec
 
@@ -20,6 +23,20 @@ VIDEO = "video"
 def _seed(*parts: object) -> int:
     """Returns a 31-bit seed; equal parts give equal seeds on every machine (unlike `hash`)."""
     return int(np.random.default_rng([zlib.crc32(repr(part).encode()) for part in parts]).integers(2**31 - 1))
+
+
+def _without_rivals(distractors: Mapping[str, Any], instruction: str) -> dict[str, Any]:
+    """Returns a draw of distractors in which nothing answers to a word of the instruction: no can beside "the bottle".
+
+    A kind of distractor that nothing else stands for takes the place; where there is none, the place stays empty.
+    """
+    words = set(instruction.split())
+    fair = [kind for kind, item in enumerate(DISTRACTORS) if not words & set(item.answers_to)]
+    drawn = [one["kind"] for one in distractors["placed"]]
+    spare = [kind for kind in fair if kind not in drawn]
+    kinds = [kind if kind in fair else spare.pop(0) if spare else None for kind in drawn]
+    placed = [{**one, "kind": kind} for one, kind in zip(distractors["placed"], kinds, strict=True) if kind is not None]
+    return {"count": len(placed), "placed": placed}
 
 
 def episode_spec(
@@ -45,6 +62,7 @@ def episode_spec(
     if missing:
         raise ValueError(f"{task.id} does not place {sorted(missing)}")
     look_seed = _seed(stream, "look", task.id, seed, index)
+    look = draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor)
     return EpisodeSpec(
         task=task.id,
         split=split,
@@ -59,5 +77,5 @@ def episode_spec(
             name: {key: round(float(value), 6) for key, value in dataclasses.asdict(poses[name]).items()}
             for name in task.objects
         },
-        look=draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor),
+        look={**look, "distractors": _without_rivals(look["distractors"], task.instruction)},
     )

@@ -29,7 +29,7 @@ CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 # Fields an episode changes; `Scene` keeps their compiled values.
 EPISODE_FIELDS = (
     "body_pos", "body_quat", "body_mass", "body_inertia", "body_ipos", "body_gravcomp",
-    "geom_size", "geom_pos", "geom_rgba", "geom_rbound", "geom_aabb", "geom_contype", "geom_conaffinity",
+    "geom_size", "geom_pos", "geom_rgba", "geom_rbound", "geom_aabb", "bvh_aabb", "geom_contype", "geom_conaffinity",
     "site_pos", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse", "light_ambient", "geom_matid",
 )  # fmt: skip
 
@@ -251,6 +251,9 @@ class Scene:
             body = m.body(name).id
             for field in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):
                 getattr(m, field)[geoms] *= s
+            # MuJoCo looks for contacts only where the boxes of its tree of bodies meet; these do not follow the geoms
+            nodes = slice(m.body_bvhadr[body], m.body_bvhadr[body] + m.body_bvhnum[body])
+            m.bvh_aabb[nodes] *= s
             m.body_mass[body] *= s**3
             m.body_inertia[body] *= s**5
             m.body_ipos[body] *= s

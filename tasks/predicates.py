@@ -17,7 +17,7 @@ TABLE_HALF = 0.40  # the table's top is a square of twice this size around the o
 TOUCH = 0.006  # an object whose underside is this near to a surface rests on it
 SINK = 0.015  # a lying bottle's bounding box, which is what `bottom` looks at, reaches this far below the bottle
 PINCH = 0.012  # fingers that are closer than this hold nothing
-REST = 0.10  # m/s: slower than this an object is at rest; a standing bottle rattles at up to 0.08, a push has 0.15
+REST = 0.10  # m/s: slower than this an object is at rest; pushed or carried it has 0.15 and more
 # The bin's walls stand this far from its middle on the inside and are this high; its floor is this thick.
 BIN_INNER, BIN_WALL, BIN_FLOOR = 0.067, 0.044, 0.008
 

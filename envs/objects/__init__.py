@@ -53,10 +53,14 @@ KEYPOINTS = (
 )  # fmt: skip
 
 DISTRACTORS: tuple[SceneObject, ...] = (
-    SceneObject("distractor_can", True, (0.0305, 0.0305, 0.050), loose.can),
-    SceneObject("distractor_mug", True, (0.052, 0.036, 0.040), loose.mug),
+    SceneObject("distractor_can", True, (0.0305, 0.0305, 0.050), loose.can, answers_to=("can", "bottle", "tin")),
+    SceneObject("distractor_mug", True, (0.052, 0.036, 0.040), loose.mug, answers_to=("mug", "cup")),
     SceneObject(
-        "distractor_carton", True, (0.030, 0.022, 0.060), loose.box((0.030, 0.022, 0.060), (0.60, 0.78, 0.30), 0.25)
+        "distractor_carton",
+        True,
+        (0.030, 0.022, 0.060),
+        loose.box((0.030, 0.022, 0.060), (0.60, 0.78, 0.30), 0.25),
+        answers_to=("carton", "box", "block", "brick"),
     ),
 )
 

@@ -45,6 +45,7 @@ class SceneObject:
         half: Half extents of the bounding box in m, at scale 1.
         build: Adds geoms, joints and sites to the body.
         joint_range: Range of the main joint, or None.
+        answers_to: Words that a person might call it by; a distractor is never beside a task whose instruction has one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class SceneObject:
     half: tuple[float, float, float]
     build: Callable[[mujoco.MjsBody], None]
     joint_range: tuple[float, float] | None = None
+    answers_to: tuple[str, ...] = ()
 
 
 def add_geom(
