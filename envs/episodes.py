@@ -70,7 +70,7 @@ def episode_spec(
         seed=_seed(stream, "episode", task.id, seed, index),
         instruction=task.motion if paraphrase else task.instruction,
         motion=task.motion,
-        horizon=task.horizon,
+        horizon=task.horizon + (task.script.longer.get(factor, 0) if task.script else 0),
         control_hz=CONTROL_HZ,
         visual=visual,
         poses={

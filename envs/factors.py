@@ -19,6 +19,10 @@ import numpy as np
 from wambench.interface import unknown_name
 
 FACTORS = ("camera", "lighting", "background", "table", "object", "distractors", "robot")
+# Values of what only tasks with a script have: how fast things move, and for how long something must be remembered.
+SPEEDS = ("slow", "medium", "fast")
+DELAYS = ("delay-2", "delay-4", "delay-8")
+LEVELS = SPEEDS + DELAYS
 Look = Mapping[str, Any]
 
 
@@ -161,14 +165,17 @@ def _draw_factor(factor: str, domain: Mapping[str, Domain], rng: np.random.Gener
 
 
 def unseen_factors(factor: str) -> frozenset[str]:
-    """Returns the factors that take unseen values for a `--factor` name: "all", "none" or one of `FACTORS`."""
+    """Returns the factors that take unseen values for a `--factor` name: "all", "none" or one of `FACTORS`.
+
+    A level of a script ("slow", "delay-2") is played in training environments.
+    """
     if factor == "all":
         return frozenset(FACTORS)
-    if factor == "none":
+    if factor == "none" or factor in LEVELS:
         return frozenset()
     if factor in FACTORS:
         return frozenset((factor,))
-    raise unknown_name("factor", factor, ("all", "none", *FACTORS))
+    raise unknown_name("factor", factor, ("all", "none", *FACTORS, *LEVELS))
 
 
 def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:

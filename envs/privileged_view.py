@@ -7,6 +7,7 @@ import numpy as np
 
 from wambench.envs.objects import OBJECTS
 from wambench.envs.scene import CAMERAS, TABLE_Z, Scene
+from wambench.envs.script import Moment
 
 FINGER_BODIES = {
     "left_finger": ("gripper0_right_leftfinger", "gripper0_right_finger_joint1_tip"),
@@ -22,6 +23,7 @@ class SceneView:
     """Reads a `Scene`; all positions in world coordinates (m), as of the last `mj_step1`."""
 
     table_z = TABLE_Z
+    moment: Moment
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene

@@ -21,6 +21,7 @@ from wambench.envs import kinematics, meshes, robot
 from wambench.envs.arm import GRIP_SITE, Arm
 from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN
 from wambench.envs.objects import DISTRACTORS, OBJECTS, PARKED, SceneObject
+from wambench.envs.script import Drive, Motions, Pose
 from wambench.interface import EpisodeSpec
 
 TABLE_Z = 0.8
@@ -55,7 +56,7 @@ def _textures() -> dict[str, tuple[str, ...]]:
 
 
 def _add_object(spec: mujoco.MjSpec, item: SceneObject, pos: np.ndarray) -> None:
-    body = spec.worldbody.add_body(name=item.name, pos=list(pos))
+    body = spec.worldbody.add_body(name=item.name, pos=list(pos), mocap=item.puppet)
     if item.free:
         body.add_freejoint(name=f"{item.name}_free")
     item.build(body)
@@ -222,8 +223,35 @@ class Scene:
                 body = m.body(name).id
                 m.body_pos[body] = base
                 m.body_quat[body] = _yaw_quat(p["yaw"])
+                if item.puppet:
+                    d.mocap_pos[m.body_mocapid[body]] = base
+                    d.mocap_quat[m.body_mocapid[body]] = _yaw_quat(p["yaw"])
             if item.joint_range is not None:
                 d.qpos[m.joint(name).qposadr[0]] = p["joint"]
+
+    def move(self, motions: Motions) -> None:
+        """Puts things where a script wants them, and brings everything that depends on it up to date."""
+        for name, motion in motions.items():
+            if isinstance(motion, Drive):
+                joint = self.model.joint(name)
+                self.data.qpos[joint.qposadr[0]] = motion.position
+                self.data.qvel[joint.dofadr[0]] = motion.speed
+            else:
+                self._put(name, motion)
+        if motions:
+            mujoco.mj_step1(self.model, self.data)
+
+    def _put(self, name: str, pose: Pose) -> None:
+        m, d = self.model, self.data
+        pos, quat = np.array([pose.x, pose.y, TABLE_Z + pose.z]), _yaw_quat(pose.yaw)
+        if OBJECTS[name].puppet:
+            puppet = m.body_mocapid[m.body(name).id]
+            d.mocap_pos[puppet], d.mocap_quat[puppet] = pos, quat
+            return
+        joint = m.joint(f"{name}_free")
+        at, speed = joint.qposadr[0], joint.dofadr[0]
+        d.qpos[at : at + 3], d.qpos[at + 3 : at + 7] = pos, quat
+        d.qvel[speed : speed + 3], d.qvel[speed + 3 : speed + 6] = pose.velocity, 0.0
 
     def _place_distractors(self, placed: list[dict[str, Any]]) -> None:
         m, d = self.model, self.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -17,6 +18,7 @@ from wambench.envs.rendering import Renderer
 from wambench.envs.robot import find_arm
 from wambench.envs.scene import CAMERAS, Scene
 from wambench.envs.scene_poser import ScenePoser
+from wambench.envs.script import Moment
 from wambench.envs.task import Task
 from wambench.interface import ControlConvention, EpisodeSpec, Observation, Outcome, SimulationDiverged
 
@@ -126,8 +128,11 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         scene.reset(episode)
         self.episode = episode
         self._tracker = ProgressTracker(self.task, episode.control_hz)
-        self._tracker.update(self._view)
         self._steps = 0
+        self._view.moment = Moment(episode, 0, self.task.script.start if self.task.script else {})
+        if self.task.script:
+            scene.move(self.task.script.motions(self._view.moment))
+        self._tracker.update(self._view)
         return self._outcome((self.observe(),) if render else ())
 
     def advance(self, action: np.ndarray) -> Outcome:
@@ -152,7 +157,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         scene = self.scene
         physics = np.empty(mujoco.mj_stateSize(scene.model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(scene.model, scene.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return snapshot.pack(physics, scene.arm.get_state(), {"steps": self._steps, **self._tracker.get_state()})
+        latches = {"steps": self._steps, **self._tracker.get_state()}
+        if self.task.script:
+            latches["memory"] = dict(self._view.moment.memory)
+        return snapshot.pack(physics, scene.arm.get_state(), latches)
 
     def restore(self, state: bytes) -> None:
         """Continues from a snapshot of the same episode, bitwise equal to the original."""
@@ -163,6 +171,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         # step1 recomputes what depends on position and velocity and leaves the warm start alone
         mujoco.mj_step1(scene.model, scene.data)
         self._steps = latches.pop("steps")
+        if self.task.script:
+            self._view.moment = Moment(self._loaded(), self._steps, latches.pop("memory"))
         self._tracker.set_state(latches)
 
     # -- for experts, recorders and tests ------------------------------------------------------------------------
@@ -190,9 +200,21 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Returns what shows postures of the current episode; restore a snapshot after using it."""
         return ScenePoser(self.scene, self.renderer, self.convention.cameras, self.convention.image_size)
 
-    def expert_action(self) -> np.ndarray:
-        """Returns the (7,) action of the task's expert in the current state."""
-        return np.clip(self.task.expert(self.view), -1.0, 1.0)
+    def expert_action(self, believed: EpisodeSpec | None = None) -> np.ndarray:
+        """Returns the (7,) action of the task's expert in the current state.
+
+        Args:
+            believed: The episode that the expert takes this one for; None: it knows the truth. An expert without memory
+                believes in one of the episodes that look like this one (`Script.alternatives`).
+        """
+        view = self.view
+        truth = view.moment
+        try:
+            if believed is not None:
+                view.moment = replace(truth, episode=believed)
+            return np.clip(self.task.expert(view), -1.0, 1.0)
+        finally:
+            view.moment = truth
 
     def observe(self) -> Observation:
         """Renders both cameras now."""
@@ -221,7 +243,11 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._scene
 
     def _advance(self, action: np.ndarray) -> None:
-        scene = self.scene
+        scene, script = self.scene, self.task.script
+        if script:
+            if self._steps < script.release(self._loaded()):
+                action = self.convention.hold_action(None)
+            scene.move(script.motions(self._view.moment))
         scene.arm.step(scene.data, action)
         self._steps += 1
         speeds = scene.data.qvel
@@ -229,6 +255,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             fastest = np.abs(speeds).max()
             if not fastest < MAX_SPEED:
                 raise SimulationDiverged(f"the simulation diverged at step {self._steps}: speed {fastest:.3g}")
+        if script:
+            self._view.moment = replace(self._view.moment, step=self._steps)
+            if script.notice:
+                self._view.moment = replace(self._view.moment, memory=script.notice(self._view))
         self._tracker.update(self._view)
 
     def _outcome(self, observations: tuple[Observation, ...]) -> Outcome:

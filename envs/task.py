@@ -12,14 +12,18 @@ from typing import Protocol
 
 import numpy as np
 
+from wambench.envs.script import Moment, Script
+
 NOVELTIES = ("seen", "word", "pairing", "motion")
+SCRIPTED = ("memory", "dynamic")  # tasks of the splits of these names, in which things happen by themselves
 
 
 @dataclass(frozen=True)
 class Placement:
     """Where an object starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad).
 
-    The height of a free object is multiplied by the scale of the episode, so that stacks stand without a gap.
+    The height of a free object is multiplied by the scale of the episode, so that stacks stand without a gap. For an
+    object without a joint `joint` is any number that the task's script wants to know.
     """
 
     x: float
@@ -33,6 +37,7 @@ class View(Protocol):
     """The privileged state of a scene, in world coordinates (m, rad)."""
 
     table_z: float
+    moment: Moment  # the episode, the step and what its script remembers; for scripted tasks only
 
     def pos(self, name: str) -> np.ndarray:
         """Returns the (3,) position of an object's origin, or of one of its named sites ("drawer/handle")."""
@@ -100,7 +105,7 @@ class Task:
         name: CamelCase id without version.
         version: Raised by any change of predicate, horizon, scene or asset.
         verb: The verb a person would use.
-        novelty: "seen", or what is new about it: one of `NOVELTIES`.
+        novelty: "seen", or what is new about it: one of `NOVELTIES`; one of `SCRIPTED` for the tasks of those splits.
         instruction: Short command.
         motion: The same, spelled out as motion.
         about: What makes the task hard: one sentence.
@@ -113,6 +118,7 @@ class Task:
         expert: Closed-loop controller: view -> (7,) action in [-1, 1]; must work from any state.
         horizon: Control steps at 20 Hz.
         allowed_attacks: Name of an attack (`wambench.suite.attacks`) -> why it may succeed.
+        script: What happens by itself; None: nothing does.
     """
 
     name: str
@@ -130,10 +136,11 @@ class Task:
     expert: Callable[[View], np.ndarray]
     horizon: int
     allowed_attacks: Mapping[str, str] = field(default_factory=dict, hash=False)
+    script: Script | None = None
 
     def __post_init__(self) -> None:
-        if self.novelty not in NOVELTIES:
-            raise ValueError(f"{self.name}: novelty {self.novelty!r} is not one of {NOVELTIES}")
+        if self.novelty not in NOVELTIES + SCRIPTED:
+            raise ValueError(f"{self.name}: novelty {self.novelty!r} is not one of {NOVELTIES + SCRIPTED}")
         if abs(sum(stage.weight for stage in self.stages) - 1.0) > 1e-9 or min(s.weight for s in self.stages) <= 0.0:
             raise ValueError(f"{self.name}: stage weights must be above 0 and add up to 1")
         if self.stages[-1].reached is not self.success:

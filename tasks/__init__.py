@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from wambench.envs.factors import unseen_factors
-from wambench.envs.task import Task
+from wambench.envs.factors import LEVELS, unseen_factors
+from wambench.envs.task import SCRIPTED, Task
 from wambench.interface import unknown_name
 
 # One row a task: the name of its file, which defines `TASK`. The order is that of the splits and of every table.
@@ -36,6 +36,7 @@ _ROWS = (
     "wipe_spot",
     "topple_tower",
     "unstack",
+    "shell_game",
 )
 
 _ALL: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{row}").TASK for row in _ROWS)
@@ -60,7 +61,9 @@ class Split:
 
 
 SEEN = tuple(task.name for task in _ALL if task.novelty == "seen")
-UNSEEN = tuple(task.name for task in _ALL if task.novelty != "seen")
+UNSEEN = tuple(task.name for task in _ALL if task.novelty not in ("seen", *SCRIPTED))
+MEMORY = tuple(task.name for task in _ALL if task.novelty == "memory")
+DYNAMIC = tuple(task.name for task in _ALL if task.novelty == "dynamic")
 
 SPLITS: Mapping[str, Split] = MappingProxyType(
     {
@@ -69,6 +72,7 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
             Split("seen", SEEN, "train", "seen tasks, training environments, held-out seeds: the control"),
             Split("unseen-envs", SEEN, "unseen", "seen tasks in environments that differ in the named factors"),
             Split("unseen-tasks", UNSEEN, "unseen", "verbs with no action demonstration, in unseen environments"),
+            Split("memory", MEMORY, "train", "the right action cannot be told from the present frame; factors: delays"),
         )
     }
 )
@@ -101,6 +105,10 @@ def check(task: str, split: str, factor: str) -> None:
     if task not in SPLITS[split].tasks:
         raise ValueError(f"task {task!r} is not in split {split!r}, which has: {', '.join(SPLITS[split].tasks)}")
     unseen = unseen_factors(factor)
+    script = TASKS[task].script
+    levels = script.levels if script else ()
+    if factor in LEVELS and factor not in levels:
+        raise ValueError(f"task {task!r} has no level {factor!r}; it has: {', '.join(levels) or 'none'}")
     if SPLITS[split].environments == "train" and unseen:
         raise ValueError(
             f"split {split!r} is played in training environments: factor {factor!r} cannot be varied there"

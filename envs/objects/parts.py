@@ -46,6 +46,7 @@ class SceneObject:
         build: Adds geoms, joints and sites to the body.
         joint_range: Range of the main joint, or None.
         answers_to: Words that a person might call it by; a distractor is never beside a task whose instruction has one.
+        puppet: It stands nowhere by itself: a script moves it, and nothing pushes it away (`envs.script`).
     """
 
     name: str
@@ -54,6 +55,7 @@ class SceneObject:
     build: Callable[[mujoco.MjsBody], None]
     joint_range: tuple[float, float] | None = None
     answers_to: tuple[str, ...] = ()
+    puppet: bool = False
 
 
 def add_geom(
