@@ -39,10 +39,7 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("button", False, (0.05, 0.05, 0.027), mechanisms.button, (0.0, 0.014)),
             SceneObject("dial", False, (0.07, 0.07, 0.04), mechanisms.dial, (0.0, 2.0)),
             SceneObject("lever", False, (0.035, 0.055, 0.06), mechanisms.lever, (-0.65, 0.65)),
-            *(
-                SceneObject(f"cup_{i}", False, puppets.CUP_HALF, puppets.cup, (0.0, 0.16), puppet=True)
-                for i in range(3)
-            ),
+            *(SceneObject(f"cup_{i}", False, puppets.CUP, puppets.cup, (0.0, 0.16), puppet=True) for i in range(3)),
             SceneObject("pea", False, (0.018, 0.018, 0.018), puppets.ball(RED, 0.018), puppet=True),
             SceneObject("signal", False, (0.022, 0.022, 0.033), puppets.lamp),
             SceneObject("signal_light", False, (0.026, 0.026, 0.026), puppets.light((0.15, 1.0, 0.25)), puppet=True),
