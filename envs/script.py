@@ -1,21 +1,17 @@
 """What happens by itself in an episode: lamps that blink, cups that move, belts that run.
 
-A script is three pure functions. `motions` says, from the episode, the step and the hidden memory, where the things
-that it moves are put before a control step; `notice` says, after the step, what the memory becomes; `release` says from
-which step on the robot may move. Nothing else is remembered, so a snapshot holds a scripted episode by keeping the
-memory beside the physics.
+A script (`envs.task.Script`) is three pure functions. `motions` says, from the episode, the step and the hidden memory,
+where the things that it moves are put before a control step; `notice` says, after the step, what the memory becomes;
+`release` says from which step on the robot may move. Nothing else is remembered, so a snapshot holds a scripted episode
+by keeping the memory beside the physics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from wambench.interface import EpisodeSpec
-
-if TYPE_CHECKING:
-    from wambench.envs.task import View
 
 CONTROL_HZ = 20.0  # every episode's rate; scripts are written in seconds
 HIDDEN_Z = -0.2  # height above the table of a puppet that nobody shall see: under the table's top
@@ -66,51 +62,6 @@ class Drive:
 
 
 Motions = Mapping[str, Pose | Drive]
-
-
-def nothing_moves(moment: Moment) -> Motions:
-    """Returns the motions of a world that stands still."""
-    return {}
-
-
-def itself(episode: EpisodeSpec) -> tuple[EpisodeSpec, ...]:
-    """Returns the alternatives of an episode that hides nothing."""
-    return (episode,)
-
-
-@dataclass(frozen=True)
-class Script:
-    """What happens by itself in the episodes of a task.
-
-    Attributes:
-        motions: Moment before a control step -> name of an object or joint -> where it is put.
-        start: The memory at reset.
-        notice: View after a control step -> the memory from then on. None: the memory never changes.
-        release: Episode -> the control step from which actions are carried out. Before it the robot keeps still
-            whatever the policy says, so that no posture can stand in for a memory of what was shown.
-        levels: Names of factors that set the speed, or the delay, of this task's episodes.
-        level: The one of them that holds for the factors "none" and "all".
-        longer: Level -> control steps by which its episodes are longer than those of `level`.
-        alternatives: Episode -> all episodes, itself among them, whose observations at the release are equal to its own
-            and which demand different actions; 1 / their number is the chance level of a policy without memory.
-    """
-
-    motions: Callable[[Moment], Motions] = nothing_moves
-    start: Memory = field(default_factory=dict)
-    notice: Callable[[View], Memory] | None = None
-    release: Callable[[EpisodeSpec], int] = lambda _: 0
-    levels: tuple[str, ...] = ()
-    level: str = ""
-    longer: Mapping[str, int] = field(default_factory=dict)
-    alternatives: Callable[[EpisodeSpec], tuple[EpisodeSpec, ...]] = itself
-
-    def __post_init__(self) -> None:
-        if bool(self.levels) != (self.level in self.levels):
-            raise ValueError(f"the level {self.level!r} is not one of {self.levels}")
-
-    def level_of(self, episode: EpisodeSpec) -> str:
-        """Returns the level of an episode."""
-        return episode.factor if episode.factor in self.levels else self.level
 
 
 def steps(seconds: float) -> int:

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from wambench.envs.script import Moment, Script
+from wambench.envs.script import Memory, Moment, Motions
+from wambench.interface import EpisodeSpec
 
 NOVELTIES = ("seen", "word", "pairing", "motion")
 SCRIPTED = ("memory", "dynamic")  # tasks of the splits of these names, in which things happen by themselves
@@ -95,6 +96,51 @@ class Stage:
     reached: Callable[[View], bool]
     after: str | None = None
     meanwhile: Callable[[View], bool] | None = None
+
+
+def nothing_moves(moment: Moment) -> Motions:
+    """Returns the motions of a world that stands still."""
+    return {}
+
+
+def itself(episode: EpisodeSpec) -> tuple[EpisodeSpec, ...]:
+    """Returns the alternatives of an episode that hides nothing."""
+    return (episode,)
+
+
+@dataclass(frozen=True)
+class Script:
+    """What happens by itself in the episodes of a task.
+
+    Attributes:
+        motions: Moment before a control step -> name of an object or joint -> where it is put.
+        start: The memory at reset.
+        notice: View after a control step -> the memory from then on. None: the memory never changes.
+        release: Episode -> the control step from which actions are carried out. Before it the robot keeps still
+            whatever the policy says, so that no posture can stand in for a memory of what was shown.
+        levels: Names of factors that set the speed, or the delay, of this task's episodes.
+        level: The one of them that holds for the factors "none" and "all".
+        longer: Level -> control steps by which its episodes are longer than those of `level`.
+        alternatives: Episode -> all episodes, itself among them, whose observations at the release are equal to its own
+            and which demand different actions; 1 / their number is the chance level of a policy without memory.
+    """
+
+    motions: Callable[[Moment], Motions] = nothing_moves
+    start: Memory = field(default_factory=dict)
+    notice: Callable[[View], Memory] | None = None
+    release: Callable[[EpisodeSpec], int] = lambda _: 0
+    levels: tuple[str, ...] = ()
+    level: str = ""
+    longer: Mapping[str, int] = field(default_factory=dict)
+    alternatives: Callable[[EpisodeSpec], tuple[EpisodeSpec, ...]] = itself
+
+    def __post_init__(self) -> None:
+        if bool(self.levels) != (self.level in self.levels):
+            raise ValueError(f"the level {self.level!r} is not one of {self.levels}")
+
+    def level_of(self, episode: EpisodeSpec) -> str:
+        """Returns the level of an episode."""
+        return episode.factor if episode.factor in self.levels else self.level
 
 
 @dataclass(frozen=True)

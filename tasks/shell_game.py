@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.factors import DELAYS
-from wambench.envs.script import Memory, Moment, Motions, Pose, Script, smooth
-from wambench.envs.task import Placement, Stage, Task, View
+from wambench.envs.script import Memory, Moment, Motions, Pose, smooth
+from wambench.envs.task import Placement, Script, Stage, Task, View
 from wambench.interface import EpisodeSpec
 from wambench.tasks import memory, skills
 

@@ -6,7 +6,7 @@ import pytest
 from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.envs.factors import LEVELS
-from wambench.envs.script import Script
+from wambench.envs.task import Script
 
 SCRIPTED = [task.name for task in tasks.TASKS.values() if task.script]
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
