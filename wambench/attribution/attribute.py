@@ -51,7 +51,7 @@ LOST = {name: f"lost to {name}" for name in ("video", "action")} | {
     "unattributed": "lost by the oracle, too",
     "unread": "in episodes whose imagined frames could not be read",
 }
-VERDICT_NAMES = {"d1": "read-out", "d2": "intervention", "d3": "first divergence", "behaviour": "behaviour"}
+VERDICT_NAMES = {"d1": "read-out", "d2": "intervention", "d3": "first divergence", "behaviour": "how it failed"}
 NO_VIDEO = "no imagined video: behavioural type only"
 NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unknown"
 

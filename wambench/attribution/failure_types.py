@@ -168,7 +168,8 @@ def measure(own: Trace, expert: Trace) -> Measures:
     if not target.any():
         raise ValueError("the expert touches nothing in this scene: no telling what the task is about")
     goal = _goals(expert, target)
-    other, near = ~target, own.away()
+    other = ~target
+    near = own.away()
     seconds = lambda what, which: float(what[:, which].any(axis=1).sum() / hz) if which.any() else 0.0  # noqa: E731
     closest = lambda which: float(near[:, which].min()) if which.any() else math.inf  # noqa: E731
     stages = np.flatnonzero(np.diff(own.progress) > 0)
@@ -220,7 +221,8 @@ def _way(trace: Trace) -> float:
 def _along(own: Trace, expert: Trace, item: int) -> float:
     """Returns how far an object has come on the expert's way, as a share of it; 0 if the expert does not move it."""
     if math.isfinite(own.joints[0, item]):
-        whole, part = expert.joints[-1, item] - expert.joints[0, item], own.joints[-1, item] - own.joints[0, item]
+        whole = expert.joints[-1, item] - expert.joints[0, item]
+        part = own.joints[-1, item] - own.joints[0, item]
         return float(part / whole) if abs(whole) > 0.1 else 0.0
     way, moved = (trace.places[-1, item] - trace.places[0, item] for trace in (expert, own))
     length = float(np.linalg.norm(way))
@@ -241,7 +243,8 @@ def _pushed(own: Trace, target: np.ndarray) -> float:
 
 def _slipped(own: Trace, item: int) -> bool:
     """Returns whether the last hold of an object ended by itself, the fingers still closing."""
-    held, hz = own.held[:, item], own.control_hz
+    held = own.held[:, item]
+    hz = own.control_hz
     if held.sum() < HOLD_S * hz or own.success[-1]:
         return False
     last = int(np.flatnonzero(held)[-1])
@@ -254,7 +257,8 @@ def _closes(own: Trace, target: np.ndarray) -> str:
     began = np.flatnonzero(~own.closing[:-1] & own.closing[1:]) + 1
     if len(began) == 0:
         return "never"
-    away, shift = own.away()[:, target].min(axis=1), round(SHIFT_S * own.control_hz)
+    away = own.away()[:, target].min(axis=1)
+    shift = round(SHIFT_S * own.control_hz)
     if (away[began] < NEAR_M).any():
         return "at"
     for step in began:

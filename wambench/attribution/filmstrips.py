@@ -156,7 +156,8 @@ def _column(
     column: np.ndarray, episode: Episode, number: int, oracle: dict[int, np.ndarray], row: AttributionRow
 ) -> None:
     """Draws the three futures of one query."""
-    chunk, hz = episode.chunks[number], episode.spec.control_hz
+    chunk = episode.chunks[number]
+    hz = episode.spec.control_hz
     assert chunk.plan.frames is not None and chunk.plan.frame_steps is not None
     step = int(chunk.plan.frame_steps[-1])
     came = min(episode.observations, key=lambda o: (abs(o.step - step), o.step))

@@ -9,9 +9,9 @@ Letters: B paths, K poses, N steps of a path (the steps to the last pose).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from wambench.policies import weight_files
 
 WEIGHTS = "paths-v1.safetensors"
-UNIT_M, UNIT_WIDTH_M = 0.05, 0.02
+UNIT_M = 0.05
+UNIT_WIDTH_M = 0.02
 TABLE_M = 0.9  # about the height at which hands work
 MOVING_M = 0.0015  # the opening changes by more than this in a step: the fingers are moving
 FINGER_STEP_M = 0.008  # change of the fingers' goal, as an opening, in a step
-READ_M, READ_WIDTH_M = 0.004, 0.0015  # noise of the poses in training, as a tracker's
+READ_M = 0.004
+READ_WIDTH_M = 0.0015  # noise of the poses in training, as a tracker's
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,14 @@ class Paths(nn.Module):
 
     def straight_lines(self, places: Tensor) -> Tensor:
         """Returns (B, N, 3) straight lines through the poses, from which the network says how a path differs."""
-        parts, before, begun = [], torch.zeros_like(places[:, :1]), 0
+        parts = []
+        before = torch.zeros_like(places[:, :1])
+        begun = 0
         for k, end in enumerate(self.config.steps):
             share = torch.arange(1, end - begun + 1, device=places.device).view(1, -1, 1) / (end - begun)
             parts.append(before + share * (places[:, k : k + 1] - before))
-            before, begun = places[:, k : k + 1], end
+            before = places[:, k : k + 1]
+            begun = end
         return torch.cat(parts, dim=1)
 
 
@@ -109,13 +114,13 @@ def inputs(before: Tensor, now: Tensor, widths: tuple[Tensor, Tensor], grip: Ten
     ).float()
 
 
-def save(model: Paths, path: str | Path, meta: dict[str, Any]) -> None:
+def save(model: Paths, path: str | Path, meta: Mapping[str, object]) -> None:
     """Writes the paths with their config and whatever else `meta` says."""
     meta = {**meta, "kind": "paths", "config": asdict(model.config)}
     weight_files.write_weights(path, model.state_dict(), set(), meta)
 
 
-def load(path: str | Path) -> tuple[Paths, dict[str, Any]]:
+def load(path: str | Path) -> tuple[Paths, dict[str, object]]:
     """Returns paths in evaluation mode and their metadata; a missing or damaged file raises ValueError."""
     tensors, meta = weight_files.read_weights(path, "paths")
     try:

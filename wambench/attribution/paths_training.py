@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from wambench.attribution.paths import (
     FINGER_STEP_M,
@@ -47,14 +46,17 @@ def grips_of(widths: np.ndarray) -> np.ndarray:
     Fingers that hold something are told to be shut: to open, their goal first has to come back from 0.
     """
     ahead = np.concatenate([np.diff(widths), [0.0]])
-    grips, last, since = np.empty(len(widths)), -1.0, 0
+    grips = np.empty(len(widths))
+    last = -1.0
+    since = 0
     for i, change in enumerate(ahead):
         now = last if abs(change) < MOVING_M else (-1.0 if change > 0 else 1.0)
         grips[i] = now
         if now != last:
             lag = 1 + (round(float(widths[i]) / FINGER_STEP_M) if now < 0 else 0)
             grips[max(since, i - lag) : i] = now
-            last, since = now, i
+            last = now
+            since = i
     return grips
 
 
@@ -64,7 +66,8 @@ def load_walks(folders: Sequence[str]) -> Walks:
     for folder in folders:
         for k, path in enumerate(files_of(folder)):
             states = load_arrays(path, ["states"])["states"]
-            widths, count = np.abs(states[:, 6] - states[:, 7]), len(states)
+            widths = np.abs(states[:, 6] - states[:, 7])
+            count = len(states)
             held = np.full(count, k % HOLD_OUT == HOLD_OUT // 2)
             place = np.arange(count)
             parts.append((states[:, :3], widths, grips_of(widths), place, count - 1 - place, held))
@@ -78,16 +81,18 @@ class PathsJob:
     metrics = ("path_mm", "straight_mm", "grip_error")
 
     def __init__(self, model: Paths, walks: Walks, batch: int) -> None:
-        self.model: nn.Module = model
-        self.walks, self.batch, self.length = walks, batch, model.length
+        self.model = model
+        self.walks = walks
+        self.batch = batch
+        self.length = model.length
         fits = (walks.left >= model.length) & (walks.first >= 1)
         self.rows = torch.nonzero(fits & ~walks.held_out).flatten()
         self.test_rows = torch.nonzero(fits & walks.held_out).flatten()
 
     def _sample(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns what is known at some rows, the poses as a tracker reads them, and the true path and grips."""
-        walks, model = self.walks, self.model
-        assert isinstance(model, Paths)
+        walks = self.walks
+        model = self.model
         now = inputs(
             walks.positions[rows - 1],
             walks.positions[rows],
@@ -102,7 +107,7 @@ class PathsJob:
         scale = torch.tensor([READ_M / UNIT_M] * 3 + [READ_WIDTH_M / UNIT_WIDTH_M])
         return now, (poses + 2.0 * noise * scale).float(), places.float(), (walks.grips[ahead - 1] > 0).float()
 
-    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, model: Paths, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses on random paths."""
         rows = self.rows[torch.randint(len(self.rows), (self.batch,), generator=generator)]
         now, poses, places, grips = self._sample(rows, generator)
@@ -110,9 +115,8 @@ class PathsJob:
         return (guess - places).abs().mean() * 4.0, functional.binary_cross_entropy_with_logits(logits, grips)
 
     @torch.no_grad()
-    def validate(self, model: nn.Module) -> tuple[float, ...]:
+    def validate(self, model: Paths) -> tuple[float, ...]:
         """Returns mean errors over the first pose's steps: of the path and of a straight one in mm, and wrong grips."""
-        assert isinstance(model, Paths)
         now, poses, places, grips = self._sample(self.test_rows, torch.Generator().manual_seed(0))
         guess, logits = model(now, poses)
         first = model.config.steps[0]
@@ -121,10 +125,9 @@ class PathsJob:
         return float(off[0]), float(off[1]), float(((logits > 0) != (grips > 0.5))[:, :first].float().mean())
 
 
-def finish(job: PathsJob, out: str | Path, meta: dict[str, Any]) -> str:
+def finish(job: PathsJob, out: str | Path, meta: Mapping[str, object]) -> str:
     """Measures errors, writes the weights and returns the errors as JSON."""
     model = job.model.eval()
-    assert isinstance(model, Paths)
     errors = dict(zip(job.metrics, (round(v, 4) for v in job.validate(model)), strict=True))
-    save(model, out, meta | {"errors": errors})
+    save(model, out, {**meta, "errors": errors})
     return json.dumps(errors)

@@ -1,8 +1,8 @@
 """Planted faults: world action models built on the experts, whose error is known by construction.
 
 They imagine by playing an expert in a branch of the simulator and rendering it, and they know whose future a video
-shows: `extract` compares it with the futures that they can think of and takes the actions of the likest. So a video is
-carried out exactly, whoever imagined it, without the tracker that the instrument uses. Then the fault:
+shows: `extract` compares it with the futures that they can think of and takes the actions of the most similar one. So a
+video is carried out exactly, whoever imagined it, without the tracker that the instrument uses. Then comes the fault:
 
     right video, wrong actions   noise, gain, gripper_sign, time_shift, frozen_gripper
     wrong video, carried out     other_object, other_verb, stops_short, hallucinated
@@ -14,16 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wambench import tasks
-from wambench.attribution.oracle import OracleSim
 from wambench.interface import Observation, Plan, canvas, unknown_name
 
-OFFSETS = (8, 16)
-LENGTH, EXECUTE = 16, 8
+if TYPE_CHECKING:
+    from wambench.envs.tabletop import TabletopEnv
+    from wambench.envs.task import View
+
+OFFSETS = (8, 16)  # control steps from a query to each imagined frame, as the paths expect them
+LENGTH = 16  # actions of a plan
+EXECUTE = 8  # of which so many are carried out
 FAULTS: Mapping[str, str] = MappingProxyType(  # fault -> what is to blame
     {
         "noise": "action",
@@ -60,11 +64,16 @@ OTHER_VERB = MappingProxyType(
 OTHER_OBJECT = MappingProxyType({"red_cube": "blue_cube", "blue_cube": "red_cube"})
 STOP_S = (0.5, 1.0)  # when the video of `stops_short` stops
 SHIFT_M = (0.07, 0.10)  # how far off a hallucinated object stands
-MOVE_NOISE, GAIN, SHIFT_STEPS, LATENCY_STEPS = 0.9, 0.2, 8, 8
+# How large the faults are: so that nearly all episodes fail (345 of 360, docs/instrument.md).
+MOVE_NOISE = 0.9  # added to each axis of the displacement or taken away, of a largest action of 1
+GAIN = 0.2  # of displacement and rotation
+SHIFT_STEPS = 8  # control steps that the actions are ahead
+LATENCY_STEPS = 8  # control steps that they come late
+OPEN_AND_STILL = (0.0,) * 6 + (-1.0,)  # the action that does nothing, fingers open
 
 
 class MisplacedView:
-    """A view in which objects have the place of others, or stand somewhere else.
+    """A view (`envs.task.View`) in which objects have the place of others, or stand somewhere else.
 
     Args:
         view: The true one.
@@ -72,19 +81,45 @@ class MisplacedView:
         shift: Object -> (3,) displacement in m.
     """
 
-    def __init__(self, view: Any, named: Mapping[str, str], shift: Mapping[str, np.ndarray]) -> None:
-        self._view, self._named, self._shift = view, named, shift
+    def __init__(self, view: View, named: Mapping[str, str], shift: Mapping[str, np.ndarray]) -> None:
+        self.table_z = view.table_z
+        self._view = view
+        self._named = named
+        self._shift = shift
+
+    def _meant(self, name: str) -> str:
+        return self._named.get(name, name)
 
     def pos(self, name: str) -> np.ndarray:
-        """Returns the (3,) position that is believed."""
-        name = self._named.get(name, name)
+        name = self._meant(name)
         return np.asarray(self._view.pos(name) + self._shift.get(name.split("/")[0], 0.0))
 
-    def __getattr__(self, name: str) -> Any:
-        known = getattr(self._view, name)
-        if not callable(known):
-            return known
-        return lambda *names: known(*(self._named.get(n, n) for n in names))
+    def rot(self, name: str) -> np.ndarray:
+        return self._view.rot(self._meant(name))
+
+    def vel(self, name: str) -> np.ndarray:
+        return self._view.vel(self._meant(name))
+
+    def joint(self, name: str) -> float:
+        return self._view.joint(self._meant(name))
+
+    def size(self, name: str) -> np.ndarray:
+        return self._view.size(self._meant(name))
+
+    def eef(self) -> np.ndarray:
+        return self._view.eef()
+
+    def eef_rot(self) -> np.ndarray:
+        return self._view.eef_rot()
+
+    def width(self) -> float:
+        return self._view.width()
+
+    def touching(self, a: str, b: str) -> bool:
+        return self._view.touching(self._meant(a), self._meant(b))
+
+    def grasped(self, name: str) -> bool:
+        return self._view.grasped(self._meant(name))
 
 
 class FaultyPolicy:
@@ -97,10 +132,12 @@ class FaultyPolicy:
             the policy would have done in time. Default: of the fault.
     """
 
-    def __init__(self, sim: OracleSim, fault: str, latency_steps: int | None = None) -> None:
+    def __init__(self, sim: TabletopEnv, fault: str, latency_steps: int | None = None) -> None:
         if fault not in (*FAULTS, "none"):
             raise unknown_name("fault", fault, FAULTS)
-        self.sim, self.fault, self.convention = sim, fault, sim.convention
+        self.sim = sim
+        self.fault = fault
+        self.convention = sim.convention
         late = LATENCY_STEPS if fault == "latency" else 0
         self.latency_steps = late if latency_steps is None else latency_steps
         self.execute = EXECUTE
@@ -112,10 +149,12 @@ class FaultyPolicy:
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode; what is random about the fault depends on the seed alone."""
-        self.seed, rng = seed, np.random.default_rng([seed, 77])
+        self.seed = seed
+        rng = np.random.default_rng([seed, 77])
         hz = self.convention.control_hz
         self._stop = int(rng.uniform(*STOP_S) * hz)
-        angle, far = rng.uniform(-np.pi, np.pi), rng.uniform(*SHIFT_M)
+        angle = rng.uniform(-np.pi, np.pi)
+        far = rng.uniform(*SHIFT_M)
         self._shift = far * np.array([np.cos(angle), np.sin(angle), 0.0])
         self._late: np.ndarray | None = None
         self._known: tuple[bytes, tuple[np.ndarray, np.ndarray]] | None = None
@@ -124,10 +163,9 @@ class FaultyPolicy:
         """Returns its plan: what it imagines, and the actions that its fault makes of it."""
         now = history[-1]
         frames, wanted = self._imagined(now)
-        actions = self._spoilt(wanted, now.step)
+        actions = self._spoil(wanted, now.step)
         if self.latency_steps:
-            still = np.array([0.0] * 6 + [-1.0])
-            before = np.tile(still, (LENGTH, 1)) if self._late is None else self._late
+            before = np.tile(OPEN_AND_STILL, (LENGTH, 1)) if self._late is None else self._late
             self._late, actions = actions, before
         return Plan(actions, self.execute, frames, np.array([now.step + ahead for ahead in OFFSETS]))
 
@@ -142,26 +180,28 @@ class FaultyPolicy:
             right, actions = self._future(lambda step: self.sim.expert_action())
             apart = [float(np.abs(one.astype(np.int16) - frames).mean()) for one in (own, right)]
             wanted = actions if apart[1] < apart[0] else wanted
-        return self._spoilt(wanted, history[-1].step)
+        return self._spoil(wanted, history[-1].step)
 
     def _imagined(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
         """Returns frames and actions of the future that it imagines, remembered until the simulator moves on."""
         state = self.sim.snapshot()
         if self._known is None or state != self._known[0]:
-            self._known = state, self._dream(now)
+            self._known = state, self._play_dream(now)
         return self._known[1]
 
-    def _dream(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
+    def _play_dream(self, now: Observation) -> tuple[np.ndarray, np.ndarray]:
         if self.fault == "frozen":
             still = canvas(now, self.convention.cameras)
             return np.stack([still] * len(OFFSETS)), np.zeros((LENGTH, 7))
         if self.wrong_video:
-            return self._future(self._mistake(), self.fault == "hallucinated")
+            return self._future(self._mistaken_expert(now.step), self.fault == "hallucinated")
         return self._future(lambda step: self.sim.expert_action())
 
     def _future(self, expert: Callable[[int], np.ndarray], shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Returns frames and actions of an expert in a branch; the simulator is left as it was."""
-        sim, frames, actions = self.sim, [], []
+        sim = self.sim
+        frames = []
+        actions = []
         state = sim.snapshot()
         for step in range(1, LENGTH + 1):
             actions.append(np.clip(expert(step), -1.0, 1.0))
@@ -176,12 +216,12 @@ class FaultyPolicy:
         sim.restore(state)
         return np.stack(frames), np.stack(actions)
 
-    def _mistake(self) -> Callable[[int], np.ndarray]:
-        """Returns the expert of the wrong video: step within the chunk -> action."""
-        sim: Any = self.sim
+    def _mistaken_expert(self, begun: int) -> Callable[[int], np.ndarray]:
+        """Returns the expert of the wrong video: step within the chunk, which begins at a step -> action."""
+        sim = self.sim
         task = sim.task
         if self.fault in ("stops_short", "both"):
-            last, begun = np.array([0.0] * 6 + [-1.0]), int(sim._steps)
+            last = np.array(OPEN_AND_STILL)
 
             def stop(step: int) -> np.ndarray:
                 if begun + step > self._stop:
@@ -199,24 +239,24 @@ class FaultyPolicy:
 
     def _goals(self) -> tuple[str, ...]:
         """Returns the object that the hallucination moves: the first of the scene that the instruction names."""
-        sim: Any = self.sim
-        words = sim.task.instruction.replace(" ", "_")
-        return next(((name,) for name in sim.task.objects if name in words), (sim.task.objects[0],))
+        task = self.sim.task
+        words = task.instruction.replace(" ", "_")
+        return next(((name,) for name in task.objects if name in words), (task.objects[0],))
 
     def _displace(self) -> None:
         """Moves the hallucinated object for a picture, if it can be moved."""
-        sim: Any = self.sim
         import mujoco
 
+        scene = self.sim.scene
         for name in self._goals():
-            joint = mujoco.mj_name2id(sim.scene.model, mujoco.mjtObj.mjOBJ_JOINT, f"{name}_free")
+            joint = mujoco.mj_name2id(scene.model, mujoco.mjtObj.mjOBJ_JOINT, f"{name}_free")
             if joint >= 0:
-                address = sim.scene.model.jnt_qposadr[joint]
-                sim.scene.data.qpos[address : address + 3] += self._shift
-        mujoco.mj_forward(sim.scene.model, sim.scene.data)
+                address = scene.model.jnt_qposadr[joint]
+                scene.data.qpos[address : address + 3] += self._shift
+        mujoco.mj_forward(scene.model, scene.data)
 
-    def _spoilt(self, actions: np.ndarray, step: int) -> np.ndarray:
-        """Returns actions with the fault in them; noise depends on (seed, step) alone, so that rollouts are paired."""
+    def _spoil(self, actions: np.ndarray, step: int) -> np.ndarray:
+        """Returns actions with the fault in them; the noise depends on (seed, step) alone: rollouts are paired."""
         out = actions.copy()
         if self.fault in ("noise", "both"):
             rng = np.random.default_rng([self.seed, step])
@@ -235,7 +275,7 @@ class FaultyPolicy:
 
 
 def fits(fault: str, task: str) -> bool:
-    """Returns whether a fault can make a task fail: it has another object, or a scene with another verb."""
+    """Returns whether a fault can make a task fail, for example because its scene has another object."""
     if fault == "other_verb":
         return task in OTHER_VERB
     objects = tasks.find(task).objects

@@ -6,11 +6,12 @@ Drawn from what `wambench attribute` left in the folders of runs; nothing is sim
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from wambench.records import episode_stem, load, load_episode
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -44,7 +46,7 @@ VERDICTS = {
 }  # fmt: skip
 BINS = 10
 DIAGNOSED = 40  # episodes at most: each is read whole
-DEFINITIONS = {"d1": "D1, read-out", "d2": "D2, intervention", "d3": "D3, first divergence"}
+DEFINITIONS = {"d1": "read-out", "d2": "intervention", "d3": "first divergence"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def read(runs: Sequence[Path]) -> list[Attributed]:
     for run in runs:
         if not (run / table.TABLE).is_file():
             continue
-        episodes, rows = load([run]), table.read(run)
+        episodes = load([run])
+        rows = table.read(run)
         episodes = episodes[(episodes["status"] == "ok") & episodes["factor"].isin(WHOLE)]
         kept = tuple(row for row in rows if row.factor in WHOLE)
         for (policy, split), part in episodes.groupby(["policy", "split"], sort=True):
@@ -118,7 +121,8 @@ def shares(episodes: pandas.DataFrame, rows: Sequence[AttributionRow]) -> dict[s
     lost = 1.0 - reached.mean
     if not rows or sum(1.0 - row.progress for row in rows) == 0:
         return {"reached": reached, "unknown": Estimate(lost, math.nan, math.nan)}
-    found, parts = {"reached": reached}, [shapley.parts(row) or {} for row in rows]
+    found = {"reached": reached}
+    parts = [shapley.parts(row) or {} for row in rows]
     for part in shapley.PARTS:
         one = shapley.share(rows, [own[part] for own in parts], _lost(episodes))
         found[part] = Estimate(*(lost * value for value in one))
@@ -150,7 +154,8 @@ def bars(found: Sequence[Attributed]) -> Figure:
 def widths(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     """Returns how wide each part is drawn: its mean, but a negative part cannot be, so the others make room for it."""
     lost = {part: max(0.0, one.mean) for part, one in estimates.items() if part != "reached"}
-    reached, total = estimates["reached"].mean, sum(lost.values())
+    reached = estimates["reached"].mean
+    total = sum(lost.values())
     return {"reached": reached, **{part: value * (1.0 - reached) / max(total, 1e-9) for part, value in lost.items()}}
 
 
@@ -170,7 +175,8 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attri
         mean, low, high = (value / lost for value in estimates["video"])
         interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
         harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
-        text, weights = f"of what was lost, to video: {mean:.2f}{interval}", _lost(one.episodes)
+        text = f"of what was lost, to video: {mean:.2f}{interval}"
+        weights = _lost(one.episodes)
         if estimates["unread"].mean > 0:
             least, most = shapley.video_range(one.known, weights)
             span = f" [{least.low:.2f}, {most.high:.2f}]" if least.low <= most.high else ""
@@ -180,7 +186,8 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attri
         back = shapley.share(one.known, [row.placebo for row in one.known], weights).mean
         text += f"\nwon back by a second attempt with the same video: {back:.2f}" if abs(back) >= 0.005 else ""
         axes.text(0.0, y - 0.28, text, fontsize=8)
-    left, drawn = 0.0, widths(estimates)
+    left = 0.0
+    drawn = widths(estimates)
     for rank, (part, estimate) in enumerate(estimates.items()):
         width = drawn[part]
         known = estimate.low <= estimate.high
@@ -261,7 +268,9 @@ def no_return(found: Sequence[Attributed]) -> Figure:
         axes.set(ylabel="failed episodes", xlim=(0, 1), ylim=(0, max(1.0, heights.max()) * 1.15))
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    where = "where the chunk of no return lies: 0 start of the episode, 1 its end; colour: D3's verdict"
+    where = (
+        "where the chunk of no return lies: 0 start of the episode, 1 its end; colour: verdict of the first divergence"
+    )
     figure.supxlabel(where, fontsize=9)
     _finish(figure, figure.axes)
     return figure
@@ -297,7 +306,8 @@ def diagnosed(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
 
     files = [run / "episodes" / f"{episode_stem(row.key)}.npz" for row in rows[:: max(1, len(rows) // DIAGNOSED)]]
     episodes = [load_episode(file) for file in files if file.is_file()]
-    ahead, late = sensitivity.horizon(episodes), sensitivity.lags(episodes)
+    ahead = sensitivity.horizon(episodes)
+    late = sensitivity.lags(episodes)
     if not ahead:
         return {}
     asked = sensitivity.read(run / sensitivity.TABLE) if (run / sensitivity.TABLE).is_file() else []
@@ -411,15 +421,15 @@ def _matrix(axes: Axes, counts: np.ndarray, correct: Sequence[Sequence[bool]]) -
 
 def _kappas(rows: Sequence[Mapping[str, str]]) -> str:
     texts = []
-    for one, other in (("d1", "d2"), ("d1", "d3"), ("d2", "d3")):
+    for one, other in itertools.combinations(DEFINITIONS, 2):
         value, low, high, n = kappa([row[one] for row in rows], [row[other] for row in rows])
-        texts.append(f"{one.upper()}–{other.upper()} {value:.2f} [{low:.2f}, {high:.2f}] (n={n})")
+        texts.append(f"{DEFINITIONS[one]} and {DEFINITIONS[other]} {value:.2f} [{low:.2f}, {high:.2f}] (n={n})")
     return "planted faults, orange frame: the right verdict; Cohen's kappa " + ", ".join(texts)
 
 
 def _finish(figure: Figure, panels: Sequence[Axes]) -> None:
     """Puts one legend of all panels above them."""
-    handles: dict[str, Any] = {}
+    handles: dict[str, Artist] = {}
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):

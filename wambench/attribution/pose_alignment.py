@@ -197,7 +197,8 @@ class Aligner:
     """
 
     def __init__(self, stage: PosableScene) -> None:
-        self.stage, self.start = stage, stage.posture()
+        self.stage = stage
+        self.start = stage.posture()
         self._shown: dict[bytes, list[np.ndarray]] = {}
         self._fingers = stage.spread <= FINGERS_M  # what was read of them counts; one step may open them
 
@@ -269,8 +270,10 @@ class Aligner:
 
     def _judged(self, fit: Fit, seen: Views) -> Fit:
         """Returns a fit with what blurred pictures, in which a blurred frame is not much worse, say of it."""
-        level, stage = LEVELS[ROUGH - 1], self.stage
-        differences, doubts = self._compare(fit, seen, level), []
+        level = LEVELS[ROUGH - 1]
+        stage = self.stage
+        differences = self._compare(fit, seen, level)
+        doubts = []
         for sight, d, carrier in zip(stage.survey(fit.posture), differences, stage.carriers, strict=True):
             moves = (stage.member[sight.piece] * ~stage.objects).any(axis=2)
             if carrier > 0:
@@ -297,7 +300,8 @@ class Aligner:
         return self._shown[key]
 
     def _compare(self, fit: Fit, seen: Views, level: Level) -> list[Difference]:
-        shown, light = self._blur(self._colours(fit.posture), level), fit.light.reshape(-1, 2).astype(np.float32)
+        shown = self._blur(self._colours(fit.posture), level)
+        light = fit.light.reshape(-1, 2).astype(np.float32)
         found = []
         for target, image, (gain, offset) in zip(seen, shown, light, strict=True):
             r = target - (1.0 + gain) * image - offset
@@ -315,10 +319,13 @@ class Aligner:
 
     def _descend(self, fit: Fit, read: np.ndarray, seen: Views, level: Level) -> Fit:
         """Returns a better fit (Levenberg and Marquardt)."""
-        count, damping, expected = len(self.stage.spread), 1e-3, self._expected(len(seen))
+        count = len(self.stage.spread)
+        damping = 1e-3
+        expected = self._expected(len(seen))
         differences = self._compare(fit, seen, level)
         cost = self._mean(differences, level)
-        total, equations = cost + self._prior(fit, read, level)[2], None
+        total = cost + self._prior(fit, read, level)[2]
+        equations = None
         for _ in range(level.steps):
             if cost < FITS:
                 break
@@ -332,7 +339,12 @@ class Aligner:
             mean = self._mean(there, level)
             after = mean + self._prior(moved, read, level)[2]
             if after < total:
-                gained, fit, differences, cost, total, equations = total - after, moved, there, mean, after, None
+                gained = total - after
+                fit = moved
+                differences = there
+                cost = mean
+                total = after
+                equations = None
                 damping = max(damping / 5, 1e-5)
                 if gained < level.enough * (total + gained):
                     break
@@ -344,7 +356,8 @@ class Aligner:
 
     def _prior(self, fit: Fit, read: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns curvature and slope (D + 2V,) and the cost of being far from what is expected."""
-        stage, expected = self.stage, self._expected(len(fit.light) // 2)
+        stage = self.stage
+        expected = self._expected(len(fit.light) // 2)
         away = np.concatenate([stage.pose_difference(self.start, fit.posture), fit.light])
         away[: len(stage.spread)][self._fingers] = stage.pose_difference(read, fit.posture)[self._fingers]
         stiff = np.full(len(away), PRIOR) / expected**2
@@ -355,8 +368,10 @@ class Aligner:
         self, fit: Fit, differences: Sequence[Difference], seen: Views, level: Level, read: np.ndarray
     ) -> Equations:
         """Returns the normal equations at a fit, for a step of (D + 2V,)."""
-        stage, count = self.stage, len(self.stage.spread)
-        sights, twists = stage.survey(fit.posture), stage.twists()
+        stage = self.stage
+        count = len(self.stage.spread)
+        sights = stage.survey(fit.posture)
+        twists = stage.twists()
         stiff, slope, _ = self._prior(fit, read, level)
         found = Equations(np.diag(stiff), slope)
         for v, (sight, d, target, carrier) in enumerate(zip(sights, differences, seen, stage.carriers, strict=True)):
@@ -395,7 +410,8 @@ def _pixel_rows(
     height, width = sight.depth.shape
     across, down = (0.5 * (np.gradient(shown, axis=a) + np.gradient(target, axis=a))[use] for a in (1, 0))
     place = index[use]
-    z, (row, column) = sight.depth.ravel()[place], np.divmod(place, width)
+    z = sight.depth.ravel()[place]
+    (row, column) = np.divmod(place, width)
     x, y = (column + 0.5 - width / 2) / sight.focal, -(row + 0.5 - height / 2) / sight.focal
     points = (np.stack([x, y, -np.ones_like(x)], axis=1) * z[:, None]) @ sight.rotation.T + sight.position
     right, up = across * (sight.focal / z)[:, None], -down * (sight.focal / z)[:, None]
@@ -404,5 +420,6 @@ def _pixel_rows(
     rows[..., :3] = sim = local @ sight.rotation.T
     for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # points x simulator
         rows[..., 3 + axis] = points[:, i, None] * sim[..., j] - points[:, j, None] * sim[..., i]
-    rows[..., 6], rows[..., 7] = shown[use], 1.0
+    rows[..., 6] = shown[use]
+    rows[..., 7] = 1.0
     return rows

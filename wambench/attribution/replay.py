@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,20 +63,24 @@ class TraceRecorder:
     """Takes down the state of a simulator step by step.
 
     Args:
-        simulator: Whose `view` is read whenever `record` is called.
+        sim: Its `view` is read whenever `record` is called.
     """
 
     def __init__(self, sim: OracleSim) -> None:
-        self._sim, self._objects = sim, sim.task.objects
+        self._sim = sim
+        self._objects = sim.task.objects
         # what a hand takes hold of: the handle of a drawer, not its middle
         keys = [next((k for k in KEYPOINTS if k.split("/")[0] == name), name) for name in self._objects]
-        self._keys, self._ranges = keys, [OBJECTS[name].joint_range for name in self._objects]
+        self._keys = keys
+        self._ranges = [OBJECTS[name].joint_range for name in self._objects]
         self._steps: list[dict[str, np.ndarray]] = []
         self._success_ever = False
 
     def record(self, outcome: Outcome, action: np.ndarray) -> None:
         """Takes down the state after an action."""
-        view, objects, width = self._sim.view, self._objects, self._sim.view.width()
+        view = self._sim.view
+        objects = self._objects
+        width = self._sim.view.width()
         joints = [
             np.nan if r is None else (view.joint(name) - r[0]) / (r[1] - r[0])
             for name, r in zip(objects, self._ranges, strict=True)
@@ -98,6 +102,18 @@ class TraceRecorder:
 
     def trace(self) -> Trace:
         """Returns what was taken down."""
-        columns: dict[str, Any] = {name: np.stack([step[name] for step in self._steps]) for name in self._steps[0]}
-        hz = self._sim.convention.control_hz
-        return Trace(objects=self._objects, control_hz=hz, success_ever=self._success_ever, **columns)
+        columns = {name: np.stack([step[name] for step in self._steps]) for name in self._steps[0]}
+        return Trace(
+            objects=self._objects,
+            control_hz=self._sim.convention.control_hz,
+            hand=columns["hand"],
+            width=columns["width"],
+            closing=columns["closing"],
+            places=columns["places"],
+            joints=columns["joints"],
+            touched=columns["touched"],
+            held=columns["held"],
+            progress=columns["progress"],
+            success=columns["success"],
+            success_ever=self._success_ever,
+        )

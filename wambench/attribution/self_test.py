@@ -1,4 +1,4 @@
-"""The proof of the instrument: policies with a known fault are played and attributed like any other.
+"""How far the answers of attribution are right: policies with a known fault are played and attributed like any other.
 
     self_test(Path("results/self-test"), episodes=30, workers=2)   -> DIR/self-test.csv, and a summary
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -29,13 +30,45 @@ from wambench.envs.episodes import episode_spec
 from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.interface import unknown_name
 
+if TYPE_CHECKING:
+    from wambench.attribution.frame_reading import LearnedReader, PathModel
+    from wambench.envs.tabletop import TabletopEnv
+
 ROWS = "self-test.csv"
 # Of eight verbs and more, in training and in unseen environments; the seed is that of development, not of results.
 TASKS = ("LiftCube", "PlaceInBin", "PlaceOnPlate", "StackCubes", "PushCube", "OpenDrawer", "CloseDrawer",
          "PressButton", "WithdrawDrawer", "PullBlock", "TurnDial", "FlipLever")  # fmt: skip
 SEED = 1
 NAMES = ("fault", "truth", *table.NAMES)
-DEFINITIONS = ("d1", "d2", "d3")
+DEFINITIONS = {"d1": "read-out", "d2": "intervention", "d3": "first divergence"}  # column -> name
+
+
+class Summary(TypedDict):
+    """What a self-test found; shares and kappas are followed by the ends of their 95 % interval, and by n.
+
+    Attributes:
+        played: Episodes.
+        failed: Of them; the others succeeded in spite of their fault.
+        errors: Episodes that could not be attributed.
+        single: Definition -> share of right verdicts on faults of either video or action.
+        all: The same on all faults.
+        fault: Fault -> definition -> share, and n.
+        kappa: Pair of definitions -> Cohen's kappa.
+        placebo: Mean and largest size of what the placebo changed.
+        ceiling: Task -> mean progress of the expert's video followed by the instrument, and n.
+        abstained: Mean share of frames that could not be read.
+    """
+
+    played: int
+    failed: int
+    errors: int
+    single: dict[str, list[float]]
+    all: dict[str, list[float]]
+    fault: dict[str, dict[str, float]]
+    kappa: dict[str, list[float]]
+    placebo: dict[str, float]
+    ceiling: dict[str, list[float]]
+    abstained: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +93,7 @@ def jobs(faults: Sequence[str], episodes: int) -> list[SelfTestJob]:
     return found
 
 
-def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[str] = ()) -> dict[str, Any]:
+def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[str] = ()) -> Summary:
     """Plays what DIR/self-test.csv does not hold yet and returns the summary of all of it.
 
     Args:
@@ -73,7 +106,8 @@ def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[
         if fault not in FAULTS:
             raise unknown_name("fault", fault, FAULTS)
     out.mkdir(parents=True, exist_ok=True)
-    path, wanted = out / ROWS, jobs(tuple(faults) or tuple(FAULTS), episodes)
+    path = out / ROWS
+    wanted = jobs(tuple(faults) or tuple(FAULTS), episodes)
     with records.locked(out):
         if not path.exists():
             records.write_whole(path, _line(NAMES))
@@ -110,7 +144,7 @@ def _csv(row: AttributionRow) -> str:
     return table.to_csv([row], header=False).rstrip("\n")
 
 
-def _line(fields: Sequence[Any]) -> str:
+def _line(fields: Sequence[object]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(fields)
     return buffer.getvalue()
@@ -128,17 +162,18 @@ def read(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _set_up(payload: None) -> tuple[None, Any]:
+def _set_up(payload: None) -> tuple[None, Callable[[SelfTestJob], AttributionRow]]:
     """Returns the function that plays and attributes an episode of a planted fault."""
     import torch
 
     from wambench.attribution import paths, tracker
 
     torch.set_num_threads(1)
-    reader, ways, sims = tracker.FrameReader(), paths.load(tracker.weights(paths.WEIGHTS))[0], dict[str, Any]()
+    reader = tracker.FrameReader()
+    ways, _ = paths.load(tracker.weights(paths.WEIGHTS))
+    sims: dict[str, TabletopEnv] = {}
 
     def work(job: SelfTestJob) -> AttributionRow:
-
         if job.task not in sims:
             sims[job.task] = registration.make(job.task)
         return planted(sims[job.task], job, reader, ways)
@@ -147,7 +182,12 @@ def _set_up(payload: None) -> tuple[None, Any]:
 
 
 def planted(
-    sim: Any, job: SelfTestJob, reader: Any, ways: Any, limits: Limits | None = None, precise: bool = True
+    sim: TabletopEnv,
+    job: SelfTestJob,
+    reader: LearnedReader,
+    ways: PathModel,
+    limits: Limits | None = None,
+    precise: bool = True,
 ) -> AttributionRow:
     """Returns the row of an episode of a planted fault; of a success, without verdicts."""
     from wambench.attribution.frame_reading import FrameInterpreter
@@ -167,35 +207,37 @@ def planted(
     return attribute_episode(interpreter, policy, episode, row, limits or Limits())
 
 
-def summary(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, str]]) -> Summary:
     """Returns how often each definition was right, kappas, the placebo, and the ceiling of each task."""
     failed = [row for row in rows if row["d2"]]
-    found: dict[str, Any] = {
-        "played": len(rows),
-        "failed": len(failed),
-        "errors": sum(bool(row["error"]) for row in rows),
-    }
-    single = [row for row in failed if row["truth"] in ("video", "action")]
-    for name, some in (("single", single), ("all", failed)):
-        found[name] = {d: [round(v, 3) for v in _right(some, d)] + [len(some)] for d in DEFINITIONS}
-    found["fault"] = {
-        fault: {d: round(_right(some, d)[0], 2) for d in DEFINITIONS} | {"n": len(some)}
-        for fault in FAULTS
-        if (some := [row for row in failed if row["fault"] == fault])
-    }
-    pairs = (("d1", "d2"), ("d1", "d3"), ("d2", "d3"))
-    found["kappa"] = {
-        f"{a},{b}": [round(v, 3) for v in kappa([r[a] for r in failed], [r[b] for r in failed])] for a, b in pairs
-    }
+    by_fault = {fault: [row for row in failed if row["fault"] == fault] for fault in FAULTS}
+    by_task = {task: [row for row in failed if row["task"] == task] for task in sorted({r["task"] for r in failed})}
     placebo = np.abs(_numbers(failed, "placebo"))
-    found["placebo"] = (
-        {"mean": round(float(placebo.mean()), 4), "largest": float(placebo.max())} if len(placebo) else {}
+    ceilings = {task: _numbers(some, "oracle_oracle") for task, some in by_task.items()}
+    return Summary(
+        played=len(rows),
+        failed=len(failed),
+        errors=sum(bool(row["error"]) for row in rows),
+        single=_shares_right([row for row in failed if row["truth"] in ("video", "action")]),
+        all=_shares_right(failed),
+        fault={
+            fault: {d: round(_right(some, d)[0], 2) for d in DEFINITIONS} | {"n": len(some)}
+            for fault, some in by_fault.items()
+            if some
+        },
+        kappa={
+            f"{a},{b}": [round(v, 3) for v in kappa([row[a] for row in failed], [row[b] for row in failed])]
+            for a, b in itertools.combinations(DEFINITIONS, 2)
+        },
+        placebo={"mean": round(float(placebo.mean()), 4), "largest": float(placebo.max())} if len(placebo) else {},
+        ceiling={task: [round(float(v.mean()), 3), len(v)] for task, v in ceilings.items() if len(v)},
+        abstained=round(float(np.nanmean(_numbers(failed, "abstained"))), 4) if failed else math.nan,
     )
-    names = sorted({row["task"] for row in failed})
-    ceilings = {t: _numbers([row for row in failed if row["task"] == t], "oracle_oracle") for t in names}
-    found["ceiling"] = {t: [round(float(v.mean()), 3), len(v)] for t, v in ceilings.items() if len(v)}
-    found["abstained"] = round(float(np.nanmean(_numbers(failed, "abstained"))), 4) if failed else math.nan
-    return found
+
+
+def _shares_right(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
+    """Returns the share of right verdicts of each definition, the ends of its interval, and n."""
+    return {d: [round(v, 3) for v in _right(rows, d)] + [len(rows)] for d in DEFINITIONS}
 
 
 def _right(rows: Sequence[Mapping[str, str]], definition: str) -> tuple[float, float, float]:
@@ -207,16 +249,17 @@ def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
     return np.array([float(row[name]) for row in rows if row[name]])
 
 
-def text(found: Mapping[str, Any]) -> str:
+def text(found: Summary) -> str:
     """Returns a summary for people."""
     lines = [f"{found['failed']} failed of {found['played']} played, {found['errors']} errors"]
-    for name, title in (("single", "right on single faults"), ("all", "right on all faults")):
-        parts = [f"{d.upper()} {v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" for d, v in found[name].items()]
+    for title, shares in (("right on single faults", found["single"]), ("right on all faults", found["all"])):
+        parts = [f"{DEFINITIONS[d]} {v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" for d, v in shares.items()]
         lines.append(f"{title}: {', '.join(parts)}")
     for fault, values in found["fault"].items():
-        named = ", ".join(f"{d.upper()} {values[d]:.2f}" for d in DEFINITIONS)
+        named = ", ".join(f"{name} {values[d]:.2f}" for d, name in DEFINITIONS.items())
         lines.append(f"  {FAULTS[fault]:>7} {fault:<15} n={values['n']:<3} {named}")
-    lines.append("kappa: " + ", ".join(f"{k.upper()} {v[0]:.2f}" for k, v in found["kappa"].items()))
+    agreements = [f"{' and '.join(DEFINITIONS[d] for d in k.split(','))} {v[0]:.2f}" for k, v in found["kappa"].items()]
+    lines.append("kappa: " + ", ".join(agreements))
     lines.append(f"placebo: {json.dumps(found['placebo'])}, frames not read: {found['abstained']:.3f}")
     lines.append("ceiling f(oracle, oracle): " + ", ".join(f"{t} {v[0]:.2f}" for t, v in found["ceiling"].items()))
     return "\n".join(lines)

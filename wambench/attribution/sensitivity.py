@@ -12,10 +12,10 @@ import csv
 import dataclasses
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -111,11 +111,27 @@ def _imagined(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
     return [(step, frames, at) for step, frames, at in plans if frames is not None and at is not None]
 
 
-def sensitivity(policy: Any, episodes: Sequence[Episode], count: int, rng: np.random.Generator) -> list[Sensitivity]:
+class Imaginer(Protocol):
+    """A policy that can be asked for its video alone."""
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Starts an episode."""
+
+    @property
+    def imagine(self) -> Callable[..., np.ndarray]:
+        """A function of the history, and perhaps of `actions` (H, A) in [-1, 1], that returns imagined frames."""
+
+
+def can_imagine(policy: object) -> TypeGuard[Imaginer]:
+    """Returns whether a policy can be asked for its video alone."""
+    return hasattr(policy, "imagine")
+
+
+def sensitivity(policy: object, episodes: Sequence[Episode], count: int, rng: np.random.Generator) -> list[Sensitivity]:
     """Returns what another instruction, other actions and other noise do to imagined futures.
 
     Args:
-        policy: With `imagine(history)`; if that takes `actions`, too, (H, A) in [-1, 1].
+        policy: An `Imaginer`.
         episodes: Recorded ones; moments are drawn from their queries.
         count: Number of moments, spread over the episodes.
         rng: Source of the draws.
@@ -123,7 +139,7 @@ def sensitivity(policy: Any, episodes: Sequence[Episode], count: int, rng: np.ra
     Raises:
         ValueError: The policy cannot be asked to imagine.
     """
-    if not hasattr(policy, "imagine"):
+    if not can_imagine(policy):
         raise ValueError("this policy has no imagine(history): its video cannot be asked what it listens to")
     takes_actions = "actions" in inspect.signature(policy.imagine).parameters
     found = []
@@ -133,17 +149,19 @@ def sensitivity(policy: Any, episodes: Sequence[Episode], count: int, rng: np.ra
         now = next(o for o in episode.observations if o.step == chunk.step)
         instructions = _others(episode)
         other = instructions[int(rng.integers(len(instructions)))]
-        found.append(_swaps(policy, episode, now, other, chunk.plan.actions if takes_actions else None))
+        found.append(_compare(policy, episode, now, other, chunk.plan.actions if takes_actions else None))
     return found
 
 
-def _swaps(policy: Any, episode: Episode, now: Observation, other: str, actions: np.ndarray | None) -> Sensitivity:
-    own, seed = episode.spec.instruction, episode.spec.seed
+def _compare(
+    policy: Imaginer, episode: Episode, now: Observation, other: str, actions: np.ndarray | None
+) -> Sensitivity:
+    own = episode.spec.instruction
+    seed = episode.spec.seed
 
     def imagine(instruction: str, seed: int, **given: np.ndarray) -> np.ndarray:
         policy.reset(instruction, seed)
-        frames: np.ndarray = policy.imagine([now], **given)
-        return frames
+        return policy.imagine([now], **given)
 
     plain = imagine(own, seed)
     by_action = float("nan")
@@ -178,7 +196,7 @@ def ask(run: Path, rows: Sequence[AttributionRow], count: int = MOMENTS) -> Path
     path = run / TABLE
     config = load_run(run).config
     policy = policies.load(config.policy, config.policy_args) if rows and not path.is_file() else None
-    if not hasattr(policy, "imagine"):
+    if not can_imagine(policy):
         return path if path.is_file() else None
     rng = np.random.default_rng(config.seed)
     chosen = [rows[i] for i in rng.permutation(len(rows))[:count]]
@@ -198,11 +216,22 @@ def write(path: Path, rows: Sequence[Sensitivity]) -> None:
 
 def read(path: Path) -> list[Sensitivity]:
     """Returns the rows that `write` wrote; a foreign file raises ValueError."""
-    kinds: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     try:
-        fields = dataclasses.fields(Sensitivity)
-        return [Sensitivity(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields}) for row in rows]
+        return [_parse(row) for row in rows]
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a table of sensitivities: {error}") from error
+
+
+def _parse(row: Mapping[str, str]) -> Sensitivity:
+    return Sensitivity(
+        task=row["task"],
+        episode_seed=int(row["episode_seed"]),
+        step=int(row["step"]),
+        motion=float(row["motion"]),
+        noise=float(row["noise"]),
+        instruction=float(row["instruction"]),
+        action=float(row["action"]),
+        other=row["other"],
+    )

@@ -99,7 +99,8 @@ def share(rows: Sequence[AttributionRow], part: Sequence[float], lost: Mapping[s
         lost: Progress lost in each task, by all episodes of the run: a task of which only some failures were attributed
             weighs as much as it lost. Default: as much as the rows lost.
     """
-    names, values = np.array([row.task for row in rows]), np.array(part)
+    names = np.array([row.task for row in rows])
+    values = np.array(part)
     whole = np.array([1.0 - row.progress for row in rows])
     tasks = [names == name for name in sorted(set(names))]
     weights = [1.0 if lost is None else lost[rows[int(own.argmax())].task] / whole[own].sum() for own in tasks]

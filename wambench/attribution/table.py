@@ -6,10 +6,9 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 TABLE = "attribution.csv"
 
@@ -21,18 +20,22 @@ class AttributionRow:
     Attributes:
         policy, split, task, novelty, factor, episode, seed, spec_hash: As in episodes.csv.
         progress: Recorded.
-        own_own, oracle_own, own_oracle, oracle_oracle: The cells; NaN where the policy lacks what they take.
+        own_own, oracle_own, own_oracle, oracle_oracle: Progress of the four rollouts of the intervention, each named
+            video_actions (`counterfactuals`); NaN where the policy lacks what they take.
         video, action, unattributed, timing: What was lost to what.
-        placebo: f(own video re-injected, own) - f(own, own): what failed is chosen, so that another roll of the dice
-            helps on average, and half of that is in the share of video and half in that of action;
-        placebo_action: the largest difference it made to an action.
-        d1, d2, d3: Verdicts (`VERDICTS`), or "" where a definition does not apply; d?_confidence in [0, 1].
-        d1_video, d1_action: Shares of the expert's advance that D1 rests on (`readout`).
-        no_return: The chunk that lost the episode (-1: none), and
-        no_return_s: its time in seconds from the start;  chunks, steps: of the recorded episode.
-        abstained: Share of the imagined frames that the tracker would not read.
-        video_error_m, action_error_m, motion_m: D1's medians: imagined against oracle, realised against imagined,
-            imagined motion of the hand within a chunk.
+        placebo: f(own video re-injected, own) - f(own, own). Episodes are attributed because they failed, so that a
+            second attempt does better on average; half of that is in the share of video and half in that of action.
+        placebo_action: The largest difference that the placebo made to an action.
+        d1, d2, d3: Verdicts (`VERDICTS`) of the read-out, the intervention and the first divergence, or "" where a
+            definition does not apply.
+        d1_confidence, d2_confidence, d3_confidence: Of the verdicts, in [0, 1].
+        d1_video, d1_action: Shares of the expert's advance that the read-out rests on (`readout`).
+        no_return: The chunk that lost the episode (-1: none).
+        no_return_s: Its time in seconds from the start.
+        chunks, steps: Of the recorded episode.
+        abstained: Share of the imagined frames that could not be read.
+        video_error_m, action_error_m, motion_m: Medians of the read-out: imagined against oracle, realised against
+            imagined, imagined motion of the hand within a chunk.
         lag_s: Best time lag of the realised behind the imagined frames.
         behaviour: Type of failure, `wambench.attribution.failure_types`.
         missing: What cannot be known of this policy, in words.
@@ -88,7 +91,14 @@ class AttributionRow:
 
 
 NAMES = tuple(f.name for f in dataclasses.fields(AttributionRow))
-_TYPES = {f.name: {"str": str, "int": int, "float": float}[str(f.type)] for f in dataclasses.fields(AttributionRow)}
+
+
+def _parse_float(text: str) -> float:
+    return float(text) if text else math.nan
+
+
+_PARSE: dict[str, Callable[[str], str | int | float]] = {"str": str, "int": int, "float": _parse_float}
+_PARSERS = [_PARSE[str(f.type)] for f in dataclasses.fields(AttributionRow)]
 
 
 def to_csv(rows: Iterable[AttributionRow], header: bool = True) -> str:
@@ -135,8 +145,5 @@ def read(path: Path, torn: bool = False) -> list[AttributionRow]:
 def _row(fields: list[str]) -> AttributionRow:
     if len(fields) != len(NAMES):
         raise ValueError(f"expected {len(NAMES)} fields, found {len(fields)}")
-    values: dict[str, Any] = {}
-    for name, text in zip(NAMES, fields, strict=True):
-        kind = _TYPES[name]
-        values[name] = math.nan if kind is float and text == "" else kind(text)
-    return AttributionRow(**values)
+    make: Callable[..., AttributionRow] = AttributionRow
+    return make(*(parse(text) for parse, text in zip(_PARSERS, fields, strict=True)))

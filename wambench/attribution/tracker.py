@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from wambench.attribution.oracle import KeyPoints
 
 WEIGHTS = "tracker-v1.safetensors"
-UNIT_M, UNIT_RAD, UNIT_WIDTH_M = 0.05, 0.2, 0.02  # what the network calls 1
+UNIT_M = 0.05
+UNIT_RAD = 0.2
+UNIT_WIDTH_M = 0.02  # what the network calls 1
 FOUND = 4  # numbers of a point that was found
 GROUPS = 3  # of hand errors: position, rotation, opening
 
@@ -112,7 +114,8 @@ class FrameTracker(nn.Module):
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
         self.config = config
-        objects, points = len(config.objects), len(config.points)
+        objects = len(config.objects)
+        points = len(config.points)
         self.register_buffer("mean", torch.zeros(FOUND))
         self.register_buffer("std", torch.ones(FOUND))
         seen = config.views * (config.marks * (2 * FOUND + 2) + 5 * points)
@@ -136,7 +139,8 @@ class FrameTracker(nn.Module):
         x = self.layer1(x.to(self.layer1.weight.dtype))
         x = functional.silu(self.layer2(functional.silu(x)))
         x = x + functional.silu(self.layer3(x))
-        hand, item = self.hand(x).float(), self.thing(x).float().view(len(x), -1, 5)
+        hand = self.hand(x).float()
+        item = self.thing(x).float().view(len(x), -1, 5)
         carried = item[..., :1].sigmoid() * hand[:, None, :3]
         return Motion(hand[:, :7], hand[:, 7:], carried + item[..., 1:4], item[..., 4])
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from wambench.attribution.tracker import (
     UNIT_M,
@@ -34,7 +33,7 @@ VERSIONS = ("clean", "blurred", "reconstructed")
 JITTER = 0.012  # noise on places in training, a quarter of a cell
 
 
-def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Generator) -> Tensor:
+def degrade(reader: Encoder, frames: Tensor, version: str, generator: torch.Generator) -> Tensor:
     """Returns uint8 frames as a model might imagine them: blurred (to 1.5 pixels), or decoded from noisy latents."""
     if version == "clean":
         return frames
@@ -52,9 +51,21 @@ def degraded(reader: Encoder, frames: Tensor, version: str, generator: torch.Gen
     return reader.decode(latents + amount * noise)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Episodes:
-    """N frames of episodes as features (the clean and the degraded version), with states and labels as in `Pairs`."""
+    """N frames of episodes, with states and labels as in `Pairs`.
+
+    Attributes:
+        features: (N, 2, M, V, 4) of the clean and of the degraded version.
+        versions: (N,) number of the degraded version in `VERSIONS`.
+        state: (N, 11) features of the robot's state.
+        points: (N, C, 3) positions of the objects in m.
+        present: (N, C) whether they are there.
+        pixels: (N, P, V, 2) where all key points are in each view.
+        first: (N,) index of the first frame of the same episode.
+        last: (N,) index of its last frame.
+        held_out: (N,) bool: kept for measuring errors.
+    """
 
     features: Tensor
     versions: np.ndarray
@@ -64,7 +75,7 @@ class Episodes:
     pixels: Tensor
     first: np.ndarray
     last: np.ndarray
-    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    held_out: np.ndarray
 
 
 def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episodes:
@@ -72,35 +83,48 @@ def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episode
     from tqdm import tqdm
 
     generator = torch.Generator().manual_seed(seed)
-    parts: list[dict[str, Any]] = []
+    parts: list[Episodes] = []
+    start = 0
     for folder in folders:
         if read_manifest(folder).points != reader.config.points:
             raise ValueError(f"{folder}: its key points are not those of the encoder")
-        count_things = sum(name not in encoding.HAND for name in reader.config.points)
+        count_objects = sum(name not in encoding.HAND for name in reader.config.points)
         for k, path in enumerate(tqdm(files_of(folder), desc="encoding", unit="file")):
             arrays = load_arrays(path, ["states", "frame_steps", "points", "present", "pixels"])
             frames = torch.from_numpy(locate_frames(path).all())
             version = 1 + (k + k // HOLD_OUT) % 2
-            other = degraded(reader, frames, VERSIONS[version], generator)
+            other = degrade(reader, frames, VERSIONS[version], generator)
             count = len(frames)
             parts.append(
-                {
-                    "features": torch.stack([frame_features(reader, f).half() for f in (frames, other)], dim=1),
-                    "versions": np.full(count, version),
-                    "state": state_features(torch.from_numpy(arrays["states"][arrays["frame_steps"]])),
-                    "points": torch.from_numpy(arrays["points"][:, :count_things]),
-                    "present": torch.from_numpy(arrays["present"][:, :count_things]),
-                    "pixels": torch.from_numpy(arrays["pixels"]),
-                    "held_out": np.full(count, k % HOLD_OUT == HOLD_OUT // 2),
-                }
+                Episodes(
+                    features=torch.stack([frame_features(reader, f).half() for f in (frames, other)], dim=1),
+                    versions=np.full(count, version),
+                    state=state_features(torch.from_numpy(arrays["states"][arrays["frame_steps"]])),
+                    points=torch.from_numpy(arrays["points"][:, :count_objects]),
+                    present=torch.from_numpy(arrays["present"][:, :count_objects]),
+                    pixels=torch.from_numpy(arrays["pixels"]),
+                    first=np.full(count, start),
+                    last=np.full(count, start + count - 1),
+                    held_out=np.full(count, k % HOLD_OUT == HOLD_OUT // 2),
+                )
             )
-    lengths = np.array([len(part["state"]) for part in parts])
-    ends = np.cumsum(lengths)
-    merged: dict[str, Any] = {
-        name: (np.concatenate if isinstance(parts[0][name], np.ndarray) else torch.cat)([p[name] for p in parts])
-        for name in parts[0]
-    }
-    return Episodes(**merged, first=np.repeat(ends - lengths, lengths), last=np.repeat(ends - 1, lengths))
+            start += count
+    return _join(parts)
+
+
+def _join(parts: Sequence[Episodes]) -> Episodes:
+    """Returns episodes one after another."""
+    return Episodes(
+        features=torch.cat([part.features for part in parts]),
+        versions=np.concatenate([part.versions for part in parts]),
+        state=torch.cat([part.state for part in parts]),
+        points=torch.cat([part.points for part in parts]),
+        present=torch.cat([part.present for part in parts]),
+        pixels=torch.cat([part.pixels for part in parts]),
+        first=np.concatenate([part.first for part in parts]),
+        last=np.concatenate([part.last for part in parts]),
+        held_out=np.concatenate([part.held_out for part in parts]),
+    )
 
 
 def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor) -> Pairs:
@@ -129,11 +153,13 @@ class TrackerJob:
     metrics = ("clean_mm", "degraded_mm", "rotation_deg", "width_mm")
 
     def __init__(self, model: FrameTracker, episodes: Episodes, batch: int) -> None:
-        self.model: nn.Module = model
-        self.episodes, self.batch = episodes, batch
+        self.model = model
+        self.episodes = episodes
+        self.batch = batch
         self.rows = torch.from_numpy(np.flatnonzero(~episodes.held_out))
         self.test_rows = torch.from_numpy(np.flatnonzero(episodes.held_out))
-        self.first, self.last = torch.from_numpy(episodes.first), torch.from_numpy(episodes.last)
+        self.first = torch.from_numpy(episodes.first)
+        self.last = torch.from_numpy(episodes.last)
 
     def _draw(self, generator: torch.Generator) -> Pairs:
         before = self.rows[torch.randint(len(self.rows), (self.batch,), generator=generator)]
@@ -146,13 +172,11 @@ class TrackerJob:
         spread = torch.tensor([JITTER, JITTER, 0.05, 0.02])
         first, second = (x.float() + n * spread for x, n in zip((pairs.before, pairs.after), noise, strict=False))
         second = torch.where(strange < STRANGE, second.roll(1, 0), second)
-        assert isinstance(self.model, FrameTracker)
         wild = noise[2] * self.model.std + self.model.mean
         return replace(pairs, before=first, after=torch.where(strange < STRANGE / 3, wild, second))
 
-    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, model: FrameTracker, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses on random pairs."""
-        assert isinstance(model, FrameTracker)
         return loss(model, self._draw(generator))
 
     def test_pairs(self, ahead: int, version: int) -> Pairs:
@@ -161,14 +185,14 @@ class TrackerJob:
         return pairs_of(self.episodes, rows, rows + ahead, torch.full((len(rows),), version))
 
     @torch.no_grad()
-    def validate(self, model: nn.Module) -> tuple[float, ...]:
+    def validate(self, model: FrameTracker) -> tuple[float, ...]:
         """Returns median position errors in mm on clean and degraded frames, then rotation and opening on clean."""
         errors = [errors_of(model, self.test_pairs(2, version)) for version in (0, 1)]
         return tuple(float(e.median()) for e in (errors[0][0], errors[1][0], errors[0][1], errors[0][2]))
 
 
 @torch.no_grad()
-def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def errors_of(model: FrameTracker, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns (B,) errors of position (mm), rotation (deg) and opening (mm), predicted scale (m), objects (B, C) mm."""
     motion = model(pairs)
     off = motion.hand - pairs.hand
@@ -182,9 +206,9 @@ def errors_of(model: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor, T
     )
 
 
-def report(model: FrameTracker, job: TrackerJob) -> dict[str, Any]:
+def report(model: FrameTracker, job: TrackerJob) -> dict[str, dict[str, object]]:
     """Returns medians and 90 % points of held-out errors 8 control steps apart, by version of the second frame."""
-    table: dict[str, Any] = {}
+    table: dict[str, dict[str, object]] = {}
     pairs = {"clean": job.test_pairs(2, 0), "degraded": job.test_pairs(2, 1)}
     rows = job.test_rows[job.test_rows + 2 <= job.last[job.test_rows]]
     versions = torch.from_numpy(job.episodes.versions)[rows + 2]
@@ -201,14 +225,13 @@ def report(model: FrameTracker, job: TrackerJob) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def finish(job: TrackerJob, out: str | Path, meta: dict[str, Any]) -> str:
+def finish(job: TrackerJob, out: str | Path, meta: Mapping[str, object]) -> str:
     """Sets the limit of abstention, measures errors, writes the weights and returns the errors as JSON.
 
-    The limit is the 99 % point of the predicted scale on held-out pairs, half of them degraded. Rejected are named for
-    pairs whose second frame is of another episode ("strange").
+    The limit is the 99 % point of the predicted scale on held-out pairs, half of them degraded. "strange" in the errors
+    says how many pairs it rejects whose second frame is of another episode.
     """
     model = job.model.eval()
-    assert isinstance(model, FrameTracker)
     pairs = [job.test_pairs(ahead, version) for ahead in (2, 4) for version in (0, 1)]
     scales = torch.cat([errors_of(model, p)[3] for p in pairs])
     limit = float(scales.quantile(0.99))
@@ -216,5 +239,5 @@ def finish(job: TrackerJob, out: str | Path, meta: dict[str, Any]) -> str:
     other = replace(pairs[1], after=pairs[1].after.roll(len(pairs[1].after) // 2, 0))
     table["strange"] = {"rejected": round(float((errors_of(model, other)[3] > limit).float().mean()), 3)}
     model.config = replace(model.config, limit_m=limit)
-    save(model, out, meta | {"errors": table, "versions": list(VERSIONS)})
+    save(model, out, {**meta, "errors": table, "versions": list(VERSIONS)})
     return json.dumps(table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -25,7 +24,8 @@ def _tracker_job(config: TrainConfig) -> tracker_training.TrackerJob:
     sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
     model: tracker.FrameTracker = seeded(config.seed, tracker.FrameTracker, sizes)
     peaks = episodes.features[:, 0, ..., 2:].float().flatten(0, 2)  # places stay as they are
-    model.mean[2:], model.std[2:] = peaks.mean(dim=0), peaks.std(dim=0).clamp_min(1e-2)
+    model.mean[2:] = peaks.mean(dim=0)
+    model.std[2:] = peaks.std(dim=0).clamp_min(1e-2)
     if config.init:
         weight_files.load_into(model, weight_files.read_weights(config.init, "tracker")[0], config.init)
     return tracker_training.TrackerJob(model, episodes, PAIRS * config.batch)
@@ -37,7 +37,7 @@ def _paths_job(config: TrainConfig) -> paths_training.PathsJob:
 
 
 def job(
-    config: TrainConfig, rank: int, wait: Callable[[], Any]
+    config: TrainConfig, rank: int, wait: Callable[[], object]
 ) -> tracker_training.TrackerJob | paths_training.PathsJob:
     """Returns the job of the tracker or of the paths."""
     return _tracker_job(config) if config.policy == "tracker" else _paths_job(config)
