@@ -13,6 +13,7 @@ from wambench.attribution.frame_reading import FrameInterpreter
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import EpisodeSpec
+from wambench.policies import weight_files
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def sim() -> Iterator[TabletopEnv]:
 @pytest.fixture(scope="session")
 def interpreter(sim: TabletopEnv) -> FrameInterpreter:
     """Not precise, for the sake of time; what is learned does for this task."""
-    ways, _ = paths.load(tracker.weights(paths.WEIGHTS))
+    ways, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     return FrameInterpreter.of(sim, tracker.FrameReader(), ways, precise=False)
 
 

@@ -80,7 +80,7 @@ def test_one_episode_is_attributed_to_what_was_planted(
     sim: TabletopEnv, interpreter: FrameInterpreter, fault: str
 ) -> None:
     job = self_test.SelfTestJob(fault, "LiftCube", 0)
-    row = self_test.planted(sim, job, interpreter.reader, interpreter.paths, precise=False)
+    row = self_test.play_planted(sim, job, interpreter.reader, interpreter.paths, precise=False)
     assert (row.d1, row.d2, row.d3) == (FAULTS[fault],) * 3
     assert row.video + row.action + row.unattributed == pytest.approx(1.0 - row.own_own, abs=1e-9)
     assert row.placebo == 0.0 and row.placebo_action == 0.0

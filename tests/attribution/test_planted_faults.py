@@ -73,7 +73,7 @@ def test_right_actions_are_taken_for_the_experts_video_and_spoilt_by_the_fault_a
 
 
 def test_every_fault_is_planted_in_the_tasks_that_it_can_make_fail() -> None:
-    spread = {fault: {job.task for job in self_test.jobs((fault,), 30)} for fault in FAULTS}
+    spread = {fault: {job.task for job in self_test.plan_jobs((fault,), 30)} for fault in FAULTS}
     counts = {fault: len(able) for fault, able in spread.items()}
     rare = {"gripper_sign": 5, "frozen_gripper": 5, "other_object": 3, "other_verb": 11}
     assert counts == dict.fromkeys(FAULTS, 12) | rare

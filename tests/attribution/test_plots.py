@@ -69,7 +69,7 @@ def test_a_negative_part_is_said_and_the_bar_still_ends_at_one(slow: Path) -> No
     found = attribution_plots.read([slow])
     drawn = attribution_plots.widths(attribution_plots.shares(found[0].episodes, found[0].known))
     assert drawn["action"] == 0.0 and sum(drawn.values()) == pytest.approx(1.0)
-    texts = [text.get_text() for text in attribution_plots.bars(found).axes[0].texts]
+    texts = [text.get_text() for text in attribution_plots.draw_bars(found).axes[0].texts]
     assert any("below zero: action -0.10" in text for text in texts) and any(text.startswith("0.60") for text in texts)
 
 
@@ -111,7 +111,7 @@ def self_test_rows(folder: Path) -> None:
 
 def test_self_test_figure_counts_what_was_found(tmp_path: Path) -> None:
     self_test_rows(tmp_path / "test")
-    figure = attribution_plots.self_test(attribution_plots.read_self_test(tmp_path / "test" / "self-test.csv"))
+    figure = attribution_plots.draw_self_test(attribution_plots.read_self_test(tmp_path / "test" / "self-test.csv"))
     first, second, third = figure.axes
     assert sorted(text.get_text() for text in first.texts) == ["1", "1", "2"]
     assert sorted(text.get_text() for text in second.texts) == ["1", "3"]
@@ -138,10 +138,10 @@ def test_moments_surround_the_point_of_no_return(slow: Path) -> None:
     episode = records.load_episode(slow / "episodes" / f"{records.episode_stem(row.key)}.npz")
     count = len(episode.chunks)
     for number in range(count):
-        assert number in filmstrips.moments(episode, dataclasses.replace(row, no_return=number))
-    whole = filmstrips.moments(episode, dataclasses.replace(row, no_return=-1))
+        assert number in filmstrips.choose_moments(episode, dataclasses.replace(row, no_return=number))
+    whole = filmstrips.choose_moments(episode, dataclasses.replace(row, no_return=-1))
     assert whole[0] == 0 and whole[-1] == count - 1
-    assert filmstrips.moments(episode, dataclasses.replace(row, no_return=count - 1))[-1] == count - 1
+    assert filmstrips.choose_moments(episode, dataclasses.replace(row, no_return=count - 1))[-1] == count - 1
 
 
 def test_expert_frames_are_rendered_and_drawn(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_expert_frames_are_rendered_and_drawn(tmp_path: Path) -> None:
         assert (
             np.abs(saved["frames"][0].astype(int) - canvas(episode.observations[0], ("agentview", "wrist"))).max() > 50
         )
-    figure = filmstrips.strips(tmp_path, [row], "video")
+    figure = filmstrips.draw_strips(tmp_path, [row], "video")
     assert "PressButton-v0, episode 0" in figure.subfigs[0].get_suptitle()
     assert len(figure.subfigs[0].axes) == 3 * filmstrips.MOMENTS
 

@@ -107,11 +107,11 @@ def test_what_fits_nothing_is_not_believed() -> None:
 def test_a_wrong_posture_in_a_clear_picture_is_doubted_and_a_blurred_picture_is_not() -> None:
     aligner, there = pose_alignment.Aligner(Plate()), np.array([0.02, -0.01, 0.01])
     views = [x.astype(np.float32) / 255.0 for x in np.split(frame(there), 2, axis=1)]
-    dull = [pose_alignment.blurred(view, 1.5) for view in views]
+    dull = [pose_alignment.blur(view, 1.5) for view in views]
 
     def judged(posture: np.ndarray, seen: list[np.ndarray]) -> pose_alignment.Fit:
         fit = pose_alignment.Fit(posture, np.zeros(4), 0.0)
-        return aligner._judged(fit, aligner._blur(seen, pose_alignment.LEVELS[pose_alignment.ROUGH - 1]))
+        return aligner._judge(fit, aligner._blur(seen, pose_alignment.LEVELS[pose_alignment.ROUGH - 1]))
 
     assert judged(there, views).doubt < 0.01 and judged(there, dull).sure
     assert not judged(there + [0.02, 0.0, 0.0], views).sure
@@ -130,10 +130,10 @@ def test_a_hint_that_fits_is_only_refined(monkeypatch: pytest.MonkeyPatch) -> No
 def test_slope_is_that_of_the_cost() -> None:
     """Weights are held while differentiating, as iteratively reweighted least squares do, so only about."""
     aligner, level = pose_alignment.Aligner(Plate()), pose_alignment.Level((1.0, 1.0), 5.0, stride=(1, 1))
-    seen = [pose_alignment.blurred(x, 1.0) for x in Plate().colours(np.array([0.004, -0.003, 0.002]))]
+    seen = [pose_alignment.blur(x, 1.0) for x in Plate().colours(np.array([0.004, -0.003, 0.002]))]
     at = np.zeros(3)
     fit = pose_alignment.Fit(at, np.zeros(4), np.inf)
-    slope = aligner._equations(fit, aligner._compare(fit, seen, level), seen, level, at).slope[:3]
+    slope = aligner._build_equations(fit, aligner._compare(fit, seen, level), seen, level, at).slope[:3]
     ends = [
         [aligner._cost(pose_alignment.Fit(at + e, fit.light, 0.0), seen, level) for e in (step, -step)]
         for step in 1e-3 * np.eye(3)
@@ -146,7 +146,7 @@ def test_slope_is_that_of_the_cost() -> None:
 def test_what_is_in_front_owns_the_edge() -> None:
     depth = np.ones((7, 9))
     depth[3, 4] = 0.5
-    index = pose_alignment._foremost(depth, 2)
+    index = pose_alignment._find_foremost(depth, 2)
     assert (index == 3 * 9 + 4).sum() == 25  # all within two pixels
     assert index[0, 0] == 0
 
@@ -155,8 +155,8 @@ def test_what_the_hand_sees_is_doubted_too() -> None:
     aligner, there = pose_alignment.Aligner(Plate()), np.array([0.02, -0.01, 0.01])
     rest, carried = (x.astype(np.float32) / 255.0 for x in np.split(frame(there), 2, axis=1))
     level, fit = pose_alignment.LEVELS[pose_alignment.ROUGH - 1], pose_alignment.Fit(there, np.zeros(4), 0.0)
-    assert aligner._judged(fit, aligner._blur([rest, carried], level)).sure
-    assert not aligner._judged(fit, aligner._blur([rest, carried[::-1]], level)).sure
+    assert aligner._judge(fit, aligner._blur([rest, carried], level)).sure
+    assert not aligner._judge(fit, aligner._blur([rest, carried[::-1]], level)).sure
 
 
 def test_more_starts_are_asked_for_where_none_will_do() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from wambench.attribution import paths, paths_training, tracker
 from wambench.attribution.oracle import KeyPoints
+from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 
 POINTS = ("red_cube", "bin", *encoder.HAND)
@@ -74,7 +75,7 @@ def test_grip_is_told_before_held_fingers_open() -> None:
 
 
 def test_paths_pass_through_their_poses_within_what_they_learned() -> None:
-    model, _ = paths.load(tracker.weights(paths.WEIGHTS))
+    model, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     now = np.array([0.0, 0.0, 1.0, 0.08])
     ends = np.array([[0.03, 0.0, 0.98], [0.06, 0.0, 0.96]])
     way, grips = model.complete(now, now, -1.0, ends, np.array([0.08, 0.08]))

@@ -214,11 +214,12 @@ def _set_up(payload: tuple[RecordedRun, str]) -> tuple[None, Callable[[FailedEpi
     from wambench.attribution import paths, tracker
     from wambench.attribution.frame_reading import FrameInterpreter
     from wambench.attribution.oracle import has_oracle
+    from wambench.policies import weight_files
 
     recorded, task = payload
     player = Player(recorded.config, tabletop)
     reader = tracker.FrameReader()
-    ways, _ = paths.load(tracker.weights(paths.WEIGHTS))
+    ways, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     _, policy = player.enter(task)
     here = getattr(policy, "weights_hash", None)
     if here != recorded.weights_hash:

@@ -67,11 +67,11 @@ class Trace:
     success: np.ndarray
     success_ever: bool
 
-    def moved(self) -> np.ndarray:
+    def displacements(self) -> np.ndarray:
         """Returns (N,) the largest distance of each object from where it started."""
         return np.linalg.norm(self.places - self.places[0], axis=2).max(axis=0)
 
-    def away(self) -> np.ndarray:
+    def hand_distances(self) -> np.ndarray:
         """Returns (T, N) distances of the hand from the objects."""
         return np.linalg.norm(self.places - self.hand[:, None], axis=2)
 
@@ -164,61 +164,61 @@ def measure(own: Trace, expert: Trace) -> Measures:
         ValueError: The expert touches nothing: there is no telling what the task is about.
     """
     hz = own.control_hz
-    target = (expert.touched.sum(axis=0) >= CONTACT_S * hz) | (expert.moved() > MOVED_M)
+    target = (expert.touched.sum(axis=0) >= CONTACT_S * hz) | (expert.displacements() > MOVED_M)
     if not target.any():
         raise ValueError("the expert touches nothing in this scene: no telling what the task is about")
-    goal = _goals(expert, target)
+    goal = _find_goals(expert, target)
     other = ~target
-    near = own.away()
+    near = own.hand_distances()
     seconds = lambda what, which: float(what[:, which].any(axis=1).sum() / hz) if which.any() else 0.0  # noqa: E731
     closest = lambda which: float(near[:, which].min()) if which.any() else math.inf  # noqa: E731
     stages = np.flatnonzero(np.diff(own.progress) > 0)
     begun = int(np.argmax(own.touched[:, target].any(axis=1))) if own.touched[:, target].any() else len(own.hand)
-    along = [_along(own, expert, i) for i in np.flatnonzero(target)]
-    done = target & (own.moved() > MOVED_M)
+    along = [_share_along(own, expert, i) for i in np.flatnonzero(target)]
+    done = target & (own.displacements() > MOVED_M)
     return Measures(
         success=bool(own.success[-1]),
         undone=own.success_ever and not own.success[-1],
         last_stage_s=(len(own.progress) - 1 - int(stages[-1])) / hz if len(stages) else math.inf,
-        still_s=_still(own) / hz,
+        still_s=_count_still(own) / hz,
         near_m=closest(target),
         near_other_m=closest(other & ~goal),
         visits_goal=bool(goal.any() and (near[:begun, goal] < NEAR_M).any()),
-        travelled=_way(own) / max(_way(expert), 1e-9),
+        travelled=_way_length(own) / max(_way_length(expert), 1e-9),
         touched_s=seconds(own.touched, target),
         touched_other_s=seconds(own.touched, other),
         held_s=seconds(own.held, target),
         held_other_s=seconds(own.held, other),
-        other_moved_m=float(own.moved()[other].max()) if other.any() else 0.0,
+        other_moved_m=float(own.displacements()[other].max()) if other.any() else 0.0,
         holds=bool((expert.held[:, target].sum(axis=0) >= HOLD_S * hz).any()),
-        lifted_m=_lifted(own, target),
+        lifted_m=_height_lifted(own, target),
         along=max(along, key=abs),
-        pushed_m=_pushed(own, target),
-        slipped=any(_slipped(own, i) for i in np.flatnonzero(target)),
-        closes=_closes(own, target),
+        pushed_m=_way_pushed(own, target),
+        slipped=any(_has_slipped(own, i) for i in np.flatnonzero(target)),
+        closes=_find_closing(own, target),
         left_out=int((target & ~own.touched.any(axis=0)).sum()) if done.any() else 0,
     )
 
 
-def _goals(expert: Trace, target: np.ndarray) -> np.ndarray:
+def _find_goals(expert: Trace, target: np.ndarray) -> np.ndarray:
     """Returns (N,) bool: objects that are no targets, and that a target was brought to from further away."""
     apart = np.linalg.norm(expert.places[:, :, None, :2] - expert.places[:, None, :, :2], axis=3)  # (T, N, N)
     brought = (apart[-1] < NEAR_M) & (apart[0] > NEAR_M)
     return np.asarray(brought[:, target].any(axis=1) & ~target)
 
 
-def _still(own: Trace) -> int:
+def _count_still(own: Trace) -> int:
     """Returns for how many steps hand and fingers have stood where they stand at the end."""
     away = np.linalg.norm(own.hand - own.hand[-1], axis=1) + np.abs(own.width - own.width[-1])
     moving = np.flatnonzero(away > STILL_M)
     return len(away) - 1 - int(moving[-1]) if len(moving) else len(away)
 
 
-def _way(trace: Trace) -> float:
+def _way_length(trace: Trace) -> float:
     return float(np.linalg.norm(np.diff(trace.hand, axis=0), axis=1).sum())
 
 
-def _along(own: Trace, expert: Trace, item: int) -> float:
+def _share_along(own: Trace, expert: Trace, item: int) -> float:
     """Returns how far an object has come on the expert's way, as a share of it; 0 if the expert does not move it."""
     if math.isfinite(own.joints[0, item]):
         whole = expert.joints[-1, item] - expert.joints[0, item]
@@ -229,19 +229,19 @@ def _along(own: Trace, expert: Trace, item: int) -> float:
     return float(moved @ way / length**2) if length > MOVED_M else 0.0
 
 
-def _lifted(own: Trace, target: np.ndarray) -> float:
+def _height_lifted(own: Trace, target: np.ndarray) -> float:
     height = own.places[..., 2] - own.places[0, :, 2]
     return float(np.where(own.held & target, height, 0.0).max())
 
 
-def _pushed(own: Trace, target: np.ndarray) -> float:
+def _way_pushed(own: Trace, target: np.ndarray) -> float:
     """Returns the longest way of a target while closed fingers touched it and did not hold it."""
     steps = np.linalg.norm(np.diff(own.places, axis=0), axis=2)
     pushing = own.touched & ~own.held & target & (own.width < CLOSED_M)[:, None]
     return float((steps * pushing[1:]).sum(axis=0).max())
 
 
-def _slipped(own: Trace, item: int) -> bool:
+def _has_slipped(own: Trace, item: int) -> bool:
     """Returns whether the last hold of an object ended by itself, the fingers still closing."""
     held = own.held[:, item]
     hz = own.control_hz
@@ -252,12 +252,12 @@ def _slipped(own: Trace, item: int) -> bool:
     return bool(closing.all() and len(held) - 1 - last >= SUSTAINED_S * hz)
 
 
-def _closes(own: Trace, target: np.ndarray) -> str:
+def _find_closing(own: Trace, target: np.ndarray) -> str:
     """Returns where the open fingers closed for the first time that matters: at a target if they ever did."""
     began = np.flatnonzero(~own.closing[:-1] & own.closing[1:]) + 1
     if len(began) == 0:
         return "never"
-    away = own.away()[:, target].min(axis=1)
+    away = own.hand_distances()[:, target].min(axis=1)
     shift = round(SHIFT_S * own.control_hz)
     if (away[began] < NEAR_M).any():
         return "at"

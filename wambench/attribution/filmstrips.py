@@ -46,7 +46,7 @@ def choose(rows: Sequence[AttributionRow], kind: str, count: int = PER_KIND) -> 
     return sorted(own, key=lambda row: (-clearness(row), row.key))[:count]
 
 
-def moments(episode: Episode, row: AttributionRow) -> list[int]:
+def choose_moments(episode: Episode, row: AttributionRow) -> list[int]:
     """Returns the chunks to show: around the one that lost the episode, or evenly over it if none did."""
     imagined = [i for i, chunk in enumerate(episode.chunks) if chunk.plan.frames is not None]
     if not imagined:
@@ -89,7 +89,7 @@ def save(run: Path, rows: Sequence[AttributionRow], make_sim: Callable[[str], Ta
                 old.close()
             sims = {row.task: make_sim(row.task)}
         episode = load_episode(run / "episodes" / f"{episode_stem(row.key)}.npz")
-        chunks = moments(episode, row)
+        chunks = choose_moments(episode, row)
         frames = [_expert_frame(sims[row.task], episode, episode.chunks[i]) for i in chunks]
         buffer = io.BytesIO()
         np.savez_compressed(buffer, frames=np.stack(frames), chunks=np.array(chunks))
@@ -114,45 +114,45 @@ def _expert_frame(sim: TabletopEnv, episode: Episode, chunk: Chunk) -> np.ndarra
     return canvas(sim.observe(), sim.convention.cameras)
 
 
-def clearest(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
+def draw_clearest(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
     """Returns a figure for each kind of failure that a run has, by file name."""
     figures = {}
     for kind in KINDS:
-        if chosen := [row for row in choose(rows, kind) if _file(run, row).is_file()]:
-            figures[f"failures-{kind}-{run.name}.png"] = strips(run, chosen, kind)
+        if chosen := [row for row in choose(rows, kind) if _episode_file(run, row).is_file()]:
+            figures[f"failures-{kind}-{run.name}.png"] = draw_strips(run, chosen, kind)
     return figures
 
 
-def _file(run: Path, row: AttributionRow) -> Path:
+def _episode_file(run: Path, row: AttributionRow) -> Path:
     return run / "episodes" / f"{episode_stem(row.key)}.npz"
 
 
-def strips(run: Path, rows: Sequence[AttributionRow], kind: str) -> Figure:
+def draw_strips(run: Path, rows: Sequence[AttributionRow], kind: str) -> Figure:
     """Returns the filmstrips of some failures below each other: imagined, realised and, if rendered, the expert's."""
     from matplotlib.figure import Figure
 
-    oracles = [_oracle(run, row) for row in rows]
+    oracles = [_load_expert_frames(run, row) for row in rows]
     lines = 3 if any(oracles) else 2
     figure = Figure(figsize=(1.75 * MOMENTS, (0.95 * lines + 0.75) * len(rows) + 0.5), layout="constrained")
     said = {"both": "both video and action"}.get(kind, kind)
     figure.suptitle(f"Lost to {said}: the clearest failures of {rows[0].policy} on {rows[0].split}")
     panels = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for panel, row, oracle in zip(panels, rows, oracles, strict=True):
-        episode = load_episode(_file(run, row))
-        chunks = moments(episode, row)
+        episode = load_episode(_episode_file(run, row))
+        chunks = choose_moments(episode, row)
         grid = panel.subplots(lines, MOMENTS, squeeze=False)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         for column, number in zip(grid.T, chunks, strict=False):
-            _column(column, episode, number, oracle, row)
+            _draw_column(column, episode, number, oracle, row)
         for axes, name in zip(grid[:, 0], ("imagined", "realised", "expert"), strict=False):
             axes.set_ylabel(name, fontsize=9)
         panel.suptitle(_title(row, episode), fontsize=9)
     return figure
 
 
-def _column(
+def _draw_column(
     column: np.ndarray, episode: Episode, number: int, oracle: dict[int, np.ndarray], row: AttributionRow
 ) -> None:
     """Draws the three futures of one query."""
@@ -170,10 +170,10 @@ def _column(
     column[0].set_title(title, fontsize=8, color="#d55e00" if lost else "black", weight="bold" if lost else "normal")
     if lost:
         for axes in column:
-            _frame(axes)
+            _mark(axes)
 
 
-def _frame(axes: Axes) -> None:
+def _mark(axes: Axes) -> None:
     axes.spines[:].set(visible=True, color="#d55e00", linewidth=2)
 
 
@@ -185,7 +185,7 @@ def _title(row: AttributionRow, episode: Episode) -> str:
     return f"{text}\n{verdicts}" + (f"; seen: {row.behaviour}" if row.behaviour else "")
 
 
-def _oracle(run: Path, row: AttributionRow) -> dict[int, np.ndarray]:
+def _load_expert_frames(run: Path, row: AttributionRow) -> dict[int, np.ndarray]:
     """Returns the expert's frames of a row by chunk; none if they were not rendered."""
     path = run / FOLDER / f"{episode_stem(row.key)}.npz"
     if not path.is_file():

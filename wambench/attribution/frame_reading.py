@@ -178,7 +178,7 @@ class _Alignment:
         for i, step in enumerate(self.ahead):
             starts = [*guesses[i : i + 1], *driven[i : i + 1], *others]
             readings, fit = self._refine(readings, i, starts)
-            onward = [self.aligner.further(fit.posture, later / step) for later in self.ahead[i + 1 : i + 2]]
+            onward = [self.aligner.extrapolate(fit.posture, later / step) for later in self.ahead[i + 1 : i + 2]]
             others = [fit.posture, *onward]
         here = pose_of(self.now.state)
         for i in reversed(range(len(self.ahead) - 1)):

@@ -89,18 +89,18 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
 
     figures: dict[str, Figure] = {}
     if found := read(runs):
-        figures["attribution.png"] = bars(found)
-        figures["attribution-by-task.png"] = by_group(found)
+        figures["attribution.png"] = draw_bars(found)
+        figures["attribution-by-task.png"] = draw_groups(found)
         if any(row.d3 for one in found for row in one.rows):
-            figures["attribution-no-return.png"] = no_return(found)
+            figures["attribution-no-return.png"] = draw_no_return(found)
         if any(row.behaviour for one in found for row in one.rows):
-            figures["attribution-behaviour.png"] = behaviours(found)
+            figures["attribution-behaviour.png"] = draw_behaviours(found)
     for run in runs:
         if (run / table.TABLE).is_file():
-            figures |= filmstrips.clearest(run, table.read(run))
-            figures |= diagnosed(run, table.read(run))
+            figures |= filmstrips.draw_clearest(run, table.read(run))
+            figures |= draw_imagination(run, table.read(run))
         if (run / SELF_TEST).is_file():
-            figures["self-test.png"] = self_test(read_self_test(run / SELF_TEST))
+            figures["self-test.png"] = draw_self_test(read_self_test(run / SELF_TEST))
     out.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(out / name, dpi=150, metadata={"Software": None})
@@ -134,7 +134,7 @@ def _lost(episodes: pandas.DataFrame) -> dict[str, float]:
     return dict((1.0 - episodes["progress"]).groupby(episodes["task"]).sum())
 
 
-def bars(found: Sequence[Attributed]) -> Figure:
+def draw_bars(found: Sequence[Attributed]) -> Figure:
     """Returns one bar from 0 to 1 for each policy and split: what was reached, and to what the rest was lost."""
     from matplotlib.figure import Figure
 
@@ -142,12 +142,12 @@ def bars(found: Sequence[Attributed]) -> Figure:
     axes = figure.subplots()
     for y, one in enumerate(found):
         estimates = shares(one.episodes, one.known)
-        _stack(axes, y, estimates, height=0.5)
-        _numbers(axes, y, estimates, one)
+        _draw_stack(axes, y, estimates, height=0.5)
+        _write_numbers(axes, y, estimates, one)
     labels = [f"{one.name}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.75))
     axes.set_xlabel("mean progress: reached, and lost to what; below each part: where it may end, 95 % interval")
-    _finish(figure, [axes])
+    _add_legend(figure, [axes])
     return figure
 
 
@@ -159,7 +159,7 @@ def widths(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     return {"reached": reached, **{part: value * (1.0 - reached) / max(total, 1e-9) for part, value in lost.items()}}
 
 
-def _stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: float) -> None:
+def _draw_stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: float) -> None:
     left = 0.0
     for part, width in widths(estimates).items():
         label, colour = PARTS[part]
@@ -168,7 +168,7 @@ def _stack(axes: Axes, y: float, estimates: Mapping[str, Estimate], height: floa
         left += width
 
 
-def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attributed) -> None:
+def _write_numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attributed) -> None:
     """Writes each part's mean into it, and draws below where it may end, by its interval."""
     lost = 1.0 - estimates["reached"].mean
     if "video" in estimates and lost > 0:
@@ -203,7 +203,7 @@ def _numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one: Attri
         left += width
 
 
-def by_group(found: Sequence[Attributed]) -> Figure:
+def draw_groups(found: Sequence[Attributed]) -> Figure:
     """Returns the bars of every kind of novelty and every task: a row of panels for each split, a panel a policy."""
     from matplotlib.figure import Figure
 
@@ -221,7 +221,7 @@ def by_group(found: Sequence[Attributed]) -> Figure:
             axes = figure.add_subplot(grid[i, j])
             for name, episodes, rows in _groups(one):
                 y = labels.index(name)
-                _stack(axes, y, shares(episodes, rows), height=0.75)
+                _draw_stack(axes, y, shares(episodes, rows), height=0.75)
                 axes.text(1.02, y, f"{len(episodes)}, {len(rows)}", va="center", fontsize=7)
             axes.set(yticks=range(len(labels)), xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6))
             axes.set_yticklabels(labels if j == 0 else [])
@@ -231,7 +231,7 @@ def by_group(found: Sequence[Attributed]) -> Figure:
             if kinds := sum(name.startswith("novelty: ") for name in labels):
                 axes.axhline(kinds - 0.5, color="black", linewidth=0.6)
     figure.supxlabel("mean progress; beside each bar: episodes, of which attributed failures", fontsize=9)
-    _finish(figure, figure.axes)
+    _add_legend(figure, figure.axes)
     return figure
 
 
@@ -243,7 +243,7 @@ def _groups(one: Attributed) -> Iterable[tuple[str, pandas.DataFrame, list[Attri
         yield str(task).rpartition("-")[0], part, [row for row in one.known if row.task == task]
 
 
-def no_return(found: Sequence[Attributed]) -> Figure:
+def draw_no_return(found: Sequence[Attributed]) -> Figure:
     """Returns where along failed episodes lies the chunk after which even the expert cannot succeed any more."""
     from matplotlib.figure import Figure
 
@@ -272,11 +272,11 @@ def no_return(found: Sequence[Attributed]) -> Figure:
         "where the chunk of no return lies: 0 start of the episode, 1 its end; colour: verdict of the first divergence"
     )
     figure.supxlabel(where, fontsize=9)
-    _finish(figure, figure.axes)
+    _add_legend(figure, figure.axes)
     return figure
 
 
-def behaviours(found: Sequence[Attributed]) -> Figure:
+def draw_behaviours(found: Sequence[Attributed]) -> Figure:
     """Returns how failed episodes failed, as one would see it: for every policy, with video or without."""
     from matplotlib.figure import Figure
 
@@ -296,11 +296,11 @@ def behaviours(found: Sequence[Attributed]) -> Figure:
     labels = [f"{one.name.replace(chr(10), ', ')} (n={len(kinds)})" for one, kinds in zip(found, typed, strict=True)]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.5, -0.5))
     axes.set_xlabel("share of the failed episodes; their number in each part")
-    _finish(figure, [axes])
+    _add_legend(figure, [axes])
     return figure
 
 
-def diagnosed(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
+def draw_imagination(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
     """Returns the figure of a run's imagination: error against horizon and lag, and what it listens to; or nothing."""
     from matplotlib.figure import Figure
 
@@ -314,11 +314,11 @@ def diagnosed(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
     hz = episodes[0].spec.control_hz
     figure = Figure(figsize=(11.0, 3.6), layout="constrained")
     panels = figure.subplots(1, 3 if asked else 2)
-    _horizon(panels[0], ahead, hz)
+    _draw_horizon(panels[0], ahead, hz)
     if late:
-        _lags(panels[1], late, hz)
+        _draw_lags(panels[1], late, hz)
     if asked:
-        _sensitivity(panels[2], asked)
+        _draw_sensitivity(panels[2], asked)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
@@ -328,7 +328,7 @@ def diagnosed(run: Path, rows: Sequence[AttributionRow]) -> dict[str, Figure]:
     return {f"imagination-{run.name}.png": figure}
 
 
-def _horizon(axes: Axes, ahead: Mapping[int, tuple[float, float, int]], hz: float) -> None:
+def _draw_horizon(axes: Axes, ahead: Mapping[int, tuple[float, float, int]], hz: float) -> None:
     times = [steps / hz for steps in ahead]
     for i, (label, colour) in enumerate((("imagined frame", "#0072b2"), ("frame of now, kept", "#999999"))):
         values = [found[i] for found in ahead.values()]
@@ -340,7 +340,7 @@ def _horizon(axes: Axes, ahead: Mapping[int, tuple[float, float, int]], hz: floa
     axes.legend(frameon=False, fontsize=8)
 
 
-def _lags(axes: Axes, late: Mapping[int, float], hz: float) -> None:
+def _draw_lags(axes: Axes, late: Mapping[int, float], hz: float) -> None:
     best = min(late, key=lambda lag: late[lag])
     axes.plot([lag / hz for lag in late], list(late.values()), marker="o", markersize=4, color="#0072b2")
     axes.axvline(0.0, color="#999999", linewidth=0.8)
@@ -349,7 +349,7 @@ def _lags(axes: Axes, late: Mapping[int, float], hz: float) -> None:
     axes.set_title(f"Does it come late? Best match {best / hz:+.1f} s", fontsize=9)
 
 
-def _sensitivity(axes: Axes, asked: Sequence[sensitivity.Sensitivity]) -> None:
+def _draw_sensitivity(axes: Axes, asked: Sequence[sensitivity.Sensitivity]) -> None:
     kinds = {"motion": "from the frame of now", "noise": "by other noise", "instruction": "by other instruction"}
     kinds |= {"action": "by opposite actions"} if any(math.isfinite(one.action) for one in asked) else {}
     for i, name in enumerate(kinds):
@@ -374,7 +374,7 @@ def read_self_test(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
+def draw_self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
     """Returns the confusion matrices of the three definitions on planted faults, and their pairwise kappa.
 
     Raises:
@@ -395,18 +395,18 @@ def self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
         asked = [row for row in rows if row[key]]
         given = [names[faults.index((row["truth"], row["fault"]))] for row in asked]
         counts = confusion(given, [row[key] for row in asked], names, said)
-        _matrix(axes, counts, [[truth == column for column in said] for truth, _ in faults])
+        _draw_matrix(axes, counts, [[truth == column for column in said] for truth, _ in faults])
         share, low, high = right([row["truth"] for row in asked], [row[key] for row in asked])
         axes.set_title(f"{title}\nright {share:.2f} [{low:.2f}, {high:.2f}], n={len(asked)}", fontsize=9)
         axes.set_xticks(range(len(said)), said, rotation=45, ha="right", fontsize=8)
         axes.set_xlabel("verdict", fontsize=8)
     panels[0].set_yticks(range(len(names)), names, fontsize=8)
     panels[0].set_ylabel("planted: what is wrong, and how", fontsize=8)
-    figure.suptitle(_kappas(rows), fontsize=9)
+    figure.suptitle(_describe_kappas(rows), fontsize=9)
     return figure
 
 
-def _matrix(axes: Axes, counts: np.ndarray, correct: Sequence[Sequence[bool]]) -> None:
+def _draw_matrix(axes: Axes, counts: np.ndarray, correct: Sequence[Sequence[bool]]) -> None:
     """Draws counts as shades within their row; a frame marks where a right verdict goes."""
     from matplotlib.patches import Rectangle
 
@@ -419,7 +419,7 @@ def _matrix(axes: Axes, counts: np.ndarray, correct: Sequence[Sequence[bool]]) -
             axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, edgecolor="#d55e00", linewidth=1.5))
 
 
-def _kappas(rows: Sequence[Mapping[str, str]]) -> str:
+def _describe_kappas(rows: Sequence[Mapping[str, str]]) -> str:
     texts = []
     for one, other in itertools.combinations(DEFINITIONS, 2):
         value, low, high, n = kappa([row[one] for row in rows], [row[other] for row in rows])
@@ -427,7 +427,7 @@ def _kappas(rows: Sequence[Mapping[str, str]]) -> str:
     return "planted faults, orange frame: the right verdict; Cohen's kappa " + ", ".join(texts)
 
 
-def _finish(figure: Figure, panels: Sequence[Axes]) -> None:
+def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """Puts one legend of all panels above them."""
     handles: dict[str, Artist] = {}
     for panel in panels:

@@ -151,14 +151,14 @@ def _kernel(size: int, sigma: float) -> np.ndarray:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
-def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Returns an (h, w, 3) image under a Gaussian that is cut off, and scaled up, at the edges."""
     h, w, channels = image.shape
     down = (_kernel(h, sigma) @ image.reshape(h, -1)).reshape(h, w, channels)
     return np.asarray(_kernel(w, sigma) @ down)
 
 
-def _foremost(depth: np.ndarray, radius: int) -> np.ndarray:
+def _find_foremost(depth: np.ndarray, radius: int) -> np.ndarray:
     """Returns, for each pixel, the flat index of what is in front of all else within about so many pixels."""
     near, index = depth.copy(), np.arange(depth.size).reshape(depth.shape)
     reach = 1
@@ -228,12 +228,12 @@ class Aligner:
         read = self.stage.reach(self.start, position, rotation, width)
         dark = np.zeros(2 * len(views))
         # what is no degree of freedom is as it was
-        hints = [replace(hint, posture=self.further(hint.posture, 1.0), light=dark) for hint in hints]
+        hints = [replace(hint, posture=self.extrapolate(hint.posture, 1.0), light=dark) for hint in hints]
         best = next((x for x in hints if self._cost(x, seen[-1], LEVELS[-1]) < x.cost + CLOSE < SEEN + CLOSE), None)
         if best is None:
             starts = [self.start, *others, *(hint.posture for hint in hints), read]
             best = self._search(seen, [*starts, *self.stage.poses_with_carried_object(self.start, read)], read, again)
-        return self._judged(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
+        return self._judge(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
 
     def _search(
         self, seen: Sequence[Views], starts: Sequence[np.ndarray], read: np.ndarray, again: MoreStarts | None
@@ -243,21 +243,21 @@ class Aligner:
         best = Fit(read, dark, np.inf)
         for turn in range(TURNS):
             if turn:
-                starts = self._elsewhere(turn, best.posture, read, again)
+                starts = self._start_elsewhere(turn, best.posture, read, again)
             fits = [Fit(posture, dark, np.inf) for posture in starts]
             for fit in sorted(fits, key=lambda fit: self._cost(fit, seen[0], LEVELS[0]))[:TRIES]:
-                best = min(best, self._roughly(fit, read, seen), key=lambda fit: fit.rough)
+                best = min(best, self._fit_blurred(fit, read, seen), key=lambda fit: fit.rough)
                 if best.doubt < GOOD:
                     return best
             if best.doubt < 1.0:
                 break
         return best
 
-    def further(self, posture: np.ndarray, times: float) -> np.ndarray:
+    def extrapolate(self, posture: np.ndarray, times: float) -> np.ndarray:
         """Returns where so many times the way to a posture leads."""
         return self.stage.move(self.start, times * self.stage.pose_difference(self.start, posture))
 
-    def _roughly(self, fit: Fit, read: np.ndarray, seen: Sequence[Views]) -> Fit:
+    def _fit_blurred(self, fit: Fit, read: np.ndarray, seen: Sequence[Views]) -> Fit:
         """Returns the fit to blurred pictures, sharper ones first where the start is close enough."""
         for number in range(ROUGH, 0, -1):
             if self._cost(fit, seen[number], LEVELS[number]) < CLOSE:
@@ -266,9 +266,9 @@ class Aligner:
             number = 0
         for level, target in zip(LEVELS[number:ROUGH], seen[number:ROUGH], strict=True):
             fit = self._descend(fit, read, target, level)
-        return self._judged(fit, seen[ROUGH - 1])
+        return self._judge(fit, seen[ROUGH - 1])
 
-    def _judged(self, fit: Fit, seen: Views) -> Fit:
+    def _judge(self, fit: Fit, seen: Views) -> Fit:
         """Returns a fit with what blurred pictures, in which a blurred frame is not much worse, say of it."""
         level = LEVELS[ROUGH - 1]
         stage = self.stage
@@ -283,7 +283,9 @@ class Aligner:
                 doubts.append(float(d.cost[moves].mean()) / (LIMIT + POOR * rest))
         return replace(fit, rough=self._mean(differences, level), doubt=max(doubts, default=0.0))
 
-    def _elsewhere(self, turn: int, found: np.ndarray, read: np.ndarray, again: MoreStarts | None) -> list[np.ndarray]:
+    def _start_elsewhere(
+        self, turn: int, found: np.ndarray, read: np.ndarray, again: MoreStarts | None
+    ) -> list[np.ndarray]:
         """Returns where to begin else: perhaps the hand was found, and an object was not; or it turned about."""
         if turn == 1:
             alone = self.stage.with_objects_at_rest(self.start, found)
@@ -291,7 +293,7 @@ class Aligner:
         return [self.stage.with_hand_turned(read, angle) for angle in TURNED_RAD]
 
     def _blur(self, views: Views, level: Level) -> list[np.ndarray]:
-        return [blurred(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
+        return [blur(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
 
     def _colours(self, posture: np.ndarray) -> list[np.ndarray]:
         key = posture.tobytes()
@@ -305,7 +307,7 @@ class Aligner:
         found = []
         for target, image, (gain, offset) in zip(seen, shown, light, strict=True):
             r = target - (1.0 + gain) * image - offset
-            found.append(Difference(image, r, *_robust(r, level.scale)))
+            found.append(Difference(image, r, *_weigh_robustly(r, level.scale)))
         return found
 
     def _cost(self, fit: Fit, seen: Views, level: Level) -> float:
@@ -314,14 +316,14 @@ class Aligner:
     def _mean(self, differences: Sequence[Difference], level: Level) -> float:
         return sum(level.share(self.stage.carriers, v) * float(d.cost.mean()) for v, d in enumerate(differences))
 
-    def _expected(self, views: int) -> np.ndarray:
+    def _expected_sizes(self, views: int) -> np.ndarray:
         return np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], views)])
 
     def _descend(self, fit: Fit, read: np.ndarray, seen: Views, level: Level) -> Fit:
         """Returns a better fit (Levenberg and Marquardt)."""
         count = len(self.stage.spread)
         damping = 1e-3
-        expected = self._expected(len(seen))
+        expected = self._expected_sizes(len(seen))
         differences = self._compare(fit, seen, level)
         cost = self._mean(differences, level)
         total = cost + self._prior(fit, read, level)[2]
@@ -330,7 +332,7 @@ class Aligner:
             if cost < FITS:
                 break
             if equations is None:
-                equations = self._equations(fit, differences, seen, level, read)
+                equations = self._build_equations(fit, differences, seen, level, read)
             step = np.linalg.solve(equations.hessian + damping * np.diag(np.diag(equations.hessian)), -equations.slope)
             far = np.where(self._fingers, 0.0, step[:count] / expected[:count])
             step *= min(1.0, LONGEST / max(1e-9, float(np.abs(far).max())))
@@ -357,14 +359,14 @@ class Aligner:
     def _prior(self, fit: Fit, read: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns curvature and slope (D + 2V,) and the cost of being far from what is expected."""
         stage = self.stage
-        expected = self._expected(len(fit.light) // 2)
+        expected = self._expected_sizes(len(fit.light) // 2)
         away = np.concatenate([stage.pose_difference(self.start, fit.posture), fit.light])
         away[: len(stage.spread)][self._fingers] = stage.pose_difference(read, fit.posture)[self._fingers]
         stiff = np.full(len(away), PRIOR) / expected**2
         stiff[: len(stage.spread)][stage.objects] *= level.still / PRIOR
         return stiff, stiff * away, float(stiff @ (away * away))
 
-    def _equations(
+    def _build_equations(
         self, fit: Fit, differences: Sequence[Difference], seen: Views, level: Level, read: np.ndarray
     ) -> Equations:
         """Returns the normal equations at a fit, for a step of (D + 2V,)."""
@@ -375,7 +377,7 @@ class Aligner:
         stiff, slope, _ = self._prior(fit, read, level)
         found = Equations(np.diag(stiff), slope)
         for v, (sight, d, target, carrier) in enumerate(zip(sights, differences, seen, stage.carriers, strict=True)):
-            index = _foremost(sight.depth, round(level.blur[int(carrier > 0)]) + 1)
+            index = _find_foremost(sight.depth, round(level.blur[int(carrier > 0)]) + 1)
             pieces = sight.piece.ravel()[index]
             stride = level.stride[int(carrier > 0)]
             use = np.zeros(index.shape, bool)
@@ -397,7 +399,7 @@ def expected_m(doubt: float) -> float:
     return 0.0001 + 0.006 * doubt**2
 
 
-def _robust(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _weigh_robustly(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns (h, w) costs of differences (h, w, 3), and their weights in least squares."""
     squares = (r * r).mean(axis=2) / (scale * scale)
     return squares / (1.0 + squares), 1.0 / (scale * scale * (1.0 + squares) ** 2)

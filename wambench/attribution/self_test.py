@@ -84,7 +84,7 @@ class SelfTestJob:
         return self.fault, self.task, self.index
 
 
-def jobs(faults: Sequence[str], episodes: int) -> list[SelfTestJob]:
+def plan_jobs(faults: Sequence[str], episodes: int) -> list[SelfTestJob]:
     """Returns the episodes of each fault, spread over the tasks that it can make fail."""
     found = []
     for fault in faults:
@@ -107,7 +107,7 @@ def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[
             raise unknown_name("fault", fault, FAULTS)
     out.mkdir(parents=True, exist_ok=True)
     path = out / ROWS
-    wanted = jobs(tuple(faults) or tuple(FAULTS), episodes)
+    wanted = plan_jobs(tuple(faults) or tuple(FAULTS), episodes)
     with records.locked(out):
         if not path.exists():
             records.write_whole(path, _line(NAMES))
@@ -130,12 +130,12 @@ def _play(path: Path, left: Sequence[SelfTestJob], total: int, workers: int) -> 
     ):
         for index, result in pool.results(left, LIMIT_S):
             job = left[index]
-            row = result if isinstance(result, AttributionRow) else _blank(job, result)
+            row = result if isinstance(result, AttributionRow) else _lost_row(job, result)
             records.append(path, _line([job.fault, FAULTS[job.fault], *next(csv.reader([_csv(row)]))]).encode())
             bar.update()
 
 
-def _blank(job: SelfTestJob, lost: LostJob) -> AttributionRow:
+def _lost_row(job: SelfTestJob, lost: LostJob) -> AttributionRow:
     task = tasks.find(job.task)
     return AttributionRow("planted", "", task.id, task.novelty, "", job.index, 0, "", math.nan, error=lost.reason)
 
@@ -167,21 +167,22 @@ def _set_up(payload: None) -> tuple[None, Callable[[SelfTestJob], AttributionRow
     import torch
 
     from wambench.attribution import paths, tracker
+    from wambench.policies import weight_files
 
     torch.set_num_threads(1)
     reader = tracker.FrameReader()
-    ways, _ = paths.load(tracker.weights(paths.WEIGHTS))
+    ways, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     sims: dict[str, TabletopEnv] = {}
 
     def work(job: SelfTestJob) -> AttributionRow:
         if job.task not in sims:
             sims[job.task] = registration.make(job.task)
-        return planted(sims[job.task], job, reader, ways)
+        return play_planted(sims[job.task], job, reader, ways)
 
     return None, work
 
 
-def planted(
+def play_planted(
     sim: TabletopEnv,
     job: SelfTestJob,
     reader: LearnedReader,
@@ -221,7 +222,7 @@ def summary(rows: Sequence[Mapping[str, str]]) -> Summary:
         single=_shares_right([row for row in failed if row["truth"] in ("video", "action")]),
         all=_shares_right(failed),
         fault={
-            fault: {d: round(_right(some, d)[0], 2) for d in DEFINITIONS} | {"n": len(some)}
+            fault: {d: round(_share_right(some, d)[0], 2) for d in DEFINITIONS} | {"n": len(some)}
             for fault, some in by_fault.items()
             if some
         },
@@ -237,10 +238,10 @@ def summary(rows: Sequence[Mapping[str, str]]) -> Summary:
 
 def _shares_right(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
     """Returns the share of right verdicts of each definition, the ends of its interval, and n."""
-    return {d: [round(v, 3) for v in _right(rows, d)] + [len(rows)] for d in DEFINITIONS}
+    return {d: [round(v, 3) for v in _share_right(rows, d)] + [len(rows)] for d in DEFINITIONS}
 
 
-def _right(rows: Sequence[Mapping[str, str]], definition: str) -> tuple[float, float, float]:
+def _share_right(rows: Sequence[Mapping[str, str]], definition: str) -> tuple[float, float, float]:
     share, low, high = right([row["truth"] for row in rows], [row[definition] for row in rows])
     return share, low, high
 

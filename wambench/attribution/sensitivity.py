@@ -77,7 +77,7 @@ def horizon(episodes: Sequence[Episode]) -> dict[int, tuple[float, float, int]]:
     found: dict[int, list[tuple[float, float]]] = {}
     for episode in episodes:
         seen = _canvases(episode)
-        for step, frames, frame_steps in _imagined(episode):
+        for step, frames, frame_steps in _imagined_futures(episode):
             for frame, at in zip(frames, frame_steps.tolist(), strict=True):
                 if at in seen and step in seen and at > step:
                     pair = distance(frame, seen[at]), distance(seen[step], seen[at])
@@ -95,7 +95,7 @@ def lags(episodes: Sequence[Episode], asked: Sequence[int] = LAGS) -> dict[int, 
     rows = []
     for episode in episodes:
         seen = _canvases(episode)
-        for _, frames, frame_steps in _imagined(episode):
+        for _, frames, frame_steps in _imagined_futures(episode):
             for frame, at in zip(frames, frame_steps.tolist(), strict=True):
                 if all(at + lag in seen for lag in asked):
                     rows.append([distance(frame, seen[at + lag]) for lag in asked])
@@ -106,7 +106,7 @@ def _canvases(episode: Episode) -> dict[int, np.ndarray]:
     return {o.step: canvas(o, list(o.images)) for o in episode.observations}
 
 
-def _imagined(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
+def _imagined_futures(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
     plans = [(chunk.step, chunk.plan.frames, chunk.plan.frame_steps) for chunk in episode.chunks]
     return [(step, frames, at) for step, frames, at in plans if frames is not None and at is not None]
 
@@ -147,7 +147,7 @@ def sensitivity(policy: object, episodes: Sequence[Episode], count: int, rng: np
         episode = episodes[i % len(episodes)]
         chunk = episode.chunks[int(rng.integers(len(episode.chunks)))]
         now = next(o for o in episode.observations if o.step == chunk.step)
-        instructions = _others(episode)
+        instructions = _other_instructions(episode)
         other = instructions[int(rng.integers(len(instructions)))]
         found.append(_compare(policy, episode, now, other, chunk.plan.actions if takes_actions else None))
     return found
@@ -180,7 +180,7 @@ def _compare(
     )
 
 
-def _others(episode: Episode) -> list[str]:
+def _other_instructions(episode: Episode) -> list[str]:
     """Returns instructions that could be given in the same scene, or those of other scenes if there are none."""
     own = tasks.find(episode.spec.task)
     rest = [task for task in tasks.TASKS.values() if task.verb != own.verb]

@@ -19,8 +19,6 @@ Design decisions:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.resources
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -195,7 +193,7 @@ def frame_features(reader: Encoder, frames: Tensor) -> Tensor:
     return torch.cat([found[..., :2], found[..., -2:]], dim=3)
 
 
-def _rotation(features: Tensor) -> Tensor:
+def rotation_of(features: Tensor) -> Tensor:
     """Returns (N, 3, 3) rotations of (N, 11) state features."""
     x, y = features[:, 3:6], features[:, 6:9]
     return torch.stack([x, y, torch.cross(x, y, dim=1)], dim=2)
@@ -219,19 +217,14 @@ def load(path: str | Path) -> tuple[FrameTracker, dict[str, object]]:
     return model.eval(), meta
 
 
-def weights(name: str) -> Path:
-    """Returns the path of a weights file that is shipped."""
-    return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
-
-
 class FrameReader:
     """Reads frames with the shipped encoder and tracker (or those of other files)."""
 
     def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
-        path = Path(encoder or weights("encoder-v1.safetensors"))
-        self.model, self.meta = load(tracker or weights(WEIGHTS))
+        path = Path(encoder or weight_files.packaged(weight_files.ENCODER))
+        self.model, self.meta = load(tracker or weight_files.packaged(WEIGHTS))
         self.encoder, _ = encoding.load(path)
-        if self.meta.get("encoder") != hashlib.sha256(path.read_bytes()).hexdigest():
+        if self.meta.get("encoder") != weight_files.digest(path):
             raise ValueError(f"{tracker or WEIGHTS}: trained with another encoder than {path}")
 
     @property
@@ -284,7 +277,7 @@ class FrameReader:
         moved = places.numpy() + motion.objects.numpy() * UNIT_M
         return Readings(
             positions=state[:3] + hand[:, :3] * UNIT_M,
-            rotations=np.stack(turns) @ _rotation(robot[:1].double())[0].numpy(),
+            rotations=np.stack(turns) @ rotation_of(robot[:1].double())[0].numpy(),
             widths=np.clip(hand[:, 6] * UNIT_WIDTH_M, 0.0, 0.08),
             objects=np.where(there[None, :, None], moved, np.nan),
             scale_m=scale,

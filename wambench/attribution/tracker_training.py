@@ -18,9 +18,9 @@ from wambench.attribution.tracker import (
     UNIT_WIDTH_M,
     FrameTracker,
     Pairs,
-    _rotation,
     frame_features,
     loss,
+    rotation_of,
     save,
 )
 from wambench.policies.perception import encoder as encoding
@@ -130,7 +130,7 @@ def _join(parts: Sequence[Episodes]) -> Episodes:
 def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor) -> Pairs:
     """Returns the pairs of frames with some indices (B,), the second one in a version: 0 clean, 1 degraded."""
     one, two = episodes.state[before], episodes.state[after]
-    turn = _rotation(two) @ _rotation(one).transpose(1, 2)
+    turn = rotation_of(two) @ rotation_of(one).transpose(1, 2)
     axis = torch.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], 1)
     width = (two[:, 9] - two[:, 10]).abs()
     hand = [(two[:, :3] - one[:, :3]) / UNIT_M, axis / 2 / UNIT_RAD, (width / UNIT_WIDTH_M)[:, None]]
