@@ -60,7 +60,7 @@ def test_a_policy_without_video_gets_types_of_failure_only_and_a_second_call_cha
     attribute.attribute(folder, episodes=1)
     assert (folder / table.TABLE).read_text() == text
     assert len(attribute.attribute(folder)) == 2
-    assert "2 failed episodes, the four cells played for 0" in attribute.summary(table.read(folder))
+    assert "2 failed episodes, the four rollouts played for 0" in attribute.summary(table.read(folder))
 
 
 def test_wrong_words_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,9 @@ from wambench.attribution.table import AttributionRow
 
 def test_shares_add_up_to_what_was_lost() -> None:
     for values in itertools.product((0.0, 0.3, 0.7, 1.0), repeat=4):
-        cells = CounterfactualProgress(*values)
-        shares = shapley(cells)
-        assert shares.video + shares.action + shares.unattributed == pytest.approx(1.0 - cells.own_own, abs=1e-12)
+        progress = CounterfactualProgress(*values)
+        shares = shapley(progress)
+        assert shares.video + shares.action + shares.unattributed == pytest.approx(1.0 - progress.own_own, abs=1e-12)
 
 
 def test_what_could_not_be_read_is_a_part_and_bounds_what_video_lost() -> None:

@@ -10,7 +10,7 @@ from wambench.attribution.verdicts import Fatal, first_divergence_verdict, inter
 
 
 @pytest.mark.parametrize(
-    ("cells", "verdict"),
+    ("progress", "verdict"),
     [
         (CounterfactualProgress(0.2, 1.0, 0.2, 1.0), "video"),
         (CounterfactualProgress(0.2, 0.2, 1.0, 1.0), "action"),
@@ -21,8 +21,8 @@ from wambench.attribution.verdicts import Fatal, first_divergence_verdict, inter
         (CounterfactualProgress(0.2, math.nan, 1.0, 1.0), "abstain"),
     ],
 )
-def test_the_intervention_blames_what_its_replacement_wins_back(cells: CounterfactualProgress, verdict: str) -> None:
-    found, confidence = intervention_verdict(cells)
+def test_the_intervention_blames_what_its_replacement_wins_back(progress: CounterfactualProgress, verdict: str) -> None:
+    found, confidence = intervention_verdict(progress)
     assert found == verdict
     assert 0.0 <= confidence <= 1.0
 

@@ -376,7 +376,7 @@ def summary(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = N
         lost: Progress lost in each task by all episodes of the run, as for `shapley.share`.
     """
     known = [row for row in rows if shapley.parts(row) is not None]
-    lines = [f"{len(rows)} failed episodes, the four cells played for {len(known)}"]
+    lines = [f"{len(rows)} failed episodes, the four rollouts played for {len(known)}"]
     parts = [shapley.parts(row) or {} for row in known]
     for part in shapley.PARTS if known else ():
         found = shapley.share(known, [one[part] for one in parts], lost)

@@ -1,7 +1,7 @@
 """Filmstrips of the clearest failures: at the same moments what was imagined, what came, and what the expert would do.
 
-All three frames of a column are futures of one query, for the same env step. `save` renders the expert's with a
-simulator (at the end of `wambench attribute`) and leaves them in RUN/oracle; `clearest` only draws.
+All three frames of a column are futures of one query, for the same env step. `save` renders the expert's frames with a
+simulator (at the end of `wambench attribute`) and leaves them in RUN/oracle; `draw_clearest` only draws.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FOLDER = "oracle"
 KINDS = ("video", "action", "both", "timing")
 PER_KIND = 3
 MOMENTS = 8
-APART_S = 0.4  # between the moments around a point of no return
+APART_S = 0.4  # between the moments around a point of no return: the frames of a shipped model are as far apart
 AGREEING = 0.25  # what another definition that says the same adds to the share that was lost
 
 
 def choose(rows: Sequence[AttributionRow], kind: str, count: int = PER_KIND) -> list[AttributionRow]:
-    """Returns the clearest failures of a kind: most lost to it, and all definitions saying so.
+    """Returns the clearest failures of a kind: most was lost to it, and the other definitions say so, too.
 
     The kind is the verdict of the intervention, or that of the first divergence for a policy that has none.
     """

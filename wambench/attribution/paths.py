@@ -1,8 +1,8 @@
-"""How a gripper gets from one pose to the next: what lies between the frames that the oracle tracker reads.
+"""Paths: how a gripper gets from one pose to the next, which lies between the frames that the tracker reads.
 
 Two frames 0.4 s apart do not say whether the fingers closed before or after the hand moved, nor that it rose before it
-went across. Experts of all tasks, led astray, show what hands do in between; a perceptron on the hand alone (it knows
-of no object and no task) learned it from the states of `wambench collect --corpus tracks`.
+went across. Experts of all tasks, disturbed as in demonstrations, show what hands do in between. A perceptron on the
+hand alone, which knows of no object and no task, learned it from the states of `wambench collect --corpus tracks`.
 
 Letters: B paths, K poses, N steps of a path (the steps to the last pose).
 """
@@ -26,8 +26,8 @@ UNIT_WIDTH_M = 0.02
 TABLE_M = 0.9  # about the height at which hands work
 MOVING_M = 0.0015  # the opening changes by more than this in a step: the fingers are moving
 FINGER_STEP_M = 0.008  # change of the fingers' goal, as an opening, in a step
-READ_M = 0.004
-READ_WIDTH_M = 0.0015  # noise of the poses in training, as a tracker's
+READ_M = 0.004  # noise of the poses in training, about a tracker's
+READ_WIDTH_M = 0.0015  # noise of their openings
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""Direct alignment: the posture of robot and objects whose picture is most like a given one.
+"""Direct alignment finds the posture of robot and objects whose rendered picture is most like a given frame.
 
-A learned reading says about where the hand is. From there on pictures are compared: the simulator, which the instrument
-may ask anything, shows a posture; what differs from the given frame, and how every pixel moves with every joint, gives
-a better posture, which is shown again. How unlike the last picture is says how far it may be trusted.
+A posture is the value of every joint of the scene. A learned reading says roughly where the hand is. From there on
+pictures are compared: the simulator shows a posture; what differs from the given frame, and how every pixel moves with
+every joint, gives a better posture, which is shown again. How unlike the last picture is says how far the posture may
+be trusted.
 
 Letters: D degrees of freedom, P pieces (what moves as one), V views, n pixels.
 
-Formulas: with I the picture shown, T the given one, both blurred, q the posture, x the point that a pixel shows, gain a
-and offset b of each view, Gauss-Newton steps minimise the mean of r^2 / (r^2 + s^2) (Geman and McClure: what is strange
-does not pull), where
+Formulas: I is the picture shown, T the given one, both blurred; q is the posture, x the point that a pixel shows; a is
+the gain and b the offset of each view. Gauss-Newton steps minimise the mean of r^2 / (r^2 + s^2) (Geman and McClure:
+what is strange does not pull), where
 
     r = T - (1 + a) I - b,    dr/dq = grad I . dpixel/dx . dx/dq.
 
@@ -75,15 +76,15 @@ class PosableScene(Protocol):
 
 @dataclass(frozen=True)
 class Level:
-    """How sharply to look; pairs are for cameras at rest and for those that the robot carries.
+    """How sharply pictures are compared; pairs are for cameras at rest and for those that the robot carries.
 
     Attributes:
         blur: Standard deviations in pixels.
         scale: Difference of colours, of 1, above which a pixel counts little.
-        weights: Of a view.
-        stride: Every so many pixels are looked at for the direction to go.
-        steps: At most.
-        enough: A step that lowers the cost by a smaller share is the last one.
+        weights: Weight of a view.
+        stride: Every so many pixels one is looked at for the direction to go.
+        steps: Gauss-Newton steps at most.
+        enough: A step that lowers the cost by a smaller share than this is the last one.
         still: Cost of an object's moving by the expected spread.
     """
 
@@ -101,6 +102,7 @@ class Level:
         return weights[view] / sum(weights)
 
 
+# From blurred to sharp. In blurred pictures objects are held to rest more than in sharp ones.
 LEVELS = (
     Level((2.0, 5.0), 0.2, (1.0, 0.25), (2, 4), 5, 0.1, still=1e-2),
     Level((1.0, 2.2), 0.12, stride=(2, 3), steps=5, enough=0.08, still=3e-3),
@@ -116,10 +118,11 @@ class Fit:
     Attributes:
         posture: Of robot and objects.
         light: (2V,) gains and offsets of the views.
-        cost: Mean of r^2 / (r^2 + s^2) over the sharp pictures, and
-        rough: over blurred ones.
-        doubt: The larger of two: the same over the pixels of a camera at rest that show the robot, as a share of what
-            would do for a frame whose rest is as unlike as this one's; over a view that it carries, of `CARRIED`.
+        cost: Mean of r^2 / (r^2 + s^2) over the sharp pictures.
+        rough: The same over blurred pictures.
+        doubt: The larger of two shares; above 1 the fit is not believed. One is the mean over the blurred pixels that
+            show the robot to a camera at rest, as a share of `LIMIT` + `POOR` x the mean over the other pixels. The
+            other is the mean over the view of a camera that the robot carries, as a share of `CARRIED`.
     """
 
     posture: np.ndarray
@@ -136,7 +139,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a view: what is shown, blurred, (h, w, 3); what is left, (h, w, 3); its cost and its weight, (h, w)."""
+    """How a view differs from the given one.
+
+    Attributes:
+        shown: (h, w, 3) picture shown, blurred.
+        r: (h, w, 3) what is left of the difference.
+        cost: (h, w) cost of each pixel.
+        push: (h, w) weight of each pixel in least squares.
+    """
 
     shown: np.ndarray
     r: np.ndarray
@@ -159,7 +169,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _find_foremost(depth: np.ndarray, radius: int) -> np.ndarray:
-    """Returns, for each pixel, the flat index of what is in front of all else within about so many pixels."""
+    """Returns the flat index, for each pixel, of the frontmost pixel within about `radius` pixels."""
     near, index = depth.copy(), np.arange(depth.size).reshape(depth.shape)
     reach = 1
     while radius > 0:
@@ -177,13 +187,20 @@ def _find_foremost(depth: np.ndarray, radius: int) -> np.ndarray:
 
 @dataclass
 class Equations:
-    """Least squares: half of second derivatives and slope of what is minimised."""
+    """Normal equations of least squares: half of the second derivatives, and the slope, of what is minimised."""
 
     hessian: np.ndarray
     slope: np.ndarray
 
     def add(self, jacobian: np.ndarray, rows: np.ndarray, r: np.ndarray, weights: np.ndarray) -> None:
-        """Adds differences r (n,) that change by rows (n, 8) of a few numbers, and those by jacobian (8, D + 2V)."""
+        """Adds differences.
+
+        Args:
+            jacobian: (8, D + 2V) how velocity, turn, gain and offset of a piece change with the unknowns.
+            rows: (n, 8) how each difference changes with those eight numbers.
+            r: (n,) the differences.
+            weights: (n,) of each.
+        """
         weighed = rows * weights[:, None]
         self.hessian += jacobian.T @ (weighed.T @ rows).astype(float) @ jacobian
         self.slope += jacobian.T @ (weighed.T @ r).astype(float)
@@ -193,14 +210,14 @@ class Aligner:
     """Finds the postures that frames show, starting from one that is known.
 
     Args:
-        stage: In the known posture.
+        poser: Shows postures; it is in the known one now.
     """
 
-    def __init__(self, stage: PosableScene) -> None:
-        self.stage = stage
-        self.start = stage.posture()
+    def __init__(self, poser: PosableScene) -> None:
+        self.poser = poser
+        self.start = poser.posture()
         self._shown: dict[bytes, list[np.ndarray]] = {}
-        self._fingers = stage.spread <= FINGERS_M  # what was read of them counts; one step may open them
+        self._fingers = poser.spread <= FINGERS_M  # what was read of them counts; one step may open them
 
     def find(
         self,
@@ -216,23 +233,23 @@ class Aligner:
 
         Args:
             frame: (h, w * V, 3) uint8.
-            position: (3,) of the hand as read, with its (3, 3)
-            rotation, and the opening
-            width: in m.
+            position: (3,) of the hand in m, as read.
+            rotation: (3, 3) of the hand, as read.
+            width: Opening of the fingers in m, as read.
             others: More postures to start from.
-            hints: Fits to pictures that are likely much the same; one that does for this one too is only refined.
-            again: Returns more postures to start from, given the best one so far, if that will not do.
+            hints: Fits to pictures that are probably similar; one that fits this frame nearly as well is only refined.
+            again: Returns more postures to start from, given the best one so far, if that one is in doubt.
         """
-        views = np.split(frame.astype(np.float32) / 255.0, len(self.stage.carriers), axis=1)
+        views = np.split(frame.astype(np.float32) / 255.0, len(self.poser.carriers), axis=1)
         seen = [self._blur(views, level) for level in LEVELS]
-        read = self.stage.reach(self.start, position, rotation, width)
+        read = self.poser.reach(self.start, position, rotation, width)
         dark = np.zeros(2 * len(views))
-        # what is no degree of freedom is as it was
+        # joints that are no degrees of freedom here stay as they are now
         hints = [replace(hint, posture=self.extrapolate(hint.posture, 1.0), light=dark) for hint in hints]
         best = next((x for x in hints if self._cost(x, seen[-1], LEVELS[-1]) < x.cost + CLOSE < SEEN + CLOSE), None)
         if best is None:
             starts = [self.start, *others, *(hint.posture for hint in hints), read]
-            best = self._search(seen, [*starts, *self.stage.poses_with_carried_object(self.start, read)], read, again)
+            best = self._search(seen, [*starts, *self.poser.poses_with_carried_object(self.start, read)], read, again)
         return self._judge(self._descend(best, read, seen[-1], LEVELS[-1]), seen[ROUGH - 1])
 
     def _search(
@@ -254,11 +271,11 @@ class Aligner:
         return best
 
     def extrapolate(self, posture: np.ndarray, times: float) -> np.ndarray:
-        """Returns where so many times the way to a posture leads."""
-        return self.stage.move(self.start, times * self.stage.pose_difference(self.start, posture))
+        """Returns the posture that lies `times` as far from the known one as a posture does."""
+        return self.poser.move(self.start, times * self.poser.pose_difference(self.start, posture))
 
     def _fit_blurred(self, fit: Fit, read: np.ndarray, seen: Sequence[Views]) -> Fit:
-        """Returns the fit to blurred pictures, sharper ones first where the start is close enough."""
+        """Returns the fit to blurred pictures, without the most blurred ones where the start is close enough."""
         for number in range(ROUGH, 0, -1):
             if self._cost(fit, seen[number], LEVELS[number]) < CLOSE:
                 break
@@ -269,13 +286,13 @@ class Aligner:
         return self._judge(fit, seen[ROUGH - 1])
 
     def _judge(self, fit: Fit, seen: Views) -> Fit:
-        """Returns a fit with what blurred pictures, in which a blurred frame is not much worse, say of it."""
+        """Returns a fit with its cost and doubt in blurred pictures, which treat blurred frames fairly."""
         level = LEVELS[ROUGH - 1]
-        stage = self.stage
+        poser = self.poser
         differences = self._compare(fit, seen, level)
         doubts = []
-        for sight, d, carrier in zip(stage.survey(fit.posture), differences, stage.carriers, strict=True):
-            moves = (stage.member[sight.piece] * ~stage.objects).any(axis=2)
+        for geometry, d, carrier in zip(poser.survey(fit.posture), differences, poser.carriers, strict=True):
+            moves = (poser.member[geometry.piece] * ~poser.objects).any(axis=2)
             if carrier > 0:
                 doubts.append(float(d.cost.mean()) / CARRIED)
             elif moves.any():
@@ -286,19 +303,19 @@ class Aligner:
     def _start_elsewhere(
         self, turn: int, found: np.ndarray, read: np.ndarray, again: MoreStarts | None
     ) -> list[np.ndarray]:
-        """Returns where to begin else: perhaps the hand was found, and an object was not; or it turned about."""
+        """Returns other postures to start from: first with objects put back, then with the hand turned."""
         if turn == 1:
-            alone = self.stage.with_objects_at_rest(self.start, found)
-            return [alone, *self.stage.poses_with_carried_object(self.start, alone), *(again(found) if again else [])]
-        return [self.stage.with_hand_turned(read, angle) for angle in TURNED_RAD]
+            alone = self.poser.with_objects_at_rest(self.start, found)
+            return [alone, *self.poser.poses_with_carried_object(self.start, alone), *(again(found) if again else [])]
+        return [self.poser.with_hand_turned(read, angle) for angle in TURNED_RAD]
 
     def _blur(self, views: Views, level: Level) -> list[np.ndarray]:
-        return [blur(view, level.blur[int(c > 0)]) for view, c in zip(views, self.stage.carriers, strict=True)]
+        return [blur(view, level.blur[int(c > 0)]) for view, c in zip(views, self.poser.carriers, strict=True)]
 
     def _colours(self, posture: np.ndarray) -> list[np.ndarray]:
         key = posture.tobytes()
         if key not in self._shown:
-            self._shown[key] = self.stage.colours(posture)
+            self._shown[key] = self.poser.colours(posture)
         return self._shown[key]
 
     def _compare(self, fit: Fit, seen: Views, level: Level) -> list[Difference]:
@@ -314,14 +331,14 @@ class Aligner:
         return self._mean(self._compare(fit, seen, level), level)
 
     def _mean(self, differences: Sequence[Difference], level: Level) -> float:
-        return sum(level.share(self.stage.carriers, v) * float(d.cost.mean()) for v, d in enumerate(differences))
+        return sum(level.share(self.poser.carriers, v) * float(d.cost.mean()) for v, d in enumerate(differences))
 
     def _expected_sizes(self, views: int) -> np.ndarray:
-        return np.concatenate([self.stage.spread, np.tile([GAIN, OFFSET], views)])
+        return np.concatenate([self.poser.spread, np.tile([GAIN, OFFSET], views)])
 
     def _descend(self, fit: Fit, read: np.ndarray, seen: Views, level: Level) -> Fit:
         """Returns a better fit (Levenberg and Marquardt)."""
-        count = len(self.stage.spread)
+        count = len(self.poser.spread)
         damping = 1e-3
         expected = self._expected_sizes(len(seen))
         differences = self._compare(fit, seen, level)
@@ -336,7 +353,7 @@ class Aligner:
             step = np.linalg.solve(equations.hessian + damping * np.diag(np.diag(equations.hessian)), -equations.slope)
             far = np.where(self._fingers, 0.0, step[:count] / expected[:count])
             step *= min(1.0, LONGEST / max(1e-9, float(np.abs(far).max())))
-            moved = Fit(self.stage.move(fit.posture, step[:count]), fit.light + step[count:], np.inf)
+            moved = Fit(self.poser.move(fit.posture, step[:count]), fit.light + step[count:], np.inf)
             there = self._compare(moved, seen, level)
             mean = self._mean(there, level)
             after = mean + self._prior(moved, read, level)[2]
@@ -358,44 +375,46 @@ class Aligner:
 
     def _prior(self, fit: Fit, read: np.ndarray, level: Level) -> tuple[np.ndarray, np.ndarray, float]:
         """Returns curvature and slope (D + 2V,) and the cost of being far from what is expected."""
-        stage = self.stage
+        poser = self.poser
         expected = self._expected_sizes(len(fit.light) // 2)
-        away = np.concatenate([stage.pose_difference(self.start, fit.posture), fit.light])
-        away[: len(stage.spread)][self._fingers] = stage.pose_difference(read, fit.posture)[self._fingers]
+        away = np.concatenate([poser.pose_difference(self.start, fit.posture), fit.light])
+        away[: len(poser.spread)][self._fingers] = poser.pose_difference(read, fit.posture)[self._fingers]
         stiff = np.full(len(away), PRIOR) / expected**2
-        stiff[: len(stage.spread)][stage.objects] *= level.still / PRIOR
+        stiff[: len(poser.spread)][poser.objects] *= level.still / PRIOR
         return stiff, stiff * away, float(stiff @ (away * away))
 
     def _build_equations(
         self, fit: Fit, differences: Sequence[Difference], seen: Views, level: Level, read: np.ndarray
     ) -> Equations:
         """Returns the normal equations at a fit, for a step of (D + 2V,)."""
-        stage = self.stage
-        count = len(self.stage.spread)
-        sights = stage.survey(fit.posture)
-        twists = stage.twists()
+        poser = self.poser
+        count = len(poser.spread)
+        geometries = poser.survey(fit.posture)
+        twists = poser.twists()
         stiff, slope, _ = self._prior(fit, read, level)
         found = Equations(np.diag(stiff), slope)
-        for v, (sight, d, target, carrier) in enumerate(zip(sights, differences, seen, stage.carriers, strict=True)):
-            index = _find_foremost(sight.depth, round(level.blur[int(carrier > 0)]) + 1)
-            pieces = sight.piece.ravel()[index]
+        for v, (geometry, d, target, carrier) in enumerate(
+            zip(geometries, differences, seen, poser.carriers, strict=True)
+        ):
+            index = _find_foremost(geometry.depth, round(level.blur[int(carrier > 0)]) + 1)
+            pieces = geometry.piece.ravel()[index]
             stride = level.stride[int(carrier > 0)]
             use = np.zeros(index.shape, bool)
             use[stride // 2 :: stride, stride // 2 :: stride] = True
-            use &= (stage.member[pieces] != stage.member[carrier]).any(axis=2)
-            rows = _pixel_rows(sight, d.shown, target, index, use)
-            weights = d.push[use] * (level.share(stage.carriers, v) * stride * stride / index.size / 3.0)
+            use &= (poser.member[pieces] != poser.member[carrier]).any(axis=2)
+            rows = _pixel_rows(geometry, d.shown, target, index, use)
+            weights = d.push[use] * (level.share(poser.carriers, v) * stride * stride / index.size / 3.0)
             for piece in np.unique(pieces[use]):
                 mine = pieces[use] == piece
                 jacobian = np.zeros((8, len(found.slope)))
-                jacobian[:6, :count] = twists * (stage.member[piece] - stage.member[carrier])
+                jacobian[:6, :count] = twists * (poser.member[piece] - poser.member[carrier])
                 jacobian[6:, count + 2 * v : count + 2 * v + 2] = -np.eye(2)
                 found.add(jacobian, rows[mine].reshape(-1, 8), d.r[use][mine].ravel(), np.repeat(weights[mine], 3))
         return found
 
 
 def expected_m(doubt: float) -> float:
-    """Returns the scale of the position error of a fit (mean of one coordinate, m), see docs/instrument.md."""
+    """Returns the scale of the position error of a fit (mean of one coordinate, m); set by eye, docs/instrument.md."""
     return 0.0001 + 0.006 * doubt**2
 
 
@@ -406,22 +425,22 @@ def _weigh_robustly(r: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray
 
 
 def _pixel_rows(
-    sight: ViewGeometry, shown: np.ndarray, target: np.ndarray, index: np.ndarray, use: np.ndarray
+    geometry: ViewGeometry, shown: np.ndarray, target: np.ndarray, index: np.ndarray, use: np.ndarray
 ) -> np.ndarray:
     """Returns (n, 3, 8): how the difference changes with velocity and turn about the world's origin, gain, offset."""
-    height, width = sight.depth.shape
+    height, width = geometry.depth.shape
     across, down = (0.5 * (np.gradient(shown, axis=a) + np.gradient(target, axis=a))[use] for a in (1, 0))
     place = index[use]
-    z = sight.depth.ravel()[place]
-    (row, column) = np.divmod(place, width)
-    x, y = (column + 0.5 - width / 2) / sight.focal, -(row + 0.5 - height / 2) / sight.focal
-    points = (np.stack([x, y, -np.ones_like(x)], axis=1) * z[:, None]) @ sight.rotation.T + sight.position
-    right, up = across * (sight.focal / z)[:, None], -down * (sight.focal / z)[:, None]
+    z = geometry.depth.ravel()[place]
+    row, column = np.divmod(place, width)
+    x, y = (column + 0.5 - width / 2) / geometry.focal, -(row + 0.5 - height / 2) / geometry.focal
+    points = (np.stack([x, y, -np.ones_like(x)], axis=1) * z[:, None]) @ geometry.rotation.T + geometry.position
+    right, up = across * (geometry.focal / z)[:, None], -down * (geometry.focal / z)[:, None]
     local = np.stack([right, up, right * x[:, None] + up * y[:, None]], axis=2)
     rows = np.empty((len(z), 3, 8), np.float32)
-    rows[..., :3] = sim = local @ sight.rotation.T
-    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # points x simulator
-        rows[..., 3 + axis] = points[:, i, None] * sim[..., j] - points[:, j, None] * sim[..., i]
+    rows[..., :3] = in_world = local @ geometry.rotation.T
+    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # points x in_world
+        rows[..., 3 + axis] = points[:, i, None] * in_world[..., j] - points[:, j, None] * in_world[..., i]
     rows[..., 6] = shown[use]
     rows[..., 7] = 1.0
     return rows

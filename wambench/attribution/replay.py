@@ -1,4 +1,4 @@
-"""What happened in a recorded episode, by playing its actions again in a restored simulator that shows its state."""
+"""Replay: an episode's actions are played again in a restored simulator, which shows its state at every step."""
 
 from __future__ import annotations
 

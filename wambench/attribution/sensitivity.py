@@ -1,4 +1,4 @@
-"""Beside attribution: does the imagined video listen, how far ahead is it right, and is it late?
+"""Diagnostics beside attribution: what does the imagined video depend on, how far ahead is it right, is it late?
 
 `horizon` and `lags` read recorded frames alone. `sensitivity` asks the policy again at recorded moments: what it
 imagines for another instruction, and for other actions, with the same noise. Distances between frames are root mean
@@ -28,7 +28,7 @@ TABLE = "sensitivity.csv"
 LAGS = tuple(range(-12, 25, 4))  # env steps
 BLOCK = 8  # pixels
 MOMENTS = 24  # asked of a run
-OTHER_NOISE = 1_000_003  # added to the seed: chance as the yardstick
+OTHER_NOISE = 1_000_003  # added to the seed: what chance alone changes is the yardstick
 
 
 @dataclass(frozen=True)

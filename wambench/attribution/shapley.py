@@ -1,7 +1,7 @@
-"""Where the lost progress of failed episodes went: the arithmetic, the labels and the table. Pure numpy.
+"""Where the lost progress of failed episodes went: the arithmetic of the intervention. Pure numpy.
 
-Four rollouts of an episode (`CounterfactualProgress`), each f(video, actions), share what was lost by Shapley's value
-(two players):
+Four rollouts of an episode (`CounterfactualProgress`), each f(video, actions), say what was lost to what by Shapley's
+value with two players (L. S. Shapley, "A value for n-person games", 1953):
 
     phi_video  = ((f(oracle, own) - f(own, own)) + (f(oracle, oracle) - f(own, oracle))) / 2
     phi_action = ((f(own, oracle) - f(own, own)) + (f(oracle, oracle) - f(oracle, own))) / 2
@@ -36,18 +36,18 @@ class CounterfactualProgress:
 
 @dataclass(frozen=True)
 class Shares:
-    """What was lost to what; adds up to 1 - f(own, own) exactly. A share may be negative: the oracle did harm."""
+    """What was lost to what; it adds up to 1 - f(own, own) exactly. A share is negative where the oracle did harm."""
 
     video: float
     action: float
     unattributed: float
 
 
-def shapley(cells: CounterfactualProgress) -> Shares:
-    """Returns the shares of a complete set of cells; NaN where a cell is."""
-    video = ((cells.oracle_own - cells.own_own) + (cells.oracle_oracle - cells.own_oracle)) / 2
-    action = ((cells.own_oracle - cells.own_own) + (cells.oracle_oracle - cells.oracle_own)) / 2
-    return Shares(video, action, 1.0 - cells.oracle_oracle)
+def shapley(progress: CounterfactualProgress) -> Shares:
+    """Returns the shares that four rollouts give; NaN where a rollout that they need is."""
+    video = ((progress.oracle_own - progress.own_own) + (progress.oracle_oracle - progress.own_oracle)) / 2
+    action = ((progress.own_oracle - progress.own_own) + (progress.oracle_oracle - progress.oracle_own)) / 2
+    return Shares(video, action, 1.0 - progress.oracle_oracle)
 
 
 PARTS = ("video", "action", "timing", "unattributed", "unread")
@@ -71,18 +71,19 @@ def parts(row: AttributionRow) -> dict[str, float] | None:
 def video_bounds(row: AttributionRow) -> tuple[float, float]:
     """Returns the least and the most that an episode can have lost to video, whatever unread frames showed.
 
-    A cell that is not known is anything in [0, 1], and with it Shapley's value (bounds without an assumption: C. F.
-    Manski, "Nonparametric bounds on treatment effects", American Economic Review 80(2), 1990).
+    The progress of a rollout that is not known is anything in [0, 1], and Shapley's value varies with it (bounds
+    without an assumption: C. F. Manski, "Nonparametric bounds on treatment effects", American Economic Review 80(2),
+    1990).
     """
     ends = [
-        shapley(dataclasses.replace(_cells(row), own_oracle=own, oracle_oracle=oracle)).video
+        shapley(dataclasses.replace(_progress_of(row), own_oracle=own, oracle_oracle=oracle)).video
         for own in _either(row.own_oracle)
         for oracle in _either(row.oracle_oracle)
     ]
     return min(ends), max(ends)
 
 
-def _cells(row: AttributionRow) -> CounterfactualProgress:
+def _progress_of(row: AttributionRow) -> CounterfactualProgress:
     return CounterfactualProgress(row.own_own, row.oracle_own, row.own_oracle, row.oracle_oracle)
 
 

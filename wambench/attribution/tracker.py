@@ -1,8 +1,8 @@
-"""The oracle tracker of `wambench attribute`: where gripper and objects are, relative to a frame that is known.
+"""The tracker of `wambench attribute` tells where gripper and objects are, relative to a frame that is known.
 
 It is no policy and helps none. It reads two canvases: the last real one, at which the simulator says where everything
 is, and an imagined one. What moved between the two is told far more exactly than where anything is: the wrist camera
-moves with the hand, and what is wrong in reading both cancels.
+moves with the hand, and an error that is made in reading both cancels.
 
 Letters: B pairs, P key points, C objects among them, M points that the encoder finds, V views.
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from wambench.attribution.oracle import KeyPoints
 
 WEIGHTS = "tracker-v1.safetensors"
-UNIT_M = 0.05
-UNIT_RAD = 0.2
-UNIT_WIDTH_M = 0.02  # what the network calls 1
+UNIT_M = 0.05  # what the network calls a motion of 1: about that of a hand between two frames (median 65 mm)
+UNIT_RAD = 0.2  # likewise of a rotation
+UNIT_WIDTH_M = 0.02  # and of the opening
 FOUND = 4  # numbers of a point that was found
 GROUPS = 3  # of hand errors: position, rotation, opening
 
@@ -145,8 +145,14 @@ class FrameTracker(nn.Module):
 
 @dataclass(frozen=True)
 class Motion:
-    """Hand (B, 7): position, rotation vector, opening, in units; objects (B, C, 3); log scales of the errors of
-    each."""
+    """What moved between the frames of B pairs, in units of `UNIT_M`, `UNIT_RAD` and `UNIT_WIDTH_M`.
+
+    Attributes:
+        hand: (B, 7) position, rotation vector (`_turn`) and opening.
+        hand_scale: (B, `GROUPS`) log scales of the errors of those three.
+        objects: (B, C, 3) positions.
+        object_scale: (B, C) log scales of their errors.
+    """
 
     hand: Tensor
     hand_scale: Tensor
@@ -156,10 +162,17 @@ class Motion:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of frames: features (B, M, V, 4), what is known at the first one, and the true motion.
+    """B pairs of frames: what was found in both, what is known at the first one, and the true motion.
 
-    Known are the state's features (B, 11), objects (B, C, 3) in m, whether they are there (B, C), and where all key
-    points are in each view (B, P, V, 2), NaN if not to be seen.
+    Attributes:
+        before: (B, M, V, 4) features of the first frame.
+        after: (B, M, V, 4) features of the second frame.
+        state: (B, 11) features of the robot's state at the first frame.
+        points: (B, C, 3) positions of the objects at the first frame in m.
+        present: (B, C) whether they are there.
+        pixels: (B, P, V, 2) where all key points are in each view of the first frame, NaN out of view.
+        hand: (B, 7) true motion of the hand, as in `Motion`; only training reads it.
+        objects: (B, C, 3) true motion of the objects, likewise.
     """
 
     before: Tensor

@@ -19,19 +19,19 @@ SHARE = 0.25  # a part that carries less than this share of what was lost is not
 NOTICEABLE = 0.05  # progress: less lost than this is no failure
 
 
-def intervention_verdict(cells: CounterfactualProgress, timing: float = 0.0) -> tuple[str, float]:
+def intervention_verdict(progress: CounterfactualProgress, timing: float = 0.0) -> tuple[str, float]:
     """Returns the verdict of the intervention and its confidence in [0, 1].
 
     Every part is blamed that carries at least `SHARE` of what the instrument could recover; negative shares count as
     none. The confidence is the distance of the smaller share from that line, relative to the side it lies on.
 
     Args:
-        cells: The four rollouts, at zero latency.
+        progress: Of the four rollouts, at zero latency.
         timing: f(own, own) - recorded progress.
     """
-    if timing >= max(NOTICEABLE, (1.0 - cells.own_own)):
-        return "timing", min(1.0, timing / max(1e-9, timing + 1.0 - cells.own_own))
-    shares = shapley(cells)
+    if timing >= max(NOTICEABLE, (1.0 - progress.own_own)):
+        return "timing", min(1.0, timing / max(1e-9, timing + 1.0 - progress.own_own))
+    shares = shapley(progress)
     if not math.isfinite(shares.video + shares.action):
         return "abstain", 0.0
     video = max(0.0, shares.video)
