@@ -83,6 +83,7 @@ class MisplacedView:
 
     def __init__(self, view: View, named: Mapping[str, str], shift: Mapping[str, np.ndarray]) -> None:
         self.table_z = view.table_z
+        self.moment = view.moment
         self._view = view
         self._named = named
         self._shift = shift
@@ -111,6 +112,9 @@ class MisplacedView:
 
     def eef_rot(self) -> np.ndarray:
         return self._view.eef_rot()
+
+    def eef_vel(self) -> np.ndarray:
+        return self._view.eef_vel()
 
     def width(self) -> float:
         return self._view.width()
