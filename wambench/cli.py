@@ -116,6 +116,7 @@ def _add_leaderboard(commands: Any) -> None:
     example = "wambench leaderboard results/* --out leaderboard.csv"
     it = _add(commands, "leaderboard", _leaderboard, "rates of finished runs, with n and intervals", example)
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    it.add_argument("--by", default="novelty", metavar="GROUP", help="novelty (default) or task: what a line is about")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
 
 
@@ -312,7 +313,7 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
     from wambench import records
     from wambench.analysis import leaderboard
 
-    table = leaderboard.leaderboard(records.load(arguments.runs))
+    table = leaderboard.leaderboard(records.load(arguments.runs), arguments.by)
     print(leaderboard.to_text(table))
     if arguments.out:
         records.write_whole(arguments.out, leaderboard.to_csv(table))

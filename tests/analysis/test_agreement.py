@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wambench.analysis.agreement import confusion, kappa, ratio, right
+from wambench.analysis.agreement import confusion, kappa, right
 
 VIDEO, ACTION = "video", "action"
 
@@ -48,23 +48,3 @@ def test_chance_agreement_is_worth_nothing() -> None:
     one, other = (rng.choice([VIDEO, ACTION], 4000).tolist() for _ in range(2))
     found = kappa(one, other)
     assert found.low < 0 < found.high
-
-
-def test_ratio_weighs_episodes_by_what_they_lost() -> None:
-    parts, wholes = [np.array([0.9, 0.0]), np.array([0.1])], [np.array([1.0, 0.1]), np.array([0.9])]
-    found = ratio(parts, wholes, np.random.default_rng(0))
-    assert found.mean == pytest.approx(1.0 / 2.0)
-    assert 0.0 <= found.low < found.mean < found.high <= 1.0
-    assert found == ratio(parts, wholes, np.random.default_rng(0))
-    assert np.isnan(ratio([np.zeros(3)], [np.zeros(3)], np.random.default_rng(0)).mean)
-    assert np.isnan(ratio([np.ones(1)], [np.ones(1)], np.random.default_rng(0)).low)
-
-
-def test_ratio_interval_covers_the_truth() -> None:
-    rng, covered = np.random.default_rng(1), 0
-    for _ in range(100):
-        wholes = [rng.uniform(0.2, 1.0, 20) for _ in range(3)]
-        parts = [whole * rng.binomial(1, 0.6, 20) for whole in wholes]
-        found = ratio(parts, wholes, rng, draws=500)
-        covered += found.low <= 0.6 <= found.high
-    assert covered >= 85

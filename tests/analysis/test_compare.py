@@ -81,14 +81,54 @@ def test_episodes_are_paired_by_scene_whatever_their_order(tmp_path: Path) -> No
     table = compare([a], [b])
     assert list(table["group"]) == ["all", "motion", "word", "HoistCube-v0", "TurnDial-v0"]
     whole = line(table, "all")
-    assert (whole["n"], whole["n_left_out"]) == (6, 0)  # the fourth episode of b has no partner
+    assert (whole["n"], whole["n_left_out"]) == (6, 0)
+    assert (whole["a_unpaired"], whole["b_unpaired"]) == (0, 2)  # the fourth episodes of b have no partner
+    assert "0, 2" in to_text(table, "x", "y").splitlines()[3] and "unpaired" in to_text(table, "x", "y")
     assert whole["difference"] == pytest.approx(0.3) and whole["a"] == pytest.approx(0.6)
-    assert whole["low"] == whole["high"] == pytest.approx(0.3)  # within each task nothing varies
+    assert -0.1 < whole["low"] < 0.1 < 0.5 < whole["high"] < 0.7  # within each task nothing varies, but n is 6
     assert line(table, "motion")["difference"] == pytest.approx(0.1)
-    assert whole["p"] == 2 / 2**6 and whole["p_holm"] == 5 * whole["p"]
+    assert whole["p"] == 2 / 2**6 and whole["p_holm"] == 3 * whole["p"]  # two kinds of novelty are their only task
+    assert line(table, "motion")["p_holm"] == line(table, "TurnDial-v0")["p_holm"]
     assert to_csv(compare([a], [b])) == to_csv(table)
     mirrored = line(compare([b], [a]), "all")
-    assert mirrored["difference"] == -whole["difference"] and mirrored["p"] == whole["p"]
+    assert mirrored["difference"] == pytest.approx(-whole["difference"]) and mirrored["p"] == whole["p"]
+    assert (mirrored["low"], mirrored["high"]) == pytest.approx((-whole["high"], -whole["low"]))
+
+
+def test_all_and_the_only_task_are_one_test(tmp_path: Path) -> None:
+    a, b = (run(tmp_path / name, episodes([value] * 10, policy=name)[::2]) for name, value in (("a", 0.8), ("b", 0.5)))
+    table = compare([a], [b])
+    assert list(table["group"]) == ["all", "motion", "TurnDial-v0"] and set(table["n"]) == {5}
+    assert list(table["p_holm"]) == list(table["p"]) == [2 / 2**5] * 3
+
+
+def test_no_interval_is_narrower_than_its_n_allows(tmp_path: Path) -> None:
+    """Five equal differences of 0.3 have p = 0.06; an interval of no width beside that contradicted it."""
+    a, b = (run(tmp_path / name, episodes([value] * 10, policy=name)[::2]) for name, value in (("a", 0.8), ("b", 0.5)))
+    whole = line(compare([a], [b]), "all")
+    assert whole["p"] > 0.05 and whole["low"] < 0.0 < whole["high"] < 1.0
+    single = run(tmp_path / "c", episodes([0.8], policy="c"))
+    wide = line(compare([single], [b]), "all")
+    assert wide["n"] == 1 and wide["high"] - wide["low"] > 1.5 and wide["b_unpaired"] == 4
+    assert "nan" not in to_text(compare([single], [b]), "x", "y")
+
+
+def test_a_group_that_one_side_lacks_is_said(tmp_path: Path) -> None:
+    seen = episodes([0.5, 0.5], split="seen")
+    a = run(tmp_path / "a", episodes([0.5, 0.5]) + seen)
+    table = compare([a], [run(tmp_path / "b", episodes([0.1, 0.2], policy="b"))])
+    nothing = line(table, "seen all")
+    assert (nothing["n"], nothing["a_unpaired"], nothing["b_unpaired"]) == (0, 2, 0) and math.isnan(nothing["p"])
+    assert "nan" not in to_text(table, "x", "y")
+
+
+def test_episodes_that_a_run_of_a_side_lacks_are_unpaired(tmp_path: Path) -> None:
+    runs = [run(tmp_path / "a0", episodes([1.0, 0.0, 1.0, 0.0])), run(tmp_path / "a1", episodes([0.0, 0.0]))]
+    whole = line(compare(runs, [run(tmp_path / "b", episodes([0.0] * 4, policy="b"))]), "all")
+    assert (whole["n"], whole["a_unpaired"], whole["b_unpaired"]) == (2, 2, 2) and whole["a"] == 0.25
+    assert (whole["a_lowest"], whole["a_highest"]) == (0.0, 0.5) and whole["b_lowest"] == whole["b_highest"]
+    shown = to_text(compare(runs, [runs[1]]), "x", "y")
+    assert "0.250 (0.000 to 0.500)" in shown
 
 
 def test_errors_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from tests.records.test_run_folder import ROW
-from wambench.analysis.intervals import stratified_bootstrap, wilson
 from wambench.analysis.leaderboard import leaderboard, to_csv, to_text
 from wambench.records import HEADER, Row, load, to_line
 
@@ -23,53 +22,6 @@ def frame(*rows: Row, weights: str = "") -> pd.DataFrame:
 
 def vary(**values: object) -> Row:
     return dataclasses.replace(ROW, **values)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),  # from the closed form in Newcombe (1998), table I, methods 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_agrees_with_published_values(successes: int, n: int, low: float, high: float) -> None:
-    estimate = wilson(successes, n)
-    assert estimate.mean == successes / n
-    assert estimate.low == pytest.approx(low, abs=5e-5) and estimate.high == pytest.approx(high, abs=5e-5)
-    mirrored = wilson(n - successes, n)
-    assert mirrored.low == pytest.approx(1 - estimate.high) and mirrored.high == pytest.approx(1 - estimate.low)
-
-
-def test_wilson_without_trials_knows_nothing() -> None:
-    assert all(map(math.isnan, wilson(0, 0)))
-    with pytest.raises(ValueError, match="3 successes in 2 trials"):
-        wilson(3, 2)
-
-
-def test_bootstrap_covers_the_mean_and_ignores_differences_between_tasks() -> None:
-    rng = np.random.default_rng(0)
-    covered, widths, pooled = 0, [], []
-    for i in range(200):
-        strata = [rng.normal(mean, 0.1, 20) for mean in (0.1, 0.5, 0.9)]
-        mean, low, high = stratified_bootstrap(strata, np.random.default_rng(i), draws=500)
-        covered += low <= 0.5 <= high
-        widths.append(high - low)
-        low, high = stratified_bootstrap([np.concatenate(strata)], np.random.default_rng(i), draws=500)[1:]
-        pooled.append(high - low)
-        assert low <= mean <= high
-    assert 180 <= covered <= 198  # 95 % of 200 is 190; the percentile bootstrap of 60 values is a little narrow
-    assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(60), rel=0.05)
-    assert np.mean(pooled) > 3 * np.mean(widths)
-
-
-def test_bootstrap_weighs_episodes_equally_and_repeats_itself() -> None:
-    strata = [np.array([0.0, 0.0, 0.0, 1.0]), np.array([1.0])]
-    first = stratified_bootstrap(strata, np.random.default_rng(0))
-    assert first.mean == 0.4 and first.low == 0.2 and 0.6 <= first.high <= 0.8
-    assert first == stratified_bootstrap(strata, np.random.default_rng(0))
-
-
-def test_bootstrap_of_single_episodes_claims_no_interval() -> None:
-    mean, low, high = stratified_bootstrap([np.array([0.2]), np.array([0.6])], np.random.default_rng(0))
-    assert mean == 0.4 and math.isnan(low) and math.isnan(high)
-    assert all(map(math.isnan, stratified_bootstrap([], np.random.default_rng(0))))
 
 
 def test_errors_are_no_failures_and_do_not_vanish() -> None:
@@ -96,8 +48,32 @@ def test_training_seeds_are_no_episodes() -> None:
     line = leaderboard(pd.concat(tables)).iloc[0]
     assert (line["n"], line["seeds"]) == (2, 3)
     assert line["progress"] == pytest.approx(0.6) and line["success_end"] == pytest.approx(1 / 6)
-    assert (line["progress_low"], line["progress_high"]) == pytest.approx((0.5, 0.7))  # means of the two scenes
+    assert line["progress_low"] < 0.3 and line["progress_high"] > 0.8  # two scenes say little, however alike
     assert (line["seed_lowest"], line["seed_highest"]) == pytest.approx((0.2, 0.9))
+
+
+def test_the_spread_of_training_seeds_stands_beside_the_interval() -> None:
+    """Two trainings of 1.0 and 0.0: every scene has a mean of 0.5, which says nothing of the next training."""
+    tables = [frame(*(vary(episode=i, progress=p) for i in range(5)), weights=w) for w, p in (("a", 1.0), ("b", 0.0))]
+    shown = to_text(leaderboard(pd.concat(tables))).splitlines()
+    assert "training seeds" in shown[0] and "2: 0.000 to 1.000" in shown[1] and "0.500 [0.500, 0.500]" not in shown[1]
+    assert "training seeds" not in to_text(leaderboard(frame(ROW)))
+
+
+@pytest.mark.parametrize("tasks", [1, 9])
+def test_progress_of_nothing_but_successes_is_no_surer_than_the_rate(tasks: int) -> None:
+    rows = [vary(task=f"T{k}", episode=i, progress=1.0, success_end=True) for k in range(tasks) for i in range(5)]
+    line = leaderboard(frame(*rows)).iloc[0]
+    assert (line["progress_low"], line["progress_high"]) == (line["success_end_low"], 1.0)
+    single = leaderboard(frame(*rows[::5])).iloc[0]
+    assert single["progress_low"] < 0.75 and not math.isnan(single["progress_low"])
+
+
+def test_lines_may_be_of_tasks() -> None:
+    rows = [vary(task=task, factor="all", novelty="word") for task in ("B", "A")] + [vary(task="A", factor="camera")]
+    assert list(leaderboard(frame(*rows), "task")["group"]) == ["A", "B", "camera: A"]
+    with pytest.raises(ValueError, match="grouping"):
+        leaderboard(frame(ROW), "verb")
 
 
 def test_an_error_of_one_seed_leaves_the_scene_out_of_all() -> None:
@@ -168,4 +144,4 @@ def test_bytes_do_not_depend_on_the_order_of_runs(tmp_path: Path) -> None:
 def test_table_for_people_shows_n_and_intervals_beside_every_number() -> None:
     lines = to_text(leaderboard(load([GOLDEN / "episodes.csv"]))).splitlines()
     assert " ".join(lines[0].split()) == "policy split group n errors progress success at end success ever"
-    assert len({line.index("[") for line in lines[1:]}) == 1
+    assert len({line.index("[") for line in lines[1:-1]}) == 1 and "95% interval" in lines[-1]

@@ -61,7 +61,7 @@ def test_parts_of_the_bar_add_up_to_one(slow: Path) -> None:
     parts = attribution_plots.shares(found[0].episodes, found[0].known)
     assert sum(part.mean for part in parts.values()) == pytest.approx(1.0)
     assert parts["reached"].mean == 0.5 and parts["video"].mean == pytest.approx(0.4)
-    assert parts["video"].low == pytest.approx(0.4)  # all episodes alike
+    assert 0.2 < parts["video"].low < 0.4 < parts["video"].high < 0.6  # all episodes alike, but few of them
 
 
 def test_a_negative_part_is_said_and_the_bar_still_ends_at_one(slow: Path) -> None:

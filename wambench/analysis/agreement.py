@@ -1,4 +1,4 @@
-"""Do two ways to label the same episodes agree, and how much of the lost progress is whose: arithmetic on labels.
+"""Do two ways to label the same episodes agree? Arithmetic on labels.
 
 Every definition of section "attribution" may abstain; an abstention is an answer of its own in a confusion matrix, is
 left out of kappa, and its number stands beside it.
@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wambench.analysis.intervals import Estimate, wilson
-
-RESAMPLES = 10_000
 
 
 class Kappa(NamedTuple):
@@ -73,39 +71,3 @@ def kappa(one: Sequence[str], other: Sequence[str], abstained: Sequence[str] = (
         return Kappa(math.nan, math.nan, math.nan, n)
     value, low, high = ((p - chance) / (1.0 - chance) for p in wilson(int(np.trace(counts)), n))
     return Kappa(value, low, high, n)
-
-
-def ratio(
-    parts: Sequence[NDArray[np.float64]],
-    wholes: Sequence[NDArray[np.float64]],
-    rng: np.random.Generator,
-    draws: int = RESAMPLES,
-) -> Estimate:
-    """Returns sum(part) / sum(whole) over all episodes and its percentile bootstrap interval.
-
-    "Of the progress lost, how much is lost to video" is such a ratio: episodes that lost more weigh more. Episodes are
-    drawn anew within each task, part and whole of an episode together.
-
-    Args:
-        parts: Of each task, (n_task,) values.
-        wholes: Likewise, what they are parts of.
-        rng: Source of the draws.
-        draws: Number of bootstrap ratios.
-
-    Returns:
-        NaN if nothing is lost at all; the interval is NaN if no task has two episodes.
-    """
-    pairs = [np.stack([part, whole], axis=1).astype(float) for part, whole in zip(parts, wholes, strict=True)]
-    pairs = [pair for pair in pairs if len(pair)]
-    total = sum((pair.sum(axis=0) for pair in pairs), np.zeros(2))
-    if total[1] == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    mean = float(total[0] / total[1])
-    if max(map(len, pairs)) < 2:
-        return Estimate(mean, math.nan, math.nan)
-    sums = np.zeros((draws, 2))
-    for pair in pairs:
-        sums += pair[rng.integers(len(pair), size=(draws, len(pair)))].sum(axis=1)
-    drawn = sums[sums[:, 1] > 0]
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
-    return Estimate(mean, float(low), float(high))

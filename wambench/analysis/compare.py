@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wambench import records
-from wambench.analysis.intervals import SEED, Z95, Estimate, stratified_bootstrap
+from wambench.analysis.intervals import SEED, Z95, bounded_mean, text
 from wambench.analysis.leaderboard import groups
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ Z80 = 0.8416212335729143  # 80 % quantile of the normal distribution: the power 
 class Line(NamedTuple):
     """One group of episodes: means of both sides, their difference A - B, and how far it can be believed.
 
-    `n_left_out` counts shared episodes with an error on either side; `p_holm` is corrected over all lines of a table;
-    `detectable` is the difference that this n finds with 80 % power at an (uncorrected) level of 5 %.
+    `n_left_out` counts shared episodes with an error on either side; `p_holm` is corrected over all lines of a table
+    that are of different episodes; `detectable` is the difference that this n finds with 80 % power at an (uncorrected)
+    level of 5 %; `a_unpaired` and `b_unpaired` count episodes that a side (or one of its runs) has alone, which are in
+    no number; `a_lowest` to `b_highest` are the means of the worst and the best run of a side (its training seeds).
     """
 
     group: str
@@ -45,6 +47,12 @@ class Line(NamedTuple):
     p: float
     p_holm: float
     detectable: float
+    a_unpaired: int
+    b_unpaired: int
+    a_lowest: float
+    a_highest: float
+    b_lowest: float
+    b_highest: float
 
 
 def sign_flip_p(differences: NDArray[np.float64], rng: np.random.Generator, flips: int = FLIPS) -> float:
@@ -87,21 +95,30 @@ def detectable(differences: NDArray[np.float64]) -> float:
 
 
 def side(runs: Sequence[Path]) -> pandas.DataFrame:
-    """Returns the episodes of a side, one row each; progress is the mean over runs, an error in any run is one.
+    """Returns the episodes of a side, one row each, indexed by `KEY`.
+
+    `progress` is the mean over runs, `run0`, `run1`, ... that of each; an error in any run is one of the episode.
+    `complete` says whether every run has it; if not, progress and status are those of one run that has.
 
     Raises:
         ValueError: The runs are of different scenes, or have no episode in common.
     """
+    import pandas
+
     tables = [records.load([run]).set_index(KEY) for run in runs]
-    first, name = tables[0], runs[0]
     for run, table in zip(runs[1:], tables[1:], strict=True):
-        shared = _shared(first, table, str(name), str(run))
-        first, table = first.loc[shared], table.loc[shared]
-        first = first.assign(
-            progress=first["progress"] + table["progress"],
-            status=np.where(table["status"] == "ok", first["status"], table["status"]),
-        )
-    return first.assign(progress=first["progress"] / len(tables))
+        _shared(tables[0], table, str(runs[0]), str(run))
+    every = pandas.concat(tables)
+    every = every[~every.index.duplicated()]
+    progress = pandas.DataFrame({f"run{i}": table["progress"].reindex(every.index) for i, table in enumerate(tables)})
+    status = [table["status"].reindex(every.index) for table in tables]
+    has = np.array([one.notna() for one in status])
+    bad = np.array([one.notna() & (one != "ok") for one in status])
+    worst = np.where(bad.any(axis=0), np.array(status, dtype=object)[bad.argmax(axis=0), np.arange(len(every))], "ok")
+    every = every.assign(progress=progress.mean(axis=1, skipna=False), status=worst, complete=has.all(axis=0))
+    if not every["complete"].any():
+        raise ValueError(f"no episode is in all of {', '.join(map(str, runs))}")
+    return every.join(progress)
 
 
 def _shared(a: pandas.DataFrame, b: pandas.DataFrame, name_a: str, name_b: str) -> pandas.Index:
@@ -125,6 +142,8 @@ def _shared(a: pandas.DataFrame, b: pandas.DataFrame, name_a: str, name_b: str) 
 def compare(a: Sequence[Path], b: Sequence[Path]) -> pandas.DataFrame:
     """Returns one `Line` per group: everything, each novelty, each single factor, each task.
 
+    A group of which nothing is shared has a line with n = 0, so that what was left out is seen.
+
     Args:
         a, b: Runs of each side.
 
@@ -134,14 +153,23 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> pandas.DataFrame:
     import pandas
 
     ours, theirs = side(a), side(b)
-    names = ["+".join(map(str, runs)) for runs in (a, b)]
-    shared = _shared(ours, theirs, *names)
-    both = ours.loc[shared].assign(other=theirs.loc[shared, "progress"])
-    both["fine"] = (ours.loc[shared, "status"] == "ok") & (theirs.loc[shared, "status"] == "ok")
-    lines = [_line(name, rows) for name, rows in _groups(both.reset_index())]
-    corrected = holm([line.p for line in lines])
+    _shared(ours[ours["complete"]], theirs[theirs["complete"]], *("+".join(map(str, runs)) for runs in (a, b)))
+    both = pandas.concat([ours, theirs])
+    both = both[~both.index.duplicated()][["novelty"]]
+    for name, one in (("a", ours), ("b", theirs)):
+        found = one.reindex(both.index)
+        both[f"{name}_complete"] = found["complete"].eq(True)
+        both[f"{name}_has"] = found["status"].notna()
+        both[f"{name}_ok"] = found["status"].eq("ok")
+        runs = [column for column in found if str(column).startswith("run")]
+        both = both.join(found[["progress", *runs]].add_prefix(f"{name}_"))
+    parts = list(_groups(both.reset_index()))
+    lines = [_line(name, rows) for name, rows in parts]
+    tests = {tuple(rows.index): line.p for (_, rows), line in zip(parts, lines, strict=True)}
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    holms = [corrected[tuple(rows.index)] for _, rows in parts]
     return pandas.DataFrame(
-        [line._replace(p_holm=p) for line, p in zip(lines, corrected, strict=True)], columns=list(Line._fields)
+        [line._replace(p_holm=p) for line, p in zip(lines, holms, strict=True)], columns=list(Line._fields)
     )
 
 
@@ -152,17 +180,44 @@ def _groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
         mark = f"{split} " if several else ""
         found = list(groups(part))
         yield from ((mark + name, group) for name, group in found)
-        yield from ((mark + str(task), group) for task, group in found[0][1].groupby("task", sort=True))
+        for task, group in found[0][1].groupby("task", sort=True):
+            if (group["a_complete"] & group["b_complete"]).any():
+                yield mark + str(task), group
 
 
 def _line(name: str, rows: pandas.DataFrame) -> Line:
-    fine = rows[rows["fine"]]
-    difference = (fine["progress"] - fine["other"]).to_numpy()
+    paired = rows["a_complete"] & rows["b_complete"]
+    fine = rows[paired & rows["a_ok"] & rows["b_ok"]]
+    difference = (fine["a_progress"] - fine["b_progress"]).to_numpy()
     strata = [difference[(fine["task"] == task).to_numpy()] for task in sorted(set(fine["task"]))]
-    estimate = stratified_bootstrap(strata, np.random.default_rng(SEED)) if strata else Estimate(*[math.nan] * 3)
     p = sign_flip_p(difference, np.random.default_rng(SEED))
-    means = float(fine["progress"].mean()), float(fine["other"].mean())
-    return Line(name, len(fine), len(rows) - len(fine), *means, *estimate, p, math.nan, detectable(difference))
+    estimate = bounded_mean(strata, -1.0, 1.0)
+    (a_lowest, a_highest), (b_lowest, b_highest) = _spread(fine, "a"), _spread(fine, "b")
+    return Line(
+        group=name,
+        n=len(fine),
+        n_left_out=int(paired.sum()) - len(fine),
+        a=float(fine["a_progress"].mean()),
+        b=float(fine["b_progress"].mean()),
+        difference=estimate.mean,
+        low=estimate.low,
+        high=estimate.high,
+        p=p,
+        p_holm=math.nan,
+        detectable=detectable(difference),
+        a_unpaired=int((rows["a_has"] & ~paired).sum()),
+        b_unpaired=int((rows["b_has"] & ~paired).sum()),
+        a_lowest=a_lowest,
+        a_highest=a_highest,
+        b_lowest=b_lowest,
+        b_highest=b_highest,
+    )
+
+
+def _spread(fine: pandas.DataFrame, one: str) -> tuple[float, float]:
+    """Returns the lowest and the highest mean of a single run of a side."""
+    means = [float(fine[column].mean()) for column in fine if str(column).startswith(f"{one}_run")]
+    return min(means), max(means)
 
 
 def to_csv(table: pandas.DataFrame) -> str:
@@ -171,21 +226,33 @@ def to_csv(table: pandas.DataFrame) -> str:
 
 
 def _p(value: float) -> str:
-    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+    return "-" if math.isnan(value) else "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def to_text(table: pandas.DataFrame, a: str, b: str) -> str:
     """Returns the table for people; `a` and `b` name the sides."""
-    header = ("group", "n", "errors", "A", "B", "A - B", "p", "p Holm", "detectable")
-    lines = [header]
+    header: tuple[str, ...] = ("group", "n", "errors", "A", "B", "A - B", "p", "p Holm", "detectable", "unpaired A, B")
+    lines: list[tuple[str, ...]] = [header]
     for line in (Line(*values) for values in table.itertuples(index=False, name=None)):
-        span = f"{line.difference:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
-        tail = (_p(line.p), _p(line.p_holm), f"{line.detectable:.3f}")
-        lines.append((line.group, str(line.n), str(line.n_left_out), f"{line.a:.3f}", f"{line.b:.3f}", span, *tail))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        means = (_mean(line.a, line.a_lowest, line.a_highest), _mean(line.b, line.b_lowest, line.b_highest))
+        span = text((line.difference, line.low, line.high), sign=True)
+        tail = (_p(line.p), _p(line.p_holm), text((line.detectable, math.nan, math.nan)))
+        left = f"{line.a_unpaired}, {line.b_unpaired}" if line.a_unpaired or line.b_unpaired else ""
+        lines.append((line.group, str(line.n), str(line.n_left_out), *means, span, *tail, left))
+    if not any(line[-1] for line in lines[1:]):
+        lines = [line[:-1] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     body = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     note = (
-        "progress on the same episodes; 95% task-stratified bootstrap interval; two-sided sign-flip test, corrected "
-        "over all lines (Holm); detectable: the difference found with 80% power at 5%, uncorrected"
+        "progress on the same episodes [95% interval over scenes of the same tasks], (worst to best run of a side); "
+        "two-sided sign-flip test, corrected over all lines of different episodes (Holm); detectable: the difference "
+        "found with 80% power at 5%, uncorrected"
     )
+    if len(lines[0]) == len(header):
+        note += "; unpaired: episodes that only one side, or not every run of a side, has: they are in no number here"
     return "\n".join([f"A: {a}", f"B: {b}", *body, note])
+
+
+def _mean(mean: float, lowest: float, highest: float) -> str:
+    spread = f" ({lowest:.3f} to {highest:.3f})" if lowest < highest else ""
+    return text((mean, math.nan, math.nan)) + spread

@@ -1,4 +1,4 @@
-"""Estimates with intervals: Wilson's for rates, a bootstrap within tasks for means."""
+"""Estimates with 95 % intervals that admit their n: of rates, of bounded means within tasks, and of ratios."""
 
 from __future__ import annotations
 
@@ -10,57 +10,123 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
-RESAMPLES = 10_000
-SEED = 0  # of every interval: equal rows give equal bytes
-DRAWS_AT_ONCE = 2_000_000
+SEED = 0  # of random sign flips: equal rows give equal bytes
+PSEUDO = 1.0  # observations of the largest possible variance that every estimate of a variance is mixed with
 
 
 class Estimate(NamedTuple):
-    """A mean and its 95 % interval; NaN where there is nothing to tell it from."""
+    """A mean and its 95 % interval; NaN where there is no observation."""
 
     mean: float
     low: float
     high: float
 
 
+NOTHING = Estimate(math.nan, math.nan, math.nan)
+
+
+def text(estimate: Sequence[float], digits: int = 3, sign: bool = False) -> str:
+    """Returns an estimate for people: "mean [low, high]", the mean alone without an interval, "-" without a mean."""
+    mean, low, high = estimate
+    if math.isnan(mean):
+        return "-"
+    form = f"{'+' if sign else ''}.{digits}f"
+    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
 def wilson(successes: int, n: int) -> Estimate:
     """Returns a rate and its Wilson score interval (Wilson 1927): all p with |rate - p| <= z sqrt(p (1 - p) / n)."""
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} trials")
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    rate, squared = successes / n, Z95**2
-    middle = (rate + squared / (2 * n)) / (1 + squared / n)
-    half = Z95 / (1 + squared / n) * math.sqrt(rate * (1 - rate) / n + squared / (4 * n**2))
-    return Estimate(rate, max(0.0, middle - half), min(1.0, middle + half))
+    return _score(successes / n, n) if n else NOTHING
 
 
-def stratified_bootstrap(
-    strata: Sequence[NDArray[np.float64]], rng: np.random.Generator, draws: int = RESAMPLES
-) -> Estimate:
-    """Returns the mean over all values and its percentile bootstrap interval.
+def bounded_mean(strata: Sequence[NDArray[np.float64]], lowest: float = 0.0, highest: float = 1.0) -> Estimate:
+    """Returns the mean over all values and a score interval for bounded values that were drawn within strata.
 
-    Episodes are drawn anew within each stratum, so that the tasks themselves are not a source of chance.
+    The mean m of n values in [0, 1] has at most the variance of as many coins, m (1 - m) / n, for which Wilson's
+    interval is made. It has r times that, because values lie between the bounds and because tasks are fixed, so that
+    its interval is Wilson's with n / r trials. Survey statistics uses such an effective sample size for rates of
+    stratified samples (Korn and Graubard, "Confidence intervals for proportions with small expected number of positive
+    counts estimated from survey data", Survey Methodology 24, 1998; Dean and Pagano, "Evaluating confidence interval
+    methods for binomial proportions in clustered surveys", J. Survey Statistics and Methodology 3, 2015). Here
+
+        r = (W + (K - 1) min(1, T / (n - 1)) + PSEUDO) / (n - 1 + PSEUDO),    at most 1,
+
+    with K strata, W the squared distances of values from the means of their strata, T those from the mean of all, both
+    divided by m (1 - m). The degrees of freedom that the strata's means took are given the variance between all values,
+    and one more the largest variance there is, so that values that happen to agree do not claim to be certain: without
+    it five equal values would have an interval of no width. Values that are all 0 or all 1 have r = 1. In one stratum
+    0s and 1s have Wilson's interval exactly. How often it covers: docs/experiments/2026-11-27-intervals.md.
 
     Args:
-        strata: The values of each task, (n_task,) each.
-        rng: Source of the draws.
-        draws: Number of bootstrap means.
+        strata: The values of each task, (n_task,) each, in [lowest, highest].
+        lowest, highest: Bounds of a value, 0 and 1 for progress, -1 and 1 for a difference of two.
+
+    Raises:
+        ValueError: A value lies outside the bounds.
+    """
+    span = highest - lowest
+    values = [(np.sort(np.asarray(one, dtype=np.float64)) - lowest) / span for one in strata if len(one)]
+    if not values:
+        return NOTHING
+    every = np.concatenate(values)
+    if every[np.isnan(every) | (every < -1e-9) | (every > 1.0 + 1e-9)].size:
+        raise ValueError(f"a value lies outside [{lowest:g}, {highest:g}]")
+    n, mean = len(every), min(1.0, max(0.0, math.fsum(every) / len(every)))
+    low, high = _score(mean, n / _variance_ratio(values, mean))[1:]
+    return Estimate(lowest + span * mean, lowest + span * low, lowest + span * high)
+
+
+def _variance_ratio(strata: Sequence[NDArray[np.float64]], mean: float) -> float:
+    """Returns r of `bounded_mean`: the variance within strata as a share of the largest that a mean allows."""
+    largest = mean * (1.0 - mean)
+    if largest < 1e-12:
+        return 1.0
+    n = sum(map(len, strata))
+    within, total = _within(strata) / largest, _within([np.concatenate(strata)]) / largest
+    between = (len(strata) - 1) * min(1.0, total / (n - 1)) if n > 1 else 0.0
+    return min(1.0, (within + between + PSEUDO) / (n - 1 + PSEUDO))
+
+
+def _within(strata: Sequence[NDArray[np.float64]]) -> float:
+    """Returns the sum of squared distances of values from the means of their strata."""
+    return math.fsum(((one - one.mean()) ** 2).sum() for one in strata)
+
+
+def _score(rate: float, n: float) -> Estimate:
+    """Returns Wilson's interval for a rate in `n` trials, which need not be a whole number."""
+    squared = Z95**2
+    middle = (rate + squared / (2 * n)) / (1 + squared / n)
+    half = Z95 / (1 + squared / n) * math.sqrt(rate * (1 - rate) / n + squared / (4 * n**2))
+    return Estimate(rate, min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half)))
+
+
+def share_of(parts: Sequence[NDArray[np.float64]], wholes: Sequence[NDArray[np.float64]]) -> Estimate:
+    """Returns sum(part) / sum(whole) over all episodes and its interval.
+
+    "Of the progress lost, how much is lost to video" is such a ratio: episodes that lost more weigh more. Its variance
+    is that of the residuals part - ratio * whole (linearisation: Cochran, "Sampling Techniques", 1977, chapter 6),
+    within tasks, estimated as in `bounded_mean`: the degrees of freedom that the tasks' means took have the variance
+    between all residuals, and PSEUDO more that of an episode of mean size which is lost to the part wholly, or not at
+    all, whichever is farther from the ratio.
+
+    Args:
+        parts: Of each task, (n_task,) values.
+        wholes: Likewise, what they are parts of.
 
     Returns:
-        The interval is NaN if no stratum has two values: there is no spread to draw from.
+        NaN if nothing is lost at all. The interval is symmetric and may reach beyond 0 and 1, as a share may.
     """
-    values = [np.asarray(stratum, dtype=np.float64) for stratum in strata if len(stratum)]
-    n = sum(map(len, values))
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    mean = math.fsum(np.concatenate(values)) / n
-    if max(map(len, values)) < 2:
-        return Estimate(mean, math.nan, math.nan)
-    sums = np.zeros(draws)
-    for stratum in values:
-        for start in range(0, draws, block := max(1, DRAWS_AT_ONCE // len(stratum))):
-            part = sums[start : start + block]
-            part += stratum[rng.integers(len(stratum), size=(len(part), len(stratum)))].sum(axis=1)
-    low, high = np.percentile(sums / n, (2.5, 97.5))
-    return Estimate(mean, float(low), float(high))
+    pairs = [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(parts, wholes, strict=True) if len(a)]
+    whole = math.fsum(math.fsum(b) for _, b in pairs)
+    if whole == 0.0:
+        return NOTHING
+    ratio = math.fsum(math.fsum(a) for a, _ in pairs) / whole
+    residuals = [a - ratio * b for a, b in pairs]
+    n = sum(map(len, residuals))
+    total = _within([np.concatenate(residuals)]) / (n - 1) if n > 1 else 0.0
+    farthest = max(ratio**2, (1.0 - ratio) ** 2) * math.fsum(math.fsum(b**2) for _, b in pairs) / n
+    variance = (_within(residuals) + (len(residuals) - 1) * total + PSEUDO * farthest) / (n - 1 + PSEUDO)
+    half = Z95 * math.sqrt(n * variance) / whole
+    return Estimate(ratio, ratio - half, ratio + half)

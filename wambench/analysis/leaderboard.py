@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench.analysis.intervals import SEED, Estimate, stratified_bootstrap, wilson
+from wambench.analysis.intervals import Estimate, bounded_mean, text, wilson
+from wambench.interface import unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -26,25 +27,32 @@ COLUMNS = (
 )
 
 
-def leaderboard(rows: pandas.DataFrame) -> pandas.DataFrame:
+GROUPINGS = ("novelty", "task")  # what `wambench leaderboard --by` takes
+
+
+def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame:
     """Returns one row per policy, split and group, sorted, with the columns `COLUMNS`.
 
-    Groups: "all" (the split as it is), each kind of novelty in it, and each single factor, whose episodes are counted
-    nowhere else. Runs of one policy with other weights are its training seeds: an episode then counts once, with the
-    mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
+    Groups by novelty: "all" (the split as it is), each kind of novelty in it, and each single factor, whose episodes
+    are counted nowhere else. Groups by task: each task of the split as it is, and each task under each single factor,
+    as "factor: task". Runs of one policy with other weights are its training seeds: an episode then counts once, with
+    the mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
     `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one.
 
     Args:
-        rows: Episodes as `run_folder.load` returns them.
+        rows: Episodes as `records.load` returns them.
+        by: One of `GROUPINGS`.
 
     Raises:
-        ValueError: The seeds of a policy have played different episodes.
+        ValueError: The seeds of a policy have played different episodes, or there is no such grouping.
     """
     import pandas
 
+    if by not in GROUPINGS:
+        raise unknown_name("grouping", by, GROUPINGS)
     lines = []
     for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
-        for name, group in groups(run):
+        for name, group in groups(run) if by == "novelty" else task_groups(run):
             counted, n_error = episodes(group)
             single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
             seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
@@ -85,10 +93,18 @@ def groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
         yield factor, rows[rows["factor"] == factor]
 
 
+def task_groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
+    """Yields each task of the rows of one policy and split, then each task under each single factor, by name."""
+    for name, group in groups(rows):
+        single = not set(group["factor"]) & set(WHOLE)
+        if name == "all" or single:
+            for task, part in group.groupby("task", sort=True):
+                yield f"{name}: {task}" if single else str(task), part
+
+
 def progress(rows: pandas.DataFrame) -> Estimate:
-    """Returns the mean progress of the rows and its task-stratified bootstrap interval."""
-    strata = [task["progress"].to_numpy() for _, task in rows.groupby("task", sort=True)]
-    return stratified_bootstrap(strata, np.random.default_rng(SEED))
+    """Returns the mean progress of the rows and its interval, tasks being strata (`intervals.bounded_mean`)."""
+    return bounded_mean([task["progress"].to_numpy() for _, task in rows.groupby("task", sort=True)])
 
 
 def _rates(fine: pandas.DataFrame) -> Iterator[float]:
@@ -106,16 +122,20 @@ def to_csv(table: pandas.DataFrame) -> str:
 
 
 def to_text(table: pandas.DataFrame) -> str:
-    """Returns the leaderboard for people: mean [low, high]."""
-    header = ("policy", "split", "group", "n", "errors", "progress", "success at end", "success ever")
+    """Returns the leaderboard for people: mean [low, high], and the range of training seeds where there are several."""
+    header = ("policy", "split", "group", "n", "errors", "progress", "success at end", "success ever", "training seeds")
     lines = [header, *(_text_line(line) for line in table.to_dict("records"))]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    if not any(line[-1] for line in lines[1:]):
+        lines = [line[:-1] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    body = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    note = "mean [95% interval over scenes of the same tasks]"
+    note += "; training seeds: progress of the worst to the best" if "training seeds" in lines[0] else ""
+    return "\n".join([*body, note])
 
 
 def _text_line(line: Mapping[Any, Any]) -> tuple[str, ...]:
-    estimates = []
-    for name in ("progress", "success_end", "success_ever"):
-        mean, low, high = line[name], line[f"{name}_low"], line[f"{name}_high"]
-        estimates.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
-    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates)
+    names = ("progress", "success_end", "success_ever")
+    estimates = (text((line[name], line[f"{name}_low"], line[f"{name}_high"])) for name in names)
+    seeds = f"{line['seeds']}: {line['seed_lowest']:.3f} to {line['seed_highest']:.3f}" if line["seeds"] > 1 else ""
+    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates, seeds)

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wambench.analysis.agreement import ratio
-from wambench.analysis.intervals import Estimate
+from wambench.analysis.intervals import Estimate, share_of
 from wambench.attribution.table import AttributionRow
 
 
@@ -106,7 +105,7 @@ def share(rows: Sequence[AttributionRow], part: Sequence[float], lost: Mapping[s
     tasks = [names == name for name in sorted(set(names))]
     weights = [1.0 if lost is None else lost[rows[int(own.argmax())].task] / whole[own].sum() for own in tasks]
     parts, wholes = ([x[own] * weight for own, weight in zip(tasks, weights, strict=True)] for x in (values, whole))
-    return ratio(parts, wholes, np.random.default_rng(0))
+    return share_of(parts, wholes)
 
 
 def video_range(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = None) -> tuple[Estimate, Estimate]:
