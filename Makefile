@@ -8,7 +8,7 @@ RUN_OUT := results/dreamzero-unseen-tasks
 # Software rendering: one OpenMP thread per process (two fighting for a core are 10 to 20 times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup run test check smoke bench parity build experts clean
+.PHONY: setup run test test-fast docs check smoke bench parity build experts clean
 
 setup: $(STAMP)
 
@@ -22,8 +22,17 @@ run: setup
 	$(BIN)/wambench leaderboard $(RUN_OUT) --out $(RUN_OUT)/leaderboard.csv
 	$(BIN)/wambench plot $(RUN_OUT) --out $(RUN_OUT)/plots
 
+# All tests. CI prints the slowest ones.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
+
+# The tests that take no more than a moment each: under a minute on two cores.
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# The site, with the API reference from the docstrings; a broken link fails. The result is build/site/index.html.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: setup
 	$(BIN)/ruff check .
