@@ -40,7 +40,8 @@ def test_a_tutorial_runs_as_printed(page: Path, tmp_path: Path) -> None:
             assert all(run[2] == "wambench" for run in runs), "only wambench's own commands can be tried"
         for run in runs:
             done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{page.name}: {shlex.join(run[-12:])}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+            said = done.stdout[-1500:] + done.stderr[-1500:]
+            assert done.returncode == 0, f"{page.name}: {shlex.join(run[-12:])}\n{said}"
 
 
 def test_there_are_tutorials_with_something_to_run() -> None:
