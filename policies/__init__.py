@@ -7,17 +7,16 @@ that listing them costs nothing.
 from __future__ import annotations
 
 import ast
-import importlib
+import hashlib
 import importlib.util
 import inspect
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 from wambench.interface import ControlConvention, Policy, unknown_name
+from wambench.own_modules import module_of_file, module_of_name
 
 EXPERT = "expert"  # reads privileged state, so the run gives it the simulator it acts in
 POLICIES: Mapping[str, str] = MappingProxyType(
@@ -40,6 +39,9 @@ def check_name(name: str) -> None:
     if name in POLICIES:
         return
     source, colon, cls = name.rpartition(":")
+    if not colon and name.endswith(".py"):
+        classes = ", ".join(f"{name}:{cls}" for cls in _names_of(Path(name))[0]) or "none"
+        raise ValueError(f"policy {name!r} names a file without its class; the file has: {classes}")
     if not colon:
         forms = ", or your own as module:Class or path/to/file.py:Class"
         raise ValueError(f"{unknown_name('policy', name, POLICIES)}{forms}")
@@ -66,7 +68,7 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
     """
     check_name(name)
     source, _, cls = POLICIES.get(name, name).rpartition(":")
-    module = _module_of_file(Path(source)) if source.endswith(".py") else _module(source)
+    module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
     if not hasattr(module, cls):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise unknown_name(f"class of {source}", cls, classes)
@@ -99,8 +101,21 @@ def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: st
             raise unknown_name(f"argument of policy {name!r}:", argument, known)
 
 
+def source_hash(name: str) -> str | None:
+    """Returns the SHA-256 of the file that a policy is named by ("path/to/file.py:Class"), None for any other name."""
+    source = POLICIES.get(name, name).rpartition(":")[0]
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source.endswith(".py") else None
+
+
 def _check_file(path: Path, cls: str) -> None:
     """Raises ValueError unless the file parses and defines or imports a name `cls`."""
+    classes, bound = _names_of(path)
+    if cls not in classes and not bound & {cls, "*"}:
+        raise unknown_name(f"class of {path}", cls, classes)
+
+
+def _names_of(path: Path) -> tuple[list[str], set[str]]:
+    """Returns the classes that a file defines, and what else it binds; raises ValueError if it is no Python."""
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
     try:
@@ -108,34 +123,10 @@ def _check_file(path: Path, cls: str) -> None:
     except (SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not Python: {error}") from error
     classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-    bound = set()
+    bound: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
             bound |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Assign):
             bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    if cls not in classes and not bound & {cls, "*"}:
-        raise unknown_name(f"class of {path}", cls, classes)
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    """Imports a file; its neighbours can be imported by name, as in a script."""
-    path = path.resolve()
-    sys.path.append(str(path.parent))
-    name = f"wambench_policy_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def _module(name: str) -> ModuleType:
-    """Imports a module, also from the working directory."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"no module named {error.name!r} (for policy module {name!r})") from error
+    return classes, bound

@@ -6,7 +6,7 @@ Adding a task takes its own file and one row of `_ROWS`; `tests/tasks/test_split
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -40,7 +40,8 @@ _ROWS = (
 )
 
 _ALL: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{row}").TASK for row in _ROWS)
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
+_tasks = {task.name: task for task in _ALL}
+TASKS: Mapping[str, Task] = MappingProxyType(_tasks)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ UNSEEN = tuple(task.name for task in _ALL if task.novelty not in ("seen", *SCRIP
 MEMORY = tuple(task.name for task in _ALL if task.novelty == "memory")
 DYNAMIC = tuple(task.name for task in _ALL if task.novelty == "dynamic")
 
-SPLITS: Mapping[str, Split] = MappingProxyType(
+SHIPPED_SPLITS: Mapping[str, Split] = MappingProxyType(
     {
         split.name: split
         for split in (
@@ -76,6 +77,19 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
         )
     }
 )
+_splits = dict(SHIPPED_SPLITS)
+SPLITS: Mapping[str, Split] = MappingProxyType(_splits)
+
+
+def extend(own: Sequence[Task], splits: Sequence[Split]) -> None:
+    """Adds tasks and splits of one's own (`wambench.task_module`); a name that exists raises ValueError."""
+    kinds = (("task", [task.name for task in own], TASKS), ("split", [split.name for split in splits], SPLITS))
+    for kind, names, there in kinds:
+        clash = [name for name in names if name in there or names.count(name) > 1]
+        if clash:
+            raise ValueError(f"a {kind} named {clash[0]!r} exists already: give yours another name")
+    _tasks.update({task.name: task for task in own})
+    _splits.update({split.name: split for split in splits})
 
 
 def find(name: str) -> Task:

@@ -34,6 +34,8 @@ def config(tmp_path: Path) -> Callable[..., Any]:
     from wambench.evaluation.config import RunConfig
 
     def make(policy: str = "tests.stubs:Steady", out: str = "run", **values: Any) -> RunConfig:
-        return RunConfig(policy, **{"split": "seen", "tasks": TASKS, "episodes": 4, "out": tmp_path / out, **values})
+        return RunConfig.resolve(
+            policy, **{"split": "seen", "tasks": TASKS, "episodes": 4, "out": tmp_path / out, **values}
+        )
 
     return make

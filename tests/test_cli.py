@@ -111,7 +111,7 @@ def test_leaderboard_writes_what_it_shows(capsys: pytest.CaptureFixture[str], tm
 
 def test_policy_arguments_are_json_or_text() -> None:
     given = ["run", "--policy", "p", "--split", "s", "--policy-args", "a=1", "b=0.5", "c=true", "d=text", "e=null"]
-    assert cli.parser().parse_args(given).policy_args == [("a", 1), ("b", 0.5), ("c", True), ("d", "text"), ("e", None)]
+    assert cli.parser().parse_args(given).policy_args == {"a": 1, "b": 0.5, "c": True, "d": "text", "e": None}
 
 
 @pytest.mark.parametrize(

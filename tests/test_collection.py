@@ -22,7 +22,7 @@ ALL = tuple(tasks.TASKS)
 
 
 def config(corpus: str, names: tuple[str, ...] = ALL, episodes: int = 16, **values: Any) -> CollectConfig:
-    return CollectConfig(corpus, names, episodes, Path("never written"), **values)
+    return CollectConfig.resolve(corpus, names, episodes, Path("never written"), **values)
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -98,7 +98,7 @@ def test_lapses_raise_the_hand_and_leave_time_to_recover() -> None:
 def video(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     """Two videos of one task by one arm: the short command, and the paraphrase; returns the folder and the second."""
     out = tmp_path_factory.mktemp("video")
-    collect(CollectConfig("video", ("PressButton",), 2, out, arms=("UR5e",)))
+    collect(CollectConfig.resolve("video", ("PressButton",), 2, out, arms=("UR5e",)))
     return out, arrays(out / "PressButton.UR5e.1.npz")
 
 
@@ -141,7 +141,7 @@ def test_hand_is_labelled_in_every_frame(video: tuple[Path, dict[str, np.ndarray
 
 
 def test_pictures_of_other_arms_have_no_states(tmp_path: Path) -> None:
-    collect(CollectConfig("renders", ("TurnDial",), 30, tmp_path, rooms="elsewhere", arms=("IIWA",)))
+    collect(CollectConfig.resolve("renders", ("TurnDial",), 30, tmp_path, rooms="elsewhere", arms=("IIWA",)))
     found = arrays(tmp_path / "renders.0.npz")
     assert np.isnan(found["states"]).all() and found["states"].shape == (30, 8)
     assert set(found["arm"]) == {"IIWA"}

@@ -31,24 +31,30 @@ ALLOWED = {
     "policies.vla": {
         "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",
     },
-    "policies.training": POLICIES | {"interface"},
-    "policies": {"interface"},
+    "policies.training": POLICIES | {"progress_bar", "interface"},
+    "policies": {"own_modules", "interface"},
+    "own_modules": set(),
+    "progress_bar": set(),
+    "task_module": {"envs", "tasks", "registration", "own_modules"},
     "records": {"tasks", "interface"},
-    "evaluation": {"envs", "tasks", "policies", "policies.actions", "records", "interface"},
+    "evaluation": {
+        "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
+        "interface",
+    },
     "analysis": {"evaluation", "policies", "records", "interface"},
-    "suite": {"envs", "tasks", "records", "registration", "interface"},
+    "suite": {"envs", "tasks", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
-    | {"analysis", "evaluation", "records", "registration", "envs", "tasks", "interface"},
+    | {"analysis", "evaluation", "progress_bar", "records", "registration", "envs", "tasks", "interface"},
     "registration": {"envs", "tasks"},
-    "collection": {"envs", "tasks", "registration", "interface"},
+    "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
-    "cli": POLICIES
+    "commands": POLICIES
     | {"analysis", "attribution", "collection", "evaluation", "listing", "records", "speed", "suite", "tasks"},
+    "cli": {"commands", "task_module"},
     "__main__": {"cli"},
-    "__init__": {"registration"},
+    "__init__": {"registration", "task_module"},
 }  # fmt: skip
-ALLOWED["evaluation"].add("registration")
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",

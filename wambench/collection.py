@@ -27,7 +27,7 @@ import json
 import multiprocessing
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ import numpy as np
 from wambench import registration, tasks
 from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
 from wambench.interface import ControlConvention, EpisodeSpec, SimulationDiverged, canvas, unknown_name
+from wambench.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
@@ -79,14 +80,35 @@ class CollectConfig:
     out: Path
     seed: int = 0
     workers: int = 1
-    rooms: str = ""
-    arms: tuple[str, ...] = ()
+    rooms: str = "train"
+    arms: tuple[str, ...] = ("Panda",)
+
+    @classmethod
+    def resolve(
+        cls,
+        corpus: str,
+        tasks: Sequence[str],
+        episodes: int,
+        out: Path,
+        seed: int = 0,
+        workers: int = 1,
+        rooms: str = "",
+        arms: Sequence[str] = (),
+    ) -> CollectConfig:
+        """Returns the configuration of what a user says: rooms and arms that are not named are the corpus's own."""
+        from wambench.envs.robot import OTHER_ARMS
+
+        if corpus == "tracks" and rooms:
+            raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
+        rooms = rooms or _usual_rooms(corpus)
+        arms = tuple(dict.fromkeys(arms)) or (OTHER_ARMS if corpus == "video" else ("Panda",))
+        return cls(corpus, tuple(tasks), episodes, out, seed, workers, rooms, arms)
 
     def __post_init__(self) -> None:
         if self.corpus not in CORPORA:
             raise unknown_name("corpus", self.corpus, CORPORA)
-        self._settle_rooms()
-        self._settle_arms()
+        self._check_rooms()
+        self._check_arms()
         for name in self.tasks:
             tasks.find(name)
         if not self.tasks:
@@ -94,35 +116,32 @@ class CollectConfig:
         if self.episodes < 1 or self.workers < 1 or self.seed < 0:
             raise ValueError("--episodes and --workers must be at least 1, and --seed at least 0")
 
-    def _settle_rooms(self) -> None:
-        usual = "elsewhere" if self.corpus == "video" else "train"
-        rooms = self.rooms or usual
-        if rooms not in ROOMS:
-            raise unknown_name("rooms", rooms, ROOMS)
-        if self.corpus == "tracks" and self.rooms:
-            raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
-        if self.corpus != "renders" and rooms != usual:
-            raise ValueError(f"{self.corpus} are made in rooms {usual!r}, not {rooms!r}: --rooms is for renders")
-        object.__setattr__(self, "rooms", rooms)
+    def _check_rooms(self) -> None:
+        usual = _usual_rooms(self.corpus)
+        if self.rooms not in ROOMS:
+            raise unknown_name("rooms", self.rooms, ROOMS)
+        if self.corpus != "renders" and self.rooms != usual:
+            raise ValueError(f"{self.corpus} are made in rooms {usual!r}, not {self.rooms!r}: --rooms is for renders")
 
-    def _settle_arms(self) -> None:
-        from wambench.envs.robot import OTHER_ARMS, find_arm
+    def _check_arms(self) -> None:
+        from wambench.envs.robot import find_arm
 
-        arms = self.arms or (OTHER_ARMS if self.corpus == "video" else ("Panda",))
-        arms = tuple(dict.fromkeys(find_arm(name) for name in arms))
-        if self.corpus in ("demos", "tracks") and arms != ("Panda",):
-            raise ValueError(f"{self.corpus} are made by the Panda, not by {', '.join(arms)}")
-        object.__setattr__(self, "arms", arms)
+        for name in self.arms:
+            find_arm(name)
+        if self.corpus in ("demos", "tracks") and self.arms != ("Panda",):
+            raise ValueError(f"{self.corpus} are made by the Panda, not by {', '.join(self.arms)}")
+
+
+def _usual_rooms(corpus: str) -> str:
+    return "elsewhere" if corpus == "video" else "train"
 
 
 def collect(config: CollectConfig) -> Path:
     """Writes the corpus and returns its folder; raises ValueError if the folder holds another one."""
-    from tqdm import tqdm
-
     _write_manifest(config)
     jobs = [job for job in _jobs(config) if not job.path.exists()]
     total = len(list(_jobs(config)))
-    with tqdm(total=total, initial=total - len(jobs), desc=config.corpus, unit="file") as bar:
+    with progress_bar(total=total, initial=total - len(jobs), desc=config.corpus, unit="file") as bar:
         for _ in _run(jobs, min(config.workers, max(1, len(jobs)))):
             bar.update()
     return config.out

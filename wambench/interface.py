@@ -285,7 +285,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Episode:
-    """A finished rollout: the result, and everything needed to score and attribute it again."""
+    """A finished rollout: the result, and everything needed to score and attribute it again.
+
+    `traceback` is that of an error; it is kept as a text file of its own and not in the episode's file.
+    """
 
     spec: EpisodeSpec
     status: str
@@ -298,3 +301,4 @@ class Episode:
     wall_s: float
     chunks: tuple[Chunk, ...]
     observations: tuple[Observation, ...]
+    traceback: str = ""

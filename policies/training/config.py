@@ -21,6 +21,7 @@ from wambench.policies.perception.encoder import Encoder
 from wambench.policies.training import dataset as data
 from wambench.policies.training import loop
 from wambench.policies.vla import base as vla
+from wambench.progress_bar import progress_bar
 
 ATTRIBUTION = ("tracker", "paths")  # of `wambench attribute`
 POLICIES = ("dreamzero", "encoder", *vla.MODULES, *ATTRIBUTION)
@@ -168,7 +169,7 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
     digest = file_hash(path)
     device = torch.device(config.device)
     to_compute_dtype(reader.to(device))
-    with tqdm(desc="encoding", unit=" frames", disable=rank > 0) as bar:
+    with progress_bar(desc="encoding", unit=" frames", disable=rank > 0) as bar:
         for folder in config.data:
             data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
     wait()

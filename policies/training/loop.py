@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from wambench.progress_bar import progress_bar
+
 BARRIER_TIMEOUT_S = 900.0
 
 
@@ -341,7 +343,7 @@ class _Run:
 
     def loop(self, seed: int, group: WorkerGroup | None) -> None:
         generator, saved, progress = torch.Generator(), time.monotonic(), self.progress()
-        bar = tqdm(total=100, initial=int(100 * progress), disable=not self.first, unit="%", dynamic_ncols=True)
+        bar = progress_bar(total=100, initial=int(100 * progress), disable=not self.first, unit="%")
         while progress < 1.0:
             began = time.monotonic()
             generator.manual_seed(step_seed(seed, self.train_state.step, self.rank))

@@ -15,7 +15,7 @@ from wambench.evaluation.run import run
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("attribute") / "noop"
-    run(RunConfig("noop", "seen", tasks=("PressButton",), episodes=2, out=out))
+    run(RunConfig.resolve("noop", "seen", tasks=("PressButton",), episodes=2, out=out))
     return out
 
 

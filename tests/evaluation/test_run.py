@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import TASKS
 from tests.stubs import line_sim
 from wambench import records
 from wambench.evaluation import process_pool
@@ -82,37 +83,70 @@ def test_wrong_values_are_named_with_what_exists(config: Maker, values: dict[str
     assert said in str(refused.value)
 
 
-def test_default_folder_is_the_same_for_the_same_run_only() -> None:
-    assert RunConfig("noop", "seen").folder == Path("results/noop-seen")
-    assert RunConfig("noop", "unseen-envs", factors=("camera",)).folder == Path("results/noop-unseen-envs-camera")
-    assert RunConfig("noop", "seen", workers=2).folder == Path("results/noop-seen")
-    assert RunConfig("noop", "seen", latency="0.0").recorded() == RunConfig("noop", "seen").recorded()
-    assert "latency" not in RunConfig("noop", "seen").recorded()  # so that runs begun without clocks continue
-    assert RunConfig("noop", "seen", factors=("none",)).folder == Path("results/noop-seen")
+def test_default_folder_is_the_same_for_the_same_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_policy.py").write_text((ROOT / "tests" / "stubs.py").read_text())
+    monkeypatch.chdir(tmp_path)
+
+    def folder(policy: str = "noop", split: str = "seen", **values: Any) -> Path:
+        return RunConfig.resolve(policy, split, **values).folder
+
+    assert folder() == folder(workers=2) == folder(factors=("none",)) == Path("runs/noop-seen")
+    assert folder(episodes=6) == folder(tasks=("LiftCube",)) == folder(), "a run may grow"
+    assert folder(split="unseen-envs", factors=("camera",)) == Path("runs/noop-unseen-envs-camera")
+    assert folder("my_policy.py:Steady") == Path("runs/my_policy-Steady-seen")
+    assert folder("./my_policy.py:Steady", policy_args={"speed": 0.5}) == Path("runs/my_policy-Steady-speed=0.5-seen")
+    assert folder("dreamzero", policy_args={"weights": "/a/b/mine.safetensors"}) == Path(
+        "runs/dreamzero-weights=mine-seen"
+    )
+    plain = RunConfig.resolve("noop", "seen")
+    assert RunConfig.resolve("noop", "seen", latency="0.0").recorded() == plain.recorded()
+    assert "latency" not in plain.recorded()  # so that runs begun without clocks continue
     others = [
-        RunConfig("noop", "seen"),
-        RunConfig("noop", "seen", episodes=6),
-        RunConfig("noop", "seen", seed=1),
-        RunConfig("noop", "seen", tasks=("LiftCube",)),
-        RunConfig("noop", "seen", policy_args={"chunk": 4}),
-        RunConfig("noop", "seen", instruction_of="random"),
-        RunConfig("noop", "seen", instruction_of="OpenDrawer"),
-        RunConfig("tests/stubs.py:Steady", "seen"),
-        RunConfig("noop", "seen", execution="async"),
-        RunConfig("noop", "seen", execution="async", latency="0.2"),
-        RunConfig("noop", "seen", clock="wall"),
+        folder(),
+        folder(seed=1),
+        folder(visual="full"),
+        folder(policy_args={"chunk": 4}),
+        folder(instruction_of="random"),
+        folder(instruction_of="OpenDrawer"),
+        folder("my_policy.py:Steady"),
+        folder(execution="async"),
+        folder(execution="async", latency="0.2"),
+        folder(clock="wall"),
+        folder(name="mine"),
     ]
-    assert len({other.folder for other in others}) == len(others)
-    assert all(len(other.folder.parts) == 2 for other in others)
+    assert len(set(others)) == len(others)
+    assert all(len(other.parts) == 2 for other in others)
+
+
+def test_policies_in_files_of_one_name_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "q.py").write_text("from tests.stubs import Steady as Q\n" + f"NAME = {name!r}\n")
+    first, second = (RunConfig.resolve(f"{name}/q.py:Q", "seen", TASKS, episodes=1) for name in ("a", "b"))
+    assert first.folder == second.folder == Path("runs/q-Q-seen"), "nothing stands there yet"
+    run(first, line_sim)
+    assert first.folder == Path("runs/q-Q-seen") and second.folder == Path("runs/q-Q-seen-2")
+    run(second, line_sim)
+    assert second.folder == Path("runs/q-Q-seen-2") and first.folder == Path("runs/q-Q-seen")
+    with pytest.raises(ValueError, match=r"'q\.py:Q', but one is a/q\.py:Q and the other b/q\.py:Q"):
+        records.load([Path("runs/q-Q-seen"), Path("runs/q-Q-seen-2")])
+    (tmp_path / "b" / "q.py").write_bytes((tmp_path / "a" / "q.py").read_bytes())
+    run(dataclasses.replace(second, out=tmp_path / "copy"), line_sim)
+    assert len(records.load([Path("runs/q-Q-seen"), tmp_path / "copy"])) == 2, (
+        "the same file elsewhere is the same policy"
+    )
 
 
 def test_a_name_stands_for_the_arguments_and_makes_another_run() -> None:
-    plain = RunConfig("noop", "seen")
-    named = RunConfig("dreamzero", "seen", name="wam-1.6e14", policy_args={"weights": "a.safetensors"})
+    plain = RunConfig.resolve("noop", "seen")
+    named = RunConfig.resolve("dreamzero", "seen", name="wam-1.6e14", policy_args={"weights": "a.safetensors"})
     assert named.label == "wam-1.6e14" and named.recorded()["name"] == "wam-1.6e14"
     assert "name" not in plain.recorded() and named.folder.name.startswith("wam-1.6e14-seen")
     with pytest.raises(ValueError, match="letters, digits"):
-        RunConfig("noop", "seen", name="a,b")
+        RunConfig.resolve("noop", "seen", name="a,b")
 
 
 def test_every_policy_meets_the_same_episodes(config: Maker) -> None:
@@ -128,7 +162,7 @@ def test_another_instruction_changes_nothing_but_what_is_told(config: Maker) -> 
     assert all(job.prompt != job.spec.instruction for job in random) and len({job.prompt for job in random}) > 1
     assert random == plan(config(instruction_of="random"))
     assert "instruction_of" not in config().recorded()  # so that older runs can be continued
-    assert "PressButton" not in RunConfig("noop", "seen", instruction_of="PressButton-v1").tasks
+    assert "PressButton" not in RunConfig.resolve("noop", "seen", instruction_of="PressButton-v1").tasks
 
 
 # -- playing ---------------------------------------------------------------------------------------------------------
@@ -319,10 +353,115 @@ def test_a_run_is_not_continued_with_other_weights(config: Maker) -> None:
 def test_two_runs_cannot_write_to_one_folder(config: Maker) -> None:
     it = config()
     with (
-        records.RunFolder(it.folder, it.recorded(), [job.key for job in plan(it)]),
+        records.RunFolder(it.folder, it.recorded()),
         pytest.raises(ValueError, match="another run is writing to"),
     ):
         run(it, line_sim)
+
+
+@pytest.mark.parametrize(
+    "grown", [{"episodes": 6}, {"tasks": (*TASKS, "OpenDrawer")}, {"episodes": 5, "tasks": TASKS[:1]}]
+)
+def test_a_run_may_grow(config: Maker, grown: dict[str, Any]) -> None:
+    small = config(tasks=TASKS, episodes=4)
+    before = run(small, line_sim)
+    larger = config(**{"tasks": TASKS, "episodes": 4, **grown})
+    after = run(larger, line_sim)
+    assert timeless([row for row in after if row.key in {b.key for b in before}]) == timeless(before)
+    assert {row.key for row in after} == {job.key for job in plan(larger)} | {row.key for row in before}
+    assert timeless(after) == timeless(read_rows(small.folder / "episodes.csv"))
+    covered = json.loads((small.folder / "run.json").read_text())["config"]
+    assert set(covered["tasks"]) == {*small.tasks, *larger.tasks}
+    assert covered["episodes"] == larger.episodes
+    if grown.get("tasks") != TASKS[:1]:
+        whole = dataclasses.replace(larger, out=small.folder.parent / "whole")
+        run(whole, line_sim)
+        assert recorded(small.folder) == recorded(whole.folder), "as if it had been asked for at once"
+
+
+def test_asking_for_less_reports_what_is_there(config: Maker) -> None:
+    rows = run(config(), line_sim)
+    text = (config().folder / "run.json").read_text()
+    assert timeless(run(config(episodes=2, tasks=TASKS[:1]), line_sim)) == timeless(rows)
+    assert (config().folder / "run.json").read_text() == text
+
+
+def test_what_has_no_influence_on_a_row_may_change(config: Maker) -> None:
+    rows = run(config(), line_sim)
+    again = run(config(record_video=True, time_limit_s=9.0), line_sim)
+    assert timeless(again) == timeless(rows)
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+class Ear:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_traceback_is_kept_and_the_first_error_said(config: Maker) -> None:
+    ear, it = Ear(), config("tests.stubs:Faulty", policy_args={"fault": "raise"})
+    rows = run(it, line_sim, ear)
+    wrong = [row for row in rows if row.status != "ok"]
+    files = {path.stem for path in (it.folder / "errors").iterdir()}
+    assert files == {records.episode_stem(row.key) for row in wrong}
+    text = (it.folder / "errors" / f"{records.episode_stem(wrong[0].key)}.txt").read_text()
+    assert text.startswith("Traceback") and "in _raise" in text and "KeyError" in text and "PolicyFailed" not in text
+    said = [line for line in ear.lines if line.startswith("first error: ")]
+    assert len(said) == 1 and "policy_error: KeyError" in said[0] and said[0].endswith(".txt")
+
+
+def test_errors_stay_until_they_are_asked_for_again(config: Maker, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from tests.stubs import Faulty as Mine\n")
+    it = config(f"{file}:Mine")
+    broken = run(it, line_sim, Ear())
+    errors = [row for row in broken if row.status != "ok"]
+    assert errors and {row.status for row in errors} == {"policy_error"}
+    file.write_text("from tests.stubs import Steady as Mine\n")  # mended
+    ear = Ear()
+    assert timeless(run(it, line_sim, ear)) == timeless(broken)
+    assert ear.lines == [f"{len(errors)} of 8 recorded episodes are errors; --retry-errors plays them again"]
+    ear = Ear()
+    mended = run(dataclasses.replace(it, retry_errors=True), line_sim, ear)
+    assert {row.status for row in mended} == {"ok"} and [row.key for row in mended] == [row.key for row in broken]
+    assert f"{len(errors)} of 8 recorded episodes are errors that are played again, 0 of them" in ear.lines[0]
+    assert "has changed since" in ear.lines[1]
+    assert not list((it.folder / "errors").iterdir())
+    assert timeless(read_rows(it.folder / "episodes.csv")) == timeless(mended)
+
+
+def test_errors_of_the_machine_are_played_again_by_themselves(config: Maker) -> None:
+    ear, it = Ear(), config("tests.stubs:Faulty", policy_args={"fault": "exit"})
+    first = run(it, line_sim, ear)
+    died = [row for row in first if row.status != "ok"]
+    assert died and all(row.of_machine and row.error == "machine: the worker process died: exit code 3" for row in died)
+    assert (it.folder / "errors" / f"{records.episode_stem(died[0].key)}.txt").read_text() == died[0].error + "\n"
+    ear = Ear()
+    again = run(it, line_sim, ear)  # it dies again
+    what = f"{len(died)} of 8 recorded episodes are errors that are played again, {len(died)} of them of the machine"
+    assert ear.lines[0].startswith(what)
+    assert timeless(again) == timeless(first) == timeless(read_rows(it.folder / "episodes.csv"))
+
+
+def test_an_error_keeps_its_row_until_the_new_one_is_there(config: Maker) -> None:
+    it = config("tests.stubs:Faulty", policy_args={"fault": "exit"})
+    rows = run(it, line_sim, Ear())
+    path = it.folder / "episodes.csv"
+    wrong = next(row for row in rows if row.status != "ok")
+    mended = dataclasses.replace(wrong, status="ok", error="", progress=1.0)
+    before = path.read_text()
+    path.write_text(before + records.to_line(mended))  # a kill right after the retry was recorded
+    assert [row for row in read_rows(path) if row.key == wrong.key] == [records.from_line(records.to_line(mended))]
+    assert len(records.load([it.folder])) == 8
+    path.write_text(before + records.to_line(mended)[:60])  # or while it was being written
+    assert [row.status for row in read_rows(path, torn=True) if row.key == wrong.key] == ["env_error"]
 
 
 # -- in a process of its own -----------------------------------------------------------------------------------------
@@ -350,6 +489,64 @@ def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[s
         preexec_fn=small_disk,
         start_new_session=True,
     )
+
+
+def test_no_row_ok_is_exit_code_1_and_a_worker_killed_from_outside_is_played_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    faulty = [*command(out, "--episodes", "2", "--workers", "1")]
+    faulty[faulty.index("tests.stubs:Steady")] = "tests.stubs:Faulty"
+    done = subprocess.run([*faulty, "--policy-args", "every=1"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "first error: LiftCube-v" in done.stderr and "KeyError" in done.stderr and "4 errors" in done.stdout
+    assert len(list((out / "errors").iterdir())) == 4
+
+    out = tmp_path / "killed"
+    process = start(out, "--episodes", "4", "--workers", "1", "--policy-args", "pause_s=0.2")
+    deadline = time.monotonic() + 300
+    while not (children := worker_of(process.pid)) or size(out / "episodes.csv") < 400:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.kill(children[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0 and "killed by SIGKILL" in errors
+    assert [row.of_machine for row in read_rows(out / "episodes.csv")].count(True) == 1
+    process = start(out, "--episodes", "4", "--workers", "1", "--policy-args", "pause_s=0.2")
+    _, errors = process.communicate(timeout=300)
+    assert "1 of 8 recorded episodes are errors that are played again, 1 of them of the machine" in errors
+    assert {row.status for row in read_rows(out / "episodes.csv")} == {"ok"} and not list((out / "errors").iterdir())
+
+
+def worker_of(pid: int) -> list[int]:
+    """Returns the worker processes of a run: its children that multiprocessing spawned to run a function."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
+            words = (path.parent / "cmdline").read_text()
+        except OSError:  # gone by now
+            continue
+        if parent == pid and "spawn_main" in words:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def test_a_file_as_out_and_arguments_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out, more, said in (
+        ("file", (), "is a file, and a run needs a folder: give another --out"),
+        ("run", ("--policy-args", "sped=1"), "did you mean 'speed'?"),
+    ):
+        process = start(tmp_path / out, *more)
+        told, errors = process.communicate(timeout=300)
+        assert process.returncode == 2 and told == "" and "recorded in" not in errors
+        assert errors.count("\n") == 1 and said in errors
+
+
+def test_a_log_is_not_flooded(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--episodes", "40", "--workers", "2")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0 and "\r" not in errors
+    assert len(errors.splitlines()) <= 8 and "80/80" in errors
 
 
 def size(path: Path) -> int:

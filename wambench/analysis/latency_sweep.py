@@ -81,7 +81,7 @@ class SweepConfig:
         seconds = 0.0 if execution.find(executor).waits and 0.0 <= seconds <= latency.MAX_S else seconds
         given = {name: getattr(self, name) for name in ("tasks", "episodes", "seed", "workers", "replan", "smooth")}
         name = f"{Path(policy).name.replace(':', '-')}-{executor}-{seconds:g}"
-        return RunConfig(
+        return RunConfig.resolve(
             policy, self.split, execution=executor, latency=repr(float(seconds)), out=self.out / name, **given
         )
 

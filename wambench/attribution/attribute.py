@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
-from tqdm import tqdm
-
 from wambench import policies, records
 from wambench.analysis.intervals import Estimate
 from wambench.attribution import readout, shapley, table
@@ -35,6 +33,7 @@ from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.evaluation.run import plan
 from wambench.evaluation.worker import Player, tabletop
 from wambench.interface import ControlConvention, Episode, Policy
+from wambench.progress_bar import progress_bar
 from wambench.records import RUN, provenance
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ def attribute(run: Path, episodes: int | None = None, workers: int = 1) -> list[
 
 def _attributed_rows(pool: Pool, jobs: Sequence[FailedEpisode], total: int) -> Iterator[AttributionRow]:
     """Yields the rows of episodes as they are done; one whose worker was lost says so in `error`."""
-    with tqdm(total=total, initial=total - len(jobs), unit="episode") as bar:
+    with progress_bar(total=total, initial=total - len(jobs), unit="episode") as bar:
         for index, result in pool.results(jobs, LIMIT_S):
             if isinstance(result, LostJob):
                 result = dataclasses.replace(_begin_row(jobs[index].row), error=result.reason)

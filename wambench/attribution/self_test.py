@@ -29,6 +29,7 @@ from wambench.attribution.table import AttributionRow
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.interface import unknown_name
+from wambench.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from wambench.attribution.frame_reading import LearnedReader, PathModel
@@ -122,11 +123,9 @@ def self_test(out: Path, episodes: int = 30, workers: int = 1, faults: Sequence[
 
 
 def _play(path: Path, left: Sequence[SelfTestJob], total: int, workers: int) -> None:
-    from tqdm import tqdm
-
     with (
         Pool(_set_up, None, min(workers, len(left))) as pool,
-        tqdm(total=total, initial=total - len(left), unit="episode") as bar,
+        progress_bar(total=total, initial=total - len(left), unit="episode") as bar,
     ):
         for index, result in pool.results(left, LIMIT_S):
             job = left[index]

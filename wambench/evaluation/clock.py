@@ -7,8 +7,9 @@ real one.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,16 +17,42 @@ import numpy as np
 from wambench.evaluation.executors import EXECUTORS, Answer, Executor, Timeline
 from wambench.evaluation.latency import delay_steps
 from wambench.evaluation.plan_validation import validate_plan
-from wambench.interface import Chunk, EpisodeSpec, Guided, Observation, Outcome, Plan, Policy, Simulator
+from wambench.interface import (
+    Chunk,
+    EpisodeSpec,
+    Guided,
+    Observation,
+    Outcome,
+    Plan,
+    Policy,
+    SimulationDiverged,
+    Simulator,
+)
 
 RECENT = 10  # delays whose largest is expected of the next answer, as in real-time chunking
 Seconds = Callable[[int, float], float]  # number of the call, measured seconds -> seconds on the clock
 
 
-class Clock(Protocol):
-    """Plays an episode; `blame` is the status of an exception that comes out of it now."""
+class PolicyFailed(Exception):
+    """A policy raised, or answered with an invalid plan; `__cause__` is what it raised."""
 
-    blame: str
+
+@contextlib.contextmanager
+def policy_at_work() -> Iterator[None]:
+    """Turns what a policy raises into PolicyFailed.
+
+    A policy that looks ahead in a simulator (the expert) may make that diverge: this stays the simulator's failure.
+    """
+    try:
+        yield
+    except SimulationDiverged:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PolicyFailed(str(error)) from error
+
+
+class Clock(Protocol):
+    """Plays an episode. What the policy raises comes out as PolicyFailed, everything else is the simulator's."""
 
     def begin(self, sim: Simulator, policy: Policy, spec: EpisodeSpec) -> None:
         """Starts an episode in a simulator that has begun it."""
@@ -49,25 +76,22 @@ class Virtual:
     def __init__(
         self, executor: Executor = EXECUTORS["sync"], seconds: Seconds = lambda _, __: 0.0, replan: int | None = None
     ) -> None:
-        self.blame = "env_error"
         self._executor, self._seconds, self._replan = executor, seconds, replan
 
     def begin(self, sim: Simulator, policy: Policy, spec: EpisodeSpec) -> None:
-        self.blame = "policy_error"
         self._sim, self._policy = sim, policy
         self._timeline = Timeline(self._executor.blend, sim.convention)
         self._delays: list[int] = []
-        policy.reset(spec.instruction, spec.seed)
+        with policy_at_work():
+            policy.reset(spec.instruction, spec.seed)
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
-        self.blame = "env_error"
         step, state, convention = outcome.steps, self._sim.snapshot(), self._sim.convention
-        self.blame = "policy_error"
-        asked = time.perf_counter()
-        answer = self._ask(outcome.observations)
-        latency_s = time.perf_counter() - asked
-        plan = validate_plan(answer, convention)
-        self.blame = "env_error"
+        with policy_at_work():
+            asked = time.perf_counter()
+            answer = self._ask(outcome.observations)
+            latency_s = time.perf_counter() - asked
+            plan = validate_plan(answer, convention)
         delay = delay_steps(self._seconds(len(self._delays), latency_s), convention.control_hz)
         self._delays.append(delay)
         waits = self._executor.waits

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from wambench import policies, tasks
+from wambench import policies
 from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
 from wambench.interface import unknown_name
+from wambench.records.run_folder import holds_another
+from wambench.tasks import SPLITS, check, default_factor, find
 
-RESULTS = Path("results")
+RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out")  # without influence on the rows
+UNRECORDED = ("workers", "out", "retry_errors")  # without influence on what a row says
+IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
 TOLD = ("instruction_of", "name")  # likewise
 CLOCKS = ("virtual", "wall")
@@ -29,11 +31,13 @@ CLOCKS = ("virtual", "wall")
 class RunConfig:
     """What is played. Everything is checked here, before anything heavy is imported.
 
+    `RunConfig.resolve` makes one from what a user says: it fills in the tasks and factors of the split.
+
     Attributes:
         policy: A name of `policies.POLICIES`, "module:Class" or "path/to/file.py:Class".
         split: A name of `tasks.SPLITS`.
-        tasks: Task names; empty for all of the split.
-        factors: Environment factors, each played in episodes of its own; empty for the split's default.
+        tasks: Task names of the split.
+        factors: Environment factors, each played in episodes of its own.
         episodes: Episodes per task and factor.
         seed: Seed of the run; equal seeds give every policy the same episodes.
         visual: Visual profile, "fast" or "full".
@@ -44,7 +48,8 @@ class RunConfig:
         record_video: Write an mp4 of every episode.
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
-        out: Folder; None for one in `results/`, named after the configuration.
+        out: Folder; None for one in `runs/`, named after the configuration.
+        retry_errors: Play again what ended in an error, whatever its cause.
         name: How the policy is called in the rows; "" for its name with its arguments. Runs of one name whose weights
             differ are training seeds of one method (`leaderboard`).
         execution: A name of `executors.EXECUTORS`.
@@ -60,8 +65,8 @@ class RunConfig:
 
     policy: str
     split: str
-    tasks: tuple[str, ...] = ()
-    factors: tuple[str, ...] = ()
+    tasks: tuple[str, ...]
+    factors: tuple[str, ...]
     episodes: int = 5
     seed: int = 0
     visual: str = "fast"
@@ -77,21 +82,45 @@ class RunConfig:
     replan: int | None = None
     smooth: bool = False
     clock: str = "virtual"
+    retry_errors: bool = False
+
+    @classmethod
+    def resolve(
+        cls,
+        policy: str,
+        split: str,
+        tasks: Sequence[str] = (),
+        factors: Sequence[str] = (),
+        instruction_of: str = "",
+        **options: Any,
+    ) -> RunConfig:
+        """Returns the configuration of what a user says.
+
+        Args:
+            policy, split: As above.
+            tasks: Names or versioned ids of tasks; none for all of the split.
+            factors: None for the split's default: "none" in training environments, else "all".
+            instruction_of: A name or versioned id, "random" or "".
+            options: The other fields.
+        """
+        policies.check_name(policy)
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        told = find(instruction_of).name if instruction_of not in ("", RANDOM) else instruction_of
+        names = tuple(find(name).name for name in tasks) or tuple(n for n in SPLITS[split].tasks if n != told)
+        return cls(policy, split, names, tuple(factors) or (default_factor(split),), instruction_of=told, **options)
 
     def __post_init__(self) -> None:
         policies.check_name(self.policy)
-        if self.split not in tasks.SPLITS:
-            raise unknown_name("split", self.split, tasks.SPLITS)
-        factors = self.factors or (tasks.default_factor(self.split),)
-        told = tasks.find(self.instruction_of).name if self.instruction_of not in ("", RANDOM) else self.instruction_of
-        names = tuple(tasks.find(name).name for name in self.tasks)
-        if told in names:
+        if not self.tasks or not self.factors:
+            raise ValueError("a RunConfig names its tasks and factors; RunConfig.resolve fills in those of the split")
+        if self.instruction_of in self.tasks:
+            told = self.instruction_of
             raise ValueError(f"{told} is told its own instruction: leave it out of the tasks, or name another one")
-        names = names or tuple(name for name in tasks.SPLITS[self.split].tasks if name != told)
-        for factor in factors:
-            for name in names:
-                tasks.check(name, self.split, factor)
-        for kind, values in (("task", names), ("factor", factors)):
+        for factor in self.factors:
+            for name in self.tasks:
+                check(name, self.split, factor)
+        for kind, values in (("task", self.tasks), ("factor", self.factors)):
             if len(set(values)) < len(values):
                 raise ValueError(f"a {kind} is named twice: {', '.join(values)}")
         for kind in ("episodes", "workers", "time_limit_s"):
@@ -104,9 +133,6 @@ class RunConfig:
         if self.name and not re.fullmatch(r"[\w.+-]+", self.name):
             raise ValueError(f"name must be letters, digits and . + - _, not {self.name!r}")
         self._check_time()
-        object.__setattr__(self, "tasks", names)  # written out, so that the default and its value are one run
-        object.__setattr__(self, "factors", factors)
-        object.__setattr__(self, "instruction_of", told)
 
     def _check_time(self) -> None:
         """Raises ValueError if executor, latency and clock make no sense, alone or together."""
@@ -124,11 +150,14 @@ class RunConfig:
     @property
     def label(self) -> str:
         """How the policy is called in the rows: its name and arguments, what it was told, how it was played."""
-        name = self.name or self.policy.rsplit("/", 1)[-1]
-        given = ({} if self.name else dict(sorted(self.policy_args.items()))) | self._told()
-        arguments = ",".join(f"{key}={value}" for key, value in given.items())
+        return self._called(self.policy.rsplit("/", 1)[-1], self.policy_args)
+
+    def _called(self, policy: str, arguments: Mapping[str, Any]) -> str:
+        given = ({} if self.name else dict(sorted(arguments.items()))) | self._told()
+        inside = ",".join(f"{key}={value}" for key, value in given.items())
         played = ",".join(f"{key}={value}" for key, value in self.timed().items())
-        return (f"{name}({arguments})" if arguments else name) + (f"@{played}" if played else "")
+        name = self.name or policy
+        return (f"{name}({inside})" if inside else name) + (f"@{played}" if played else "")
 
     def timed(self) -> dict[str, Any]:
         """Returns executor, latency and so on, those that differ from the default, as JSON values."""
@@ -138,17 +167,24 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        """`out`, or the default: the same for the same configuration, another one for any other."""
+        """`out`, or the default in `runs/`: policy, arguments, split, and whatever else is not the usual.
+
+        The same for what one run can hold, however many tasks and episodes. Where another run stands in the way (two
+        policies in files of one name, for example), the name ends in a number.
+        """
         if self.out is not None:
             return self.out
-        words = [self.label, self.split]
-        if self.factors != (tasks.default_factor(self.split),):
+        policy = self.policy.rsplit("/", 1)[-1].replace(".py:", "-")
+        short = {k: Path(v).stem if isinstance(v, str) and "/" in v else v for k, v in self.policy_args.items()}
+        words = [self._called(policy, short), self.split]
+        if self.factors != (default_factor(self.split),):
             words += self.factors
-        kept = {name: getattr(self, name) for name in (*TIMED, *TOLD)}
-        plain = RunConfig(self.policy, self.split, factors=self.factors, policy_args=self.policy_args, **kept)
-        if self.recorded() != plain.recorded():
-            words.append(hashlib.sha256(json.dumps(self.recorded(), sort_keys=True).encode()).hexdigest()[:6])
-        return RESULTS / re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
+        words += [
+            f"{name}={getattr(self, name)}" for name in IN_NAME if getattr(self, name) != getattr(RunConfig, name)
+        ]
+        name = re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
+        places = (RUNS / (name if i == 1 else f"{name}-{i}") for i in count(1))
+        return next(place for place in places if not holds_another(place, self.recorded()))
 
     def recorded(self) -> dict[str, Any]:
         """Returns what decides the rows, as JSON values."""

@@ -93,7 +93,7 @@ def _trace(text: str) -> Latency:
     if not text.endswith(".csv"):
         raise ValueError(f"{unknown_name('latency', text, (MEASURED,))}, or seconds, or a TRACE.csv")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot read a trace of latencies: {error}") from None
     calls: dict[str, list[float]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +18,7 @@ def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
 
     Raises InvalidPlan, saying what is wrong, if it is no plan under `convention`.
     """
-    if not isinstance(plan, Plan):
-        raise InvalidPlan(f"act returned {type(plan).__name__}, not a Plan")
+    plan = without_tensors(plan)
     actions = np.array(plan.actions, dtype=np.float64)
     if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != convention.action_dim:
         raise InvalidPlan(f"actions have shape {actions.shape}, expected (H, {convention.action_dim}) with H > 0")
@@ -33,6 +34,25 @@ def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
     if largest > 1:
         actions = actions.clip(-1, 1)
     return Plan(actions, execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
+
+
+def without_tensors(plan: Plan) -> Plan:
+    """Returns the plan with arrays in place of tensors, whatever their device, type (bfloat16 too) and gradients.
+
+    Raises InvalidPlan if it is no plan.
+    """
+    if not isinstance(plan, Plan):
+        raise InvalidPlan(f"act returned {type(plan).__name__}, not a Plan")
+    values = {name: getattr(plan, name) for name in ("actions", "frames", "frame_steps")}
+    return dataclasses.replace(plan, **{name: _array(value) for name, value in values.items()})
+
+
+def _array(value: object) -> Any:
+    """Returns a tensor as an array; anything else as it is. torch is not imported for it."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # NumPy knows no bfloat16
 
 
 def _checked_frames(plan: Plan, convention: ControlConvention) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -19,7 +19,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from wambench.evaluation.failures import full, reason
+from wambench.records.rows import DIED, MACHINE
+
 GRACE_S = 20.0  # a rollout ends itself at its time limit; a worker that hangs is killed this much later
+GOING_ON = object()  # what `_result` returns for a worker that has no result yet
 TICK_S = 0.5
 CLOSE_S = 5.0
 SPAWN = multiprocessing.get_context("spawn")
@@ -34,10 +38,14 @@ class WorkerFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class LostJob:
-    """A job without a result: its worker died, failed, or (`timeout`) took too long and was killed."""
+    """A job without a result: its worker died, failed, or (`timeout`) took too long and was killed.
+
+    `traceback` is there if it failed by an exception.
+    """
 
     reason: str
     timeout: bool = False
+    traceback: str = ""
 
 
 class _Worker:
@@ -121,14 +129,15 @@ class Pool:
 
         Args:
             jobs: Picklable jobs, begun in this order.
-            limit_s: Seconds a job may take; `GRACE_S` later its worker is killed.
+            limit_s: Seconds a job may take, from its start or its call of `begun`; `GRACE_S` later its worker is
+                killed.
         """
         queue, left = deque(range(len(jobs))), len(jobs)
         while left:
             self._feed(queue, jobs)
             for worker in self._stirring(limit_s):
                 done, result = worker.job, self._result(worker, limit_s)
-                if done is not None:
+                if done is not None and result is not GOING_ON:
                     left -= 1
                     self._feed(queue, jobs)  # nobody waits while the caller is busy with this result
                     yield done, result
@@ -158,14 +167,17 @@ class Pool:
             end = worker.bury()
             if not worker.ready:
                 raise WorkerFailed(f"a worker process died while getting ready: {end}")
-            reason = f"no answer after {limit_s + GRACE_S:g} s" if late else f"the worker process died: {end}"
+            reason = f"no answer after {limit_s + GRACE_S:g} s" if late else f"{MACHINE}{DIED}: {end}"
             return LostJob(reason, timeout=late)
         if not worker.ready:
             _ready(worker, message)
             return None
-        worker.job = None
         kind, result = message
-        return LostJob(result) if kind == "failed" else result
+        if kind == "begun":
+            worker.since = time.monotonic()
+            return GOING_ON
+        worker.job = None
+        return LostJob(*result) if kind == "failed" else result
 
 
 def _ready(worker: _Worker, message: tuple[str, Any] | None) -> Any:
@@ -191,8 +203,19 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+_to_parent: Connection | None = None  # of a worker process
+
+
+def begun() -> None:
+    """Tells the parent of a worker that the time of its job counts from now: what came before was preparation."""
+    if _to_parent is not None:
+        _to_parent.send(("begun", None))
+
+
 def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
     """Runs in the worker: sets up, then answers one job after another until the parent is gone."""
+    global _to_parent
+    _to_parent = connection
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
@@ -212,7 +235,7 @@ def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
         try:
             answer = ("done", handle(job))
         except (Exception, SystemExit) as error:
-            answer = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            answer = ("failed", (reason(error), False, full(error)))
         connection.send(answer)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from wambench.evaluation.clock import Clock, Virtual
-from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, SimulationDiverged, Simulator
+from wambench.evaluation.clock import Clock, PolicyFailed, Virtual
+from wambench.evaluation.failures import full, of_machine, reason
+from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, Simulator
 
 Observer = Callable[[Chunk | None, Outcome], None]
 NOTHING = Outcome((), 0, 0.0, (), False, False, False, False)
@@ -24,49 +24,51 @@ def rollout(
     instruction: str | None = None,
     clock: Clock | None = None,
 ) -> Episode:
-    """Returns the finished episode; an exception ends it and is laid at the door of whoever raised it.
+    """Returns the finished episode; an exception ends it, and `status` says whether policy or simulator raised it.
 
-    The status is "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the simulator
-    failed; `error` has the reason, and the other fields everything up to then.
+    The status is "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the simulator or
+    the machine failed (a full disk, no memory); `error` has the reason in one line, `traceback` the whole of it, and
+    the other fields hold everything up to then.
 
     Args:
         simulator, policy: Who takes part; `begin` and `reset` are called here.
         spec: The episode.
         observers: Called with (None, first outcome), then with every chunk and its outcome.
-        time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout".
+        time_limit_s: Wall-clock seconds after which the policy is asked no more; status "timeout". They are counted
+            from the episode's first observation, so that compiling a scene takes none of them.
         instruction: What the policy is told instead of the episode's own instruction.
         clock: What runs while the policy computes; None: nothing, the simulator waits.
     """
     started = time.perf_counter()
     clock = clock or Virtual()
-    clock.blame = "env_error"
     outcome = NOTHING
     chunks: list[Chunk] = []
     seen: list[Observation] = []
-    status, error = "ok", ""
+    status, error, trace = "ok", "", ""
     try:
         outcome = sim.begin(spec)
+        begun = time.perf_counter()
         seen.extend(outcome.observations)
         for observe in observers:
             observe(None, outcome)
         clock.begin(sim, policy, spec if instruction is None else replace(spec, instruction=instruction))
         while not (outcome.terminated or outcome.truncated):
-            if time.perf_counter() - started > time_limit_s:
+            if time.perf_counter() - begun > time_limit_s:
                 status, error = "timeout", f"longer than {time_limit_s:g} s"
                 break
             step = outcome.steps
             chunk, outcome = clock.turn(outcome)
             if outcome.steps <= step:
-                clock.blame = "env_error"
                 raise RuntimeError(f"the simulator did not advance from step {step}")
             seen.extend(outcome.observations)
             chunks.append(chunk)
             for observe in observers:
                 observe(chunk, outcome)
-    except SimulationDiverged as diverged:
-        status, error = "env_error", reason(diverged)
+    except PolicyFailed as failed:
+        cause = failed.__cause__ or failed
+        status, error, trace = "env_error" if of_machine(cause) else "policy_error", reason(cause), full(cause)
     except (Exception, SystemExit) as raised:
-        status, error = clock.blame, reason(raised)
+        status, error, trace = "env_error", reason(raised), full(raised)
     finally:
         clock.end()
     return Episode(
@@ -81,11 +83,5 @@ def rollout(
         wall_s=time.perf_counter() - started,
         chunks=tuple(chunks),
         observations=tuple(seen),
+        traceback=trace,
     )
-
-
-def reason(raised: BaseException) -> str:
-    """Returns an exception as one line: its type, its message, and the place it came from."""
-    frames = traceback.extract_tb(raised.__traceback__)
-    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return f"{type(raised).__name__}: {' '.join(str(raised).split())}"[:300] + place

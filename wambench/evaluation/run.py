@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from wambench import tasks
+from wambench import policies, task_module, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation import latency
 from wambench.evaluation.config import RANDOM, RunConfig
 from wambench.evaluation.process_pool import LostJob, Pool
-from wambench.evaluation.worker import EpisodeJob, MakeSim, lost_row, set_up, tabletop
+from wambench.evaluation.worker import EpisodeJob, MakeSim, lost_result, set_up, tabletop
 from wambench.interface import EpisodeSpec
+from wambench.progress_bar import progress_bar
 from wambench.records import Row, RunFolder, episode_stem, provenance, write_whole
+from wambench.records.run_folder import GROWING
 
-FIXED = ("split_hash", "weights_hash")  # rows made with others do not belong into one table
+Tell = Callable[[str], None]
+FIXED = ("split_hash", "weights_hash", "task_module_hash")  # rows made with others do not belong into one table
+
+
+def to_stderr(line: str) -> None:
+    """Says a line to the user."""
+    print(f"wambench: {line}", file=sys.stderr, flush=True)
 
 
 def plan(config: RunConfig) -> list[EpisodeJob]:
@@ -43,12 +51,16 @@ def prompt(config: RunConfig, task: str, spec: EpisodeSpec) -> str:
     return tasks.find(others[np.random.default_rng([spec.seed, 1]).integers(len(others))]).instruction
 
 
-def run(config: RunConfig, make_sim: MakeSim = tabletop) -> list[Row]:
-    """Plays what `config.folder` does not hold yet and returns all rows of the run.
+def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr) -> list[Row]:
+    """Plays what `config.folder` does not hold yet and returns all rows that it then holds.
+
+    An error is kept as it is, with two exceptions that are played again: what the machine ended (a killed worker, a
+    full disk), and everything that is no "ok" if `config.retry_errors`.
 
     Args:
         config: What is played.
-        make_world: Module-level function that makes the simulator of a task in a worker.
+        make_sim: Module-level function that makes the simulator of a task in a worker.
+        tell: Is told, line by line, where it is recorded, what is played again, and the first error.
 
     Raises:
         ValueError: The folder holds something else, or the policy and the simulators do not fit.
@@ -58,18 +70,40 @@ def run(config: RunConfig, make_sim: MakeSim = tabletop) -> list[Row]:
     jobs = plan(config)
     source = latency.parse(config.latency)
     source.check(episode_stem(job.key) for job in jobs)
-    with RunFolder(config.folder, config.recorded(), [job.key for job in jobs]) as folder:
-        todo = [job for job in jobs if job.key not in folder.rows]
+    place = config.folder
+    with RunFolder(place, config.recorded()) as folder:
+        todo = [job for job in jobs if job.key not in folder.rows or again(folder.rows[job.key], config.retry_errors)]
+        _tell_errors([folder.rows[job.key] for job in jobs if job.key in folder.rows], config.retry_errors, tell)
         if todo:
-            _play(config, len(jobs), todo, folder, make_sim)
+            _play(config, todo, folder, make_sim, tell)
         folder.finish()
-        wrapped = sum(source.wraps(episode_stem(row.key), row.queries) for row in folder.rows.values())
+        rows = folder.in_order()
+        wrapped = sum(source.wraps(episode_stem(row.key), row.queries) for row in rows)
         if wrapped:
-            what = f"{config.latency} began again in {wrapped} of {len(jobs)} episodes"
-            print(f"wambench: {what}, which asked more often than it tells", file=sys.stderr)
-        if config.latency == latency.MEASURED and (todo or not (config.folder / latency.TRACE).exists()):
-            write_whole(config.folder / latency.TRACE, trace(config.folder, jobs, config.clock == "wall"))
-        return [folder.rows[job.key] for job in jobs]
+            asked = f"{wrapped} of {len(rows)} episodes, which asked more often than it tells"
+            tell(f"{config.latency} began again in {asked}")
+        if config.latency == latency.MEASURED and (todo or not (place / latency.TRACE).exists()):
+            covered = dataclasses.replace(config, **{name: folder.config[name] for name in GROWING})
+            write_whole(place / latency.TRACE, trace(place, plan(covered), config.clock == "wall"))
+        return rows
+
+
+def again(row: Row, retry_errors: bool) -> bool:
+    """Returns whether an episode that has a row is played again."""
+    return row.of_machine or (retry_errors and row.status != "ok")
+
+
+def _tell_errors(rows: Sequence[Row], retry_errors: bool, tell: Tell) -> None:
+    """Says which errors among the rows that are there already are played again, and which stay."""
+    errors = [row for row in rows if row.status != "ok"]
+    retried = [row for row in errors if again(row, retry_errors)]
+    if retried:
+        of_machine = sum(row.of_machine for row in retried)
+        what = f"{of_machine} of them of the machine (killed worker, full disk)"
+        tell(f"{len(retried)} of {len(rows)} recorded episodes are errors that are played again, {what}")
+    kept = len(errors) - len(retried)
+    if kept:
+        tell(f"{kept} of {len(rows)} recorded episodes are errors; --retry-errors plays them again")
 
 
 def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str:
@@ -92,14 +126,28 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
     return "\n".join(lines) + "\n"
 
 
-def _play(config: RunConfig, total: int, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim) -> None:
+def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell) -> None:
     payload = config, make_sim, todo[0].spec.task
     with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
-        folder.begin({**provenance.of_run(config.split), **pool.info}, FIXED)
-        with tqdm(total=total, initial=len(folder.rows), unit="episode") as bar:
+        source = policies.source_hash(config.policy)
+        own = {"task_module_hash": task_module.source_hash(config.split)}
+        if folder.origin and folder.origin.get("policy_hash") not in (None, source):
+            tell(f"{config.policy} has changed since {folder.path} was begun; rows that are there stay")
+        folder.begin({**provenance.of_run(config.split), **pool.info, "policy_hash": source, **own}, FIXED)
+        tell(f"{config.label} on {config.split}, recorded in {folder.path}")
+        left = {job.key for job in todo}
+        done = [key for key in folder.rows if key not in left]
+        told = False
+        with progress_bar(total=len(done) + len(todo), initial=len(done), unit="episode") as bar:
             for index, result in pool.results(todo, config.time_limit_s):
-                row, files = (lost_row(config, todo[index], result), {}) if isinstance(result, LostJob) else result
+                lost = isinstance(result, LostJob)
+                row, files = lost_result(config, todo[index], result) if lost else result
                 folder.write(row, files)
+                if row.status != "ok" and not told:
+                    told = True
+                    bar.clear()
+                    where = folder.path / "errors" / f"{episode_stem(row.key)}.txt"
+                    tell(f"first error: {episode_stem(row.key)}, {row.status}: {row.error}; more in {where}")
                 bar.set_postfix_str(summary(folder.rows.values()), refresh=False)
                 bar.update()
 

@@ -1,4 +1,4 @@
-"""Videos of an episode: the real frames on top, below them what was imagined for the same moment."""
+"""Videos of an episode: the real frames, and below them what was imagined for the same moment, if anything was."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wambench.interface import Chunk, ControlConvention, Outcome, canvas
+
+Frame = NDArray[np.uint8]  # (h, w, 3)
 
 
 class VideoRecorder:
     """An observer of a rollout that keeps its frames.
+
+    Below the real frame of a control step stands the newest prediction for it: what the last query before that step
+    imagined for the latest step up to it. A chunk usually imagines farther than it is carried out, so this is often a
+    prediction by an earlier query. Before the first prediction the row is black; a policy that never imagines anything
+    gets no such row.
 
     Args:
         convention: Names the cameras and the frame rate.
@@ -19,29 +27,61 @@ class VideoRecorder:
 
     def __init__(self, convention: ControlConvention) -> None:
         self._convention = convention
-        self.frames: list[np.ndarray] = []
+        self._steps: list[int] = []
+        self._real: list[Frame] = []
+        self._predictions: list[Predictions] = []
 
     def __call__(self, chunk: Chunk | None, outcome: Outcome) -> None:
         """Adds the frames of a chunk."""
+        if chunk is not None and chunk.plan.frames is not None and chunk.plan.frame_steps is not None:
+            self._predictions.append(Predictions(chunk.step, chunk.plan.frame_steps, chunk.plan.frames))
         for observation in outcome.observations:
             if observation.step % self._convention.frame_stride == 0:
-                real = canvas(observation, self._convention.cameras)
-                self.frames.append(np.concatenate([real, imagined_at(chunk, observation.step, real.shape)]))
+                self._steps.append(observation.step)
+                self._real.append(canvas(observation, self._convention.cameras))
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The frames of the video: (h, w, 3) uint8, or (2 h, w, 3) with what was imagined."""
+        if not self._predictions:
+            return self._real
+        pairs = zip(self._steps, self._real, strict=True)
+        return [np.concatenate([real, self._imagined(step, real)]) for step, real in pairs]
 
     def mp4(self) -> bytes:
         """Returns the video, at the video rate."""
         return encode_mp4(self.frames, self._convention.video_hz)
 
+    def _imagined(self, step: int, real: Frame) -> Frame:
+        """Returns the newest prediction for a step, black if there is none."""
+        for prediction in reversed(self._predictions):
+            if prediction.asked < step and (frame := prediction.at(step)) is not None:
+                return frame
+        return np.zeros_like(real)
 
-def imagined_at(chunk: Chunk | None, step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the last frame of `shape` that a chunk imagined for `step` or before, dark if there is none."""
-    if chunk is None or chunk.plan.frames is None or chunk.plan.frame_steps is None:
-        return np.zeros(shape, np.uint8)
-    place = int(np.searchsorted(chunk.plan.frame_steps, step, side="right")) - 1
-    return chunk.plan.frames[place] if place >= 0 else np.zeros(shape, np.uint8)
+
+class Predictions:
+    """What one query imagined.
+
+    Args:
+        asked: Control step of the query.
+        steps: (T,) the control steps that the frames are for, rising.
+        frames: (T, h, w, 3) uint8.
+    """
+
+    def __init__(self, asked: int, steps: NDArray[np.integer], frames: NDArray[np.uint8]) -> None:
+        self.asked = asked
+        later = steps > asked
+        self._steps = steps[later]
+        self._frames = frames[later]
+
+    def at(self, step: int) -> Frame | None:
+        """Returns the frame for the latest step up to `step`, None if all are for later ones."""
+        place = int(np.searchsorted(self._steps, step, side="right")) - 1
+        return self._frames[place] if place >= 0 else None
 
 
-def encode_mp4(frames: list[np.ndarray], fps: float) -> bytes:
+def encode_mp4(frames: list[Frame], fps: float) -> bytes:
     """Returns (h, w, 3) uint8 frames as an H.264 video; an odd height or width loses its last line."""
     if not frames:
         return b""

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from wambench.evaluation.clock import Seconds, expected, until_query
+from wambench.evaluation.clock import Seconds, expected, policy_at_work, until_query
 from wambench.evaluation.executors import Answer, Executor, Timeline
-from wambench.evaluation.plan_validation import validate_plan
+from wambench.evaluation.plan_validation import validate_plan, without_tensors
 from wambench.evaluation.process_pool import SPAWN, die_with_parent
 from wambench.interface import Chunk, EpisodeSpec, Observation, Outcome, Plan, Policy, Simulator
 
@@ -58,7 +58,8 @@ class _Caller:
     def __call__(self, method: str, *arguments: Any) -> tuple[Any, float]:
         began = time.perf_counter()
         result = getattr(self._policy, method)(*arguments)
-        return result, time.perf_counter() - began
+        took_s = time.perf_counter() - began
+        return without_tensors(result) if isinstance(result, Plan) else result, took_s  # tensors do not always pickle
 
 
 _caller: _Caller | None = None  # of an inference process
@@ -91,31 +92,28 @@ class Wall:
     def __init__(
         self, inference: Inference, executor: Executor, seconds: Seconds, replan: int | None = None, pace: float = 1.0
     ) -> None:
-        self.blame = "env_error"
         self._inference, self._executor, self._seconds, self._replan = inference, executor, seconds, replan
         self._pace = pace
         self._open: Future[tuple[Plan, float]] | None = None
 
     def begin(self, sim: Simulator, policy: Policy, spec: EpisodeSpec) -> None:
-        self.blame = "policy_error"
         self._sim = sim
         self._timeline = Timeline(self._executor.blend, sim.convention)
         self._delays: list[int] = []
         self._period_s = 1.0 / (sim.convention.control_hz * self._pace)
-        self._inference.submit("reset", spec.instruction, spec.seed).result()
+        with policy_at_work():
+            self._inference.submit("reset", spec.instruction, spec.seed).result()
         self._due = time.perf_counter()
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
-        self.blame = "env_error"
         state = self._sim.snapshot()
         turn = _Turn(self._sim, self._timeline, outcome)
         asked = self._query(outcome)
         chunk: Chunk | None = None
         while True:
-            self.blame = "policy_error"
             if chunk is None:
-                chunk = self._answered(turn, state, asked)
-            self.blame = "env_error"
+                with policy_at_work():
+                    chunk = self._answered(turn, state, asked)
             if turn.over or (chunk and turn.ticks >= self._stop(chunk)):
                 break
             turn.tick()

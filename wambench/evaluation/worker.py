@@ -16,10 +16,20 @@ from wambench.evaluation import latency
 from wambench.evaluation.clock import Clock, Virtual
 from wambench.evaluation.executors import find, timing
 from wambench.evaluation.frame_recorder import FrameRecorder
-from wambench.evaluation.process_pool import LostJob
+from wambench.evaluation.process_pool import LostJob, begun
 from wambench.evaluation.rollout import Observer, rollout
 from wambench.evaluation.video import VideoRecorder
-from wambench.interface import ControlConvention, Episode, EpisodeSpec, Guided, Policy, Simulator, mismatches
+from wambench.interface import (
+    Chunk,
+    ControlConvention,
+    Episode,
+    EpisodeSpec,
+    Guided,
+    Outcome,
+    Policy,
+    Simulator,
+    mismatches,
+)
 from wambench.records import Key, Row, encode_episode, episode_stem
 
 if TYPE_CHECKING:
@@ -87,7 +97,7 @@ class Player:
 
     Args:
         config: The run.
-        make_world: Makes the simulator of a task.
+        make_sim: Makes the simulator of a task.
     """
 
     def __init__(self, config: RunConfig, make_sim: MakeSim) -> None:
@@ -146,7 +156,7 @@ class Player:
             "renderer": rendering.gl_backend() if rendering else "none",
             "device": str(getattr(policy, "device", "cpu")),
             "weights_hash": getattr(policy, "weights_hash", None),
-            "corpus": getattr(policy, "corpus", None),
+            "corpus": short_corpus(getattr(policy, "corpus", None)),
             "convention": dataclasses.asdict(policy.convention),
         }
 
@@ -162,7 +172,7 @@ class Player:
         sim, policy = self.enter(job.spec.task)
         cameras = sim.convention.cameras
         film, tape = VideoRecorder(sim.convention) if self._config.record_video else None, self._tape_of(cameras)
-        observers: list[Observer] = [tape, film] if film else [tape]
+        observers: list[Observer] = [count_from_here, tape, film] if film else [count_from_here, tape]
         time_limit, clock = self._config.time_limit_s, self._clock(job, policy)
         episode = rollout(sim, policy, job.spec, observers, time_limit, job.prompt or None, clock)
         frames = tape.packed(len(episode.observations))
@@ -170,7 +180,23 @@ class Player:
         files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
         if film:
             files[f"videos/{stem}.mp4"] = film.mp4()
+        if episode.traceback:
+            files[f"errors/{stem}.txt"] = episode.traceback.encode(errors="replace")
         return to_row(self._config, job, episode, sim.convention), files
+
+
+def count_from_here(chunk: Chunk | None, outcome: Outcome) -> None:
+    """An observer that lets the time limit count from the first observation: a scene is compiled before it."""
+    if chunk is None:
+        begun()
+
+
+def short_corpus(corpus: str | None) -> str | None:
+    """Returns the corpora that weights were trained on, each once: "demos+video" of "demos+demos+video".
+
+    Weights name a corpus once for every folder of it that they were trained on.
+    """
+    return corpus and "+".join(dict.fromkeys(corpus.split("+")))
 
 
 def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: ControlConvention | None = None) -> Row:
@@ -206,8 +232,9 @@ def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: Con
     )
 
 
-def lost_row(config: RunConfig, job: EpisodeJob, lost: LostJob) -> Row:
-    """Returns the row of an episode whose worker died: nothing is known of how far it had come."""
+def lost_result(config: RunConfig, job: EpisodeJob, lost: LostJob) -> Result:
+    """Returns row and files of an episode whose worker died or failed: nothing is known of how far it had come."""
     status = "timeout" if lost.timeout else "env_error"
     episode = Episode(job.spec, status, lost.reason, math.nan, False, False, (), 0, math.nan, (), ())
-    return to_row(config, job, episode)
+    said = lost.traceback or lost.reason + "\n"
+    return to_row(config, job, episode), {f"errors/{episode_stem(job.key)}.txt": said.encode(errors="replace")}

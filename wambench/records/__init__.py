@@ -2,6 +2,7 @@
 
 from wambench.records.episode_file import encode_episode, load_episode
 from wambench.records.files import append, locked, write_whole
+from wambench.records.loading import find_runs, load
 from wambench.records.rows import (
     COLUMNS,
     FIRST,
@@ -14,7 +15,6 @@ from wambench.records.rows import (
     Row,
     episode_stem,
     from_line,
-    load,
     read_rows,
     to_line,
 )  # fmt: skip
@@ -22,6 +22,6 @@ from wambench.records.run_folder import RunFolder
 
 __all__ = [
     "COLUMNS", "FIRST", "HEADER", "NAMES", "ROWS", "RUN", "Column", "Key", "Row", "RunFolder", "append",
-    "encode_episode", "episode_stem", "from_line", "load", "load_episode", "locked", "read_rows", "to_line",
-    "write_whole",
+    "encode_episode", "episode_stem", "find_runs", "from_line", "load", "load_episode", "locked", "read_rows",
+    "to_line", "write_whole",
 ]  # fmt: skip

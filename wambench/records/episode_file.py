@@ -47,7 +47,7 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
     """
     chunks, seen = episode.chunks, episode.observations
     result = {f.name: getattr(episode, f.name) for f in dataclasses.fields(Episode)}
-    meta = {name: result[name] for name in result if name not in ("spec", "chunks", "observations")}
+    meta = {name: result[name] for name in result if name not in ("spec", "chunks", "observations", "traceback")}
     meta["spec"] = json.loads(episode.spec.to_json())
     meta["cameras"] = {camera: seen[0].images[camera].shape[1] for camera in cameras} if seen else {}
     meta["first_frame_sha256"] = {camera: _sha256(seen[0].images[camera]) for camera in cameras} if seen else {}

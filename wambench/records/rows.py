@@ -5,28 +5,25 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wambench.interface import STATUSES
-
-if TYPE_CHECKING:
-    import pandas
-
 
 ROWS = "episodes.csv"
 RUN = "run.json"
 Key = tuple[str, str, int]  # task, factor, episode
+MACHINE = "machine: "  # begins the `error` of an episode that a killed worker or a full disk ended
+DIED = "the worker process died"  # the same, in runs from before there was `MACHINE`
 
 
 def _boolean(text: str) -> bool:
-    if text not in ("True", "False"):
+    if text.capitalize() not in ("True", "False"):  # a spreadsheet writes TRUE
         raise ValueError(f"{text!r} is neither True nor False")
-    return text == "True"
+    return text.capitalize() == "True"
 
 
 def _number(text: str) -> float:
@@ -131,6 +128,11 @@ class Row:
         """What a row is about, within its run."""
         return self.task, self.factor, self.episode
 
+    @property
+    def of_machine(self) -> bool:
+        """The machine ended the episode, not policy or simulator: it may go well at another time."""
+        return self.status != "ok" and self.error.startswith((MACHINE, DIED))
+
 
 def to_line(row: Row) -> str:
     """Returns the row as a line of CSV; numbers have at most 6 decimals, NaN is empty, text is one line."""
@@ -171,7 +173,9 @@ HEADERS = {HEADER: COLUMNS, _csv_line(NAMES[:FIRST]): COLUMNS[:FIRST]}
 
 
 def read_rows(path: Path, torn: bool = False) -> list[Row]:
-    """Returns the rows of an episodes.csv.
+    """Returns the rows of an episodes.csv, also of one that a spreadsheet saved (CRLF, a byte order mark).
+
+    An error that was played again has two rows until its run is complete: the later one counts.
 
     Args:
         path: The file.
@@ -180,8 +184,13 @@ def read_rows(path: Path, torn: bool = False) -> list[Row]:
     Raises:
         ValueError: The file is not one, or a row is damaged: names file and line.
     """
+    return [row for _, row in numbered_rows(path, torn)]
+
+
+def numbered_rows(path: Path, torn: bool = False) -> list[tuple[int, Row]]:
+    """Returns the rows as `read_rows` does, each with the number of its line."""
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: damaged: {error}") from error
     lines = text.split("\n")
@@ -193,47 +202,13 @@ def read_rows(path: Path, torn: bool = False) -> list[Row]:
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
-            rows.append(from_line(line, columns))
+            rows.append((number, from_line(line, columns)))
         except (ValueError, csv.Error) as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
-    return rows
+    last = {_identity(row): number for number, row in rows}
+    return [(number, row) for number, row in rows if row.status == "ok" or last[_identity(row)] == number]
 
 
-def load(runs: Iterable[Path]) -> pandas.DataFrame:
-    """Returns the rows of several runs (folders, or paths of episodes.csv) as one typed DataFrame.
-
-    Beside the `COLUMNS` it has `weights`, the hash of the policy's weights in `run.json` ("" if there is none). The
-    order is that of the rows' values, whatever the order of the runs. The same episode of the same policy and weights
-    in two runs raises ValueError: they cannot be told apart.
-    """
-    import pandas
-
-    rows: list[tuple[Row, str]] = []
-    origin: dict[tuple[Any, ...], Path] = {}
-    for path in dict.fromkeys(_rows_file(run).resolve() for run in runs):
-        weights = _weights(path.parent)
-        for row in read_rows(path):
-            identity = (row.policy, row.split, *row.key, row.seed, weights)
-            if identity in origin:
-                what = f"episode {row.episode} of {row.task} ({row.factor}) by {row.policy}, {row.split}"
-                raise ValueError(f"{origin[identity]} and {path} both hold {what}: leave one out")
-            origin[identity] = path
-            rows.append((row, weights))
-    rows.sort(key=lambda pair: (pair[0].policy, pair[0].split, pair[0].key, pair[0].seed, pair[1]))
-    values = [(*dataclasses.astuple(row), weights) for row, weights in rows]
-    types = {column.name: column.dtype for column in COLUMNS} | {"weights": "object"}
-    return pandas.DataFrame(values, columns=list(types)).astype(types)
-
-
-def _weights(run: Path) -> str:
-    try:
-        return str(json.loads((run / RUN).read_text()).get("weights_hash") or "")
-    except (OSError, ValueError, AttributeError):  # rows alone can be read, too
-        return ""
-
-
-def _rows_file(run: Path) -> Path:
-    path = run / ROWS if run.is_dir() else run
-    if not path.is_file():
-        raise ValueError(f"no run at {run}: there is no {path}")
-    return path
+def _identity(row: Row) -> tuple[str, str, Key, int]:
+    """Returns which episode of which run it is: a file may hold the rows of several runs."""
+    return row.policy, row.split, row.key, row.seed

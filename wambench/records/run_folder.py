@@ -4,10 +4,14 @@
     DIR/episodes.csv                                   one row per episode (`COLUMNS`)
     DIR/episodes/<task>.<factor>.<episode>.npz         frames, actions, states (`encode_episode`, `load_episode`)
     DIR/videos/<task>.<factor>.<episode>.mp4           with --record-video
+    DIR/errors/<task>.<factor>.<episode>.txt           traceback of an error
 
 Only the parent process of a run writes here. Files appear whole (written beside, synced, renamed) and rows are
 appended and synced one by one, an episode's row after its other files, so a kill at any moment loses at most the
-episodes being played, and what is recorded is never rewritten before the run is complete.
+episodes being played, and what is recorded is never rewritten before the run is complete. An error that is played
+again keeps its row until the new one is there.
+
+A run may grow: its tasks, factors and episodes are those of everything that was ever asked of it.
 """
 
 from __future__ import annotations
@@ -20,7 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from wambench.records.files import append, locked, write_whole
-from wambench.records.rows import HEADER, ROWS, RUN, Key, Row, read_rows, to_line
+from wambench.records.rows import HEADER, ROWS, RUN, Key, Row, episode_stem, numbered_rows, to_line
+
+FILES = ("episodes/{}.npz", "videos/{}.mp4", "errors/{}.txt")  # of an episode, by its stem
+GROWING = ("tasks", "factors", "episodes")  # what a run covers: may grow from one command to the next
+FREE = ("record_video", "time_limit_s")  # without influence on an episode that ends well
+JsonConfig = Mapping[str, Any]
 
 
 class RunFolder:
@@ -28,10 +37,11 @@ class RunFolder:
 
     Args:
         path: The folder; made if missing.
-        config: The JSON configuration; a folder with another one is refused.
-        keys: The episodes of the run, in the order of the finished file.
+        config: The JSON configuration. A folder with another one is refused, unless they differ only in what may grow
+            (`GROWING`: the run then covers both) or has no influence on the rows (`FREE`).
 
     Attributes:
+        config: The JSON configuration of everything that is there or asked for.
         rows: Rows recorded so far, by key.
 
     Raises:
@@ -39,14 +49,15 @@ class RunFolder:
         OSError: It cannot be written to.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], keys: Iterable[Key]) -> None:
+    def __init__(self, path: Path, config: JsonConfig) -> None:
         self.path = path
         self.rows: dict[Key, Row] = {}
-        self._config = json.loads(json.dumps(config))
-        self._order = {key: i for i, key in enumerate(keys)}
+        self.config: JsonConfig = json.loads(json.dumps(config))
 
     def __enter__(self) -> RunFolder:
         self._new = not self.path.exists()
+        if self.path.is_file():
+            raise ValueError(f"{self.path} is a file, and a run needs a folder: give another --out")
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = locked(self.path)
         try:
@@ -78,13 +89,20 @@ class RunFolder:
                     f"{self.path} was begun with {name} {self.origin.get(name)!r}, now it is {origin.get(name)!r}: "
                     "give another --out"
                 )
-        if not self.origin:
-            write_whole(self.path / RUN, json.dumps({"config": self._config, **origin}, indent=2) + "\n")
+        if self.origin.get("config") != self.config:
+            all_of_it = {**origin, **self.origin, "config": self.config}
+            write_whole(self.path / RUN, _text({"config": self.config} | all_of_it))
         if not (self.path / ROWS).exists():
             write_whole(self.path / ROWS, HEADER)
 
     def write(self, row: Row, files: Mapping[str, bytes]) -> None:
-        """Records an episode: its files (by path within the folder), then its row."""
+        """Records an episode: its files (by path within the folder), then its row.
+
+        Files of an earlier try that the new one does not replace are removed.
+        """
+        if row.key in self.rows:
+            for name in {form.format(episode_stem(row.key)) for form in FILES} - set(files):
+                (self.path / name).unlink(missing_ok=True)
         for name, content in files.items():
             (self.path / name).parent.mkdir(exist_ok=True)
             write_whole(self.path / name, content)
@@ -93,10 +111,15 @@ class RunFolder:
 
     def finish(self) -> None:
         """Puts the rows in the order of the run, whichever worker was first."""
-        rows = sorted(self.rows.values(), key=lambda row: self._order[row.key])
-        text = HEADER + "".join(to_line(row) for row in rows)
+        text = HEADER + "".join(to_line(row) for row in self.in_order())
         if (self.path / ROWS).read_text() != text:
             write_whole(self.path / ROWS, text)
+
+    def in_order(self) -> list[Row]:
+        """Returns the rows in the order of the run: by task, factor and number."""
+        tasks, factors = (list(self.config[name]) for name in ("tasks", "factors"))
+        place = {key: (tasks.index(_name(key[0])), factors.index(key[1]), key[2]) for key in self.rows}
+        return [self.rows[key] for key in sorted(self.rows, key=lambda key: place[key])]
 
     def _read_origin(self) -> dict[str, Any]:
         path = self.path / RUN
@@ -109,10 +132,10 @@ class RunFolder:
             theirs = origin["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: damaged: {error}") from error
-        if theirs != self._config:
-            odd = sorted(k for k in {*theirs, *self._config} if theirs.get(k) != self._config.get(k))
-            differences = "; ".join(f"{k} is {theirs.get(k)!r} there, not {self._config.get(k)!r}" for k in odd)
-            raise ValueError(f"{self.path} holds another run ({differences}): give another --out")
+        try:
+            self.config = merged(theirs, self.config)
+        except ValueError as error:
+            raise ValueError(f"{self.path} holds another run ({error}): give another --out") from None
         return origin
 
     def _read_rows(self) -> None:
@@ -121,8 +144,8 @@ class RunFolder:
             return
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
-        for number, row in enumerate(read_rows(path, torn=True), start=2):
-            if row.key not in self._order or row.key in self.rows:
+        for number, row in numbered_rows(path, torn=True):
+            if not self._covers(row) or row.key in self.rows:
                 wrong = "is there twice" if row.key in self.rows else "is not of this run"
                 raise ValueError(f"{path}, line {number}: {row.task}, {row.factor}, {row.episode} {wrong}")
             self.rows[row.key] = row
@@ -132,3 +155,41 @@ class RunFolder:
             write_whole(path, HEADER + "".join(map(to_line, self.rows.values())))
         elif whole < len(content):  # the torn row is played again
             os.truncate(path, whole)
+
+    def _covers(self, row: Row) -> bool:
+        config = self.config
+        return (
+            _name(row.task) in config["tasks"] and row.factor in config["factors"] and row.episode < config["episodes"]
+        )
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2) + "\n"
+
+
+def _name(task_id: str) -> str:
+    """Returns the name of a versioned task: "PressButton" of "PressButton-v0"."""
+    return task_id.rpartition("-v")[0]
+
+
+def holds_another(path: Path, config: JsonConfig) -> bool:
+    """Returns whether a folder holds a run that cannot go on with a configuration."""
+    try:
+        merged(json.loads((path / RUN).read_text())["config"], json.loads(json.dumps(config)))
+    except OSError:
+        return False  # no run at all
+    except (ValueError, KeyError, TypeError):
+        return True
+    return False
+
+
+def merged(theirs: JsonConfig, ours: JsonConfig) -> JsonConfig:
+    """Returns the configuration of a run that covers two; raises ValueError, saying what differs, if there is none."""
+    odd = sorted(k for k in {*theirs, *ours} - {*GROWING, *FREE} if theirs.get(k) != ours.get(k))
+    if odd:
+        raise ValueError("; ".join(f"{k} is {theirs.get(k)!r} there, not {ours.get(k)!r}" for k in odd))
+    both = {**theirs, **ours, "episodes": max(theirs["episodes"], ours["episodes"])}
+    for name in ("tasks", "factors"):
+        first, second = (ours, theirs) if {*ours[name]} >= {*theirs[name]} else (theirs, ours)
+        both[name] = list(dict.fromkeys((*first[name], *second[name])))
+    return both

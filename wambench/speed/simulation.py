@@ -216,7 +216,7 @@ def _harness(episodes: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         out = Path(folder) / "run"
-        config = RunConfig("wambench.speed.simulation:Drift", "seen", (TASK,), episodes=episodes + 2, out=out)
+        config = RunConfig.resolve("wambench.speed.simulation:Drift", "seen", (TASK,), episodes=episodes + 2, out=out)
         rows = run(config, counted_world)
         recorded = [load_episode(out / "episodes" / f"{row.task}.{row.factor}.{row.episode}.npz") for row in rows]
     begun = [episode.chunks[0].plan.timings for episode in recorded[1:]]  # the first warms up

@@ -10,6 +10,7 @@ import pandas as pd
 
 from wambench import registration, tasks
 from wambench.envs.episodes import TRAINING, episode_spec
+from wambench.progress_bar import progress_bar
 
 RANDOM_S = 3.0  # of random actions before the expert takes over
 CONDITIONS = ("train", "unseen", "after_random", "noop")
@@ -35,11 +36,13 @@ def table(names: tuple[str, ...], episodes: int, seed: int = 0, workers: int = 1
     Conditions: "train" and "unseen" environments; "after_random": the expert takes over after 3 s of uniform random
     actions and has the task's full horizon; "noop": open gripper, no motion, unseen environments.
     """
-    from tqdm import tqdm
-
     jobs = [_Job(name, condition, episodes, seed) for name in names for condition in CONDITIONS]
     with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        rows = list(tqdm(pool.imap(_measure, jobs), total=len(jobs), desc="experts", unit="cell"))
+        rows = []
+        with progress_bar(total=len(jobs), desc="experts", unit="cell") as bar:
+            for measured in pool.imap(_measure, jobs):
+                rows.append(measured)
+                bar.update()
     by_task: dict[str, dict[str, object]] = {name: {} for name in names}
     for job, (success, progress, steps) in zip(jobs, rows, strict=True):
         row = by_task[job.task]

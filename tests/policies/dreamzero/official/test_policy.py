@@ -509,7 +509,7 @@ def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) 
     lines = mismatches(ControlConvention(), DROID)
     assert len(lines) == 9 and "control_hz: the environment has 20.0, the policy expects 15.0" in lines
     arguments = {"weights": str(folder), **FAST}
-    config = RunConfig(
+    config = RunConfig.resolve(
         "wambench.policies.dreamzero.official.policy:policy",
         "seen",
         policy_args=arguments,

@@ -1,0 +1,135 @@
+"""`wambench run` and `sweep`: a policy plays episodes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wambench.commands.arguments import (
+    Commands,
+    Pairs,
+    Parser,
+    add_command,
+    add_seed,
+    add_task_module,
+    add_workers,
+    fields_of,
+    names,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from wambench.evaluation.config import RunConfig
+
+NO_ROW_OK = 1
+EXIT_CODES = (
+    "Exit codes: 0; 1 if no episode could be played (every row is an error); 2 for an error of the user or of the "
+    "machine; 130 after Ctrl-C."
+)
+
+
+def add(commands: Commands) -> None:
+    """Adds both commands."""
+    add_run(commands)
+    add_sweep(commands)
+
+
+def add_run(commands: Commands) -> None:
+    """Adds `wambench run`."""
+    example = "wambench run --policy dreamzero --split unseen-tasks"
+    it = add_command(commands, "run", run_command, "play a split with a policy and record it", example, EXIT_CODES)
+    it.add_argument(
+        "--policy", required=True, metavar="POLICY", help="a listed name, module:Class or path/to/file.py:Class"
+    )
+    it.add_argument(
+        "--policy-args", nargs="+", action=Pairs, default={}, metavar="NAME=VALUE", help="arguments of its class"
+    )
+    it.add_argument("--split", required=True, metavar="SPLIT", help="a name of `wambench list splits`")
+    _add_episodes(it)
+    it.add_argument(
+        "--factor", dest="factors", type=names, default=(), metavar="FACTOR,FACTOR",
+        help="vary this alone (default: all at once)",
+    )  # fmt: skip
+    called = "how the rows call the policy (default: its name with its arguments); weights that differ are its seeds"
+    it.add_argument("--name", default="", metavar="NAME", help=called)
+    told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
+    it.add_argument("--instruction-of", default="", metavar="TASK", help=told)
+    it.add_argument("--visual", default="fast", metavar="PROFILE", help="fast (default) or full")
+    it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
+    limit = "seconds an episode may take, compiling its scene not counted (default: 600)"
+    it.add_argument("--time-limit", dest="time_limit_s", type=float, default=600.0, metavar="SECONDS", help=limit)
+    again = "play errors again, whatever their cause; errors of the machine (killed worker, full disk) always are"
+    it.add_argument("--retry-errors", action="store_true", help=again)
+    where = "default: runs/POLICY-SPLIT; the same command continues there, and may ask for more tasks and episodes"
+    it.add_argument("--out", type=Path, metavar="DIR", help=where)
+    time = it.add_argument_group("time")
+    time.add_argument("--execution", default="sync", metavar="HOW", help="sync (default), async, ensemble or rtc")
+    latency = 'of an answer: seconds (default: 0), "measured", or a TRACE.csv that a measured run left'
+    time.add_argument("--latency", default="0", metavar="LATENCY", help=latency)
+    time.add_argument("--clock", default="virtual", metavar="CLOCK", help="virtual (default), or wall: real time")
+    _add_chunks(time)
+    add_seed(it)
+    add_workers(it)
+    add_task_module(it)
+
+
+def add_sweep(commands: Commands) -> None:
+    """Adds `wambench sweep`."""
+    example = (
+        "wambench sweep --policy dreamzero --latency 0,0.1,0.4 --execution sync,async,rtc --split seen --out runs/sweep"
+    )
+    it = add_command(commands, "sweep", sweep_command, "progress against latency, for policies and executors", example)
+    it.add_argument("--policy", dest="policies", nargs="+", required=True, metavar="POLICY", help="as of run")
+    it.add_argument(
+        "--latency", type=seconds, default=(0, 0.05, 0.1, 0.2, 0.4, 0.8), metavar="SECONDS,SECONDS",
+        help="of an answer (default: 0,0.05,0.1,0.2,0.4,0.8)",
+    )  # fmt: skip
+    it.add_argument(
+        "--execution", type=names, default=("sync", "async", "rtc"), metavar="HOW,HOW",
+        help="as of run (default: sync,async,rtc)",
+    )  # fmt: skip
+    it.add_argument("--split", required=True, metavar="SPLIT", help="a name of `wambench list splits`")
+    _add_episodes(it)
+    _add_chunks(it)
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command continues there")
+    add_seed(it)
+    add_workers(it)
+    add_task_module(it)
+
+
+def _add_episodes(it: Parser) -> None:
+    it.add_argument("--tasks", type=names, default=(), metavar="TASK,TASK", help="default: all of the split")
+    it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
+
+
+def _add_chunks(it: argparse._ActionsContainer) -> None:
+    it.add_argument("--replan", type=int, metavar="STEPS", help="control steps between queries (default: as planned)")
+    it.add_argument("--smooth", action="store_true", help="filter every chunk of actions")
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Plays a split with a policy; the exit code says whether any episode could be played."""
+    from wambench.evaluation.config import RunConfig
+
+    return play(RunConfig.resolve(**fields_of(RunConfig, arguments)))
+
+
+def play(config: RunConfig) -> int:
+    """Plays a run, prints what came of it, and returns the exit code."""
+    from wambench.evaluation.run import run, summary
+
+    rows = run(config)
+    print(f"{len(rows)} episodes, {summary(rows)}: {config.folder / 'episodes.csv'}")
+    return 0 if any(row.status == "ok" for row in rows) else NO_ROW_OK
+
+
+def sweep_command(arguments: argparse.Namespace) -> int:
+    """Plays a sweep over latencies and prints its table."""
+    from wambench.analysis.latency_sweep import SweepConfig, sweep, to_text
+
+    config = SweepConfig(**fields_of(SweepConfig, arguments))
+    table = sweep(config, lambda line: print(line, flush=True))
+    print(to_text(table))
+    print(config.out / "sweep.csv")
+    return 0 if table["n"].sum() > 0 else NO_ROW_OK

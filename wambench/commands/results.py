@@ -1,0 +1,167 @@
+"""`wambench leaderboard`, `compare`, `attribute` and `plot`: from what was played to tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from wambench.commands.arguments import Commands, add_command, add_task_module, add_workers, check_positive, names
+
+RUNS_HELP = "folder of a run, or of several runs; what holds none is left out"
+
+
+def add(commands: Commands) -> None:
+    """Adds the commands."""
+    add_leaderboard(commands)
+    add_compare(commands)
+    add_attribute(commands)
+    add_plot(commands)
+
+
+def add_leaderboard(commands: Commands) -> None:
+    """Adds `wambench leaderboard`."""
+    example = "wambench leaderboard runs/* --out leaderboard.csv"
+    it = add_command(commands, "leaderboard", leaderboard, "rates of finished runs, with n and intervals", example)
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUNS_HELP)
+    it.add_argument("--by", default="novelty", metavar="GROUP", help="novelty (default) or task: what a line is about")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
+
+
+def add_compare(commands: Commands) -> None:
+    """Adds `wambench compare`."""
+    example = "wambench compare runs/dreamzero-seen runs/pi0-seen"
+    it = add_command(commands, "compare", compare, "paired difference of two policies on the same episodes", example)
+    several = "folder of a run, or several with commas between (training seeds): an episode counts with their mean"
+    it.add_argument("a", type=names, metavar="A", help=several)
+    it.add_argument("b", type=names, metavar="B", help="likewise")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+
+
+def add_attribute(commands: Commands) -> None:
+    """Adds `wambench attribute`."""
+    example = "wambench attribute runs/dreamzero-unseen-tasks --episodes 5"
+    it = add_command(commands, "attribute", attribute, "say what lost the progress of failed episodes", example)
+    it.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a finished run")
+    it.add_argument("--episodes", type=int, metavar="N", help="failed ones of each task (default: all; per fault, 30)")
+    it.add_argument("--self-test", action="store_true", help="planted faults instead: is the instrument right?")
+    it.add_argument("--faults", type=names, default=(), metavar="FAULT,FAULT", help="of the self-test (default: all)")
+    it.add_argument("--out", type=Path, metavar="DIR", help="of the self-test (default: runs/self-test)")
+    it.add_argument("--json", action="store_true", help="its summary for machines")
+    add_workers(it)
+    add_task_module(it)
+
+
+def add_plot(commands: Commands) -> None:
+    """Adds `wambench plot`."""
+    example = "wambench plot runs/* --out figures"
+    it = add_command(commands, "plot", plot, "draw figures of finished runs, or of the environments", example)
+    it.add_argument(
+        "runs", nargs="+", metavar="RUN", help=f'{RUNS_HELP}; of a sweep; logs of trainings; "envs"; "profiles"'
+    )
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
+    it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v1.all.0")
+    add_task_module(it)
+
+
+def _say(line: str) -> None:
+    print(f"wambench: {line}", file=sys.stderr)
+
+
+def leaderboard(arguments: argparse.Namespace) -> None:
+    """Prints the rates of runs."""
+    from wambench import records
+    from wambench.analysis import leaderboard as analysis
+
+    table = analysis.leaderboard(records.load(records.find_runs(arguments.runs, _say), _say), arguments.by)
+    print(analysis.to_text(table))
+    if arguments.out:
+        records.write_whole(arguments.out, analysis.to_csv(table))
+        print(arguments.out)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Prints the paired difference of two sides."""
+    from wambench import records
+    from wambench.analysis import compare as analysis
+
+    sides = [[Path(run) for run in runs] for runs in (arguments.a, arguments.b)]
+    if not all(sides):
+        raise ValueError("both sides need a run")
+    table = analysis.compare(*sides)
+    print(analysis.to_text(table, ", ".join(arguments.a), ", ".join(arguments.b)))
+    if arguments.out:
+        records.write_whole(arguments.out, analysis.to_csv(table))
+        print(arguments.out)
+
+
+def attribute(arguments: argparse.Namespace) -> None:
+    """Attributes the failures of a run, or tests the instrument."""
+    check_positive(arguments, "episodes", "workers")
+    if arguments.self_test == (arguments.run is not None):
+        raise ValueError("give the folder of a run, or --self-test")
+    if arguments.self_test:
+        from wambench.attribution import self_test
+
+        out = arguments.out or Path("runs/self-test")
+        found = self_test.self_test(out, arguments.episodes or 30, arguments.workers, arguments.faults)
+        print(json.dumps(found) if arguments.json else self_test.text(found))
+        return
+    from wambench.attribution import attribute as attribution
+    from wambench.attribution import filmstrips, sensitivity
+
+    rows = attribution.attribute(arguments.run, arguments.episodes, arguments.workers)
+    filmstrips.render(arguments.run, rows)
+    sensitivity.ask(arguments.run, rows)
+    print(attribution.summary(rows, attribution.progress_lost(arguments.run)))
+    print(arguments.run / attribution.TABLE)
+
+
+def plot(arguments: argparse.Namespace) -> None:
+    """Draws everything that the given folders and files have something for."""
+    if arguments.runs == ["envs"]:
+        from wambench.suite import env_gallery
+
+        paths = env_gallery.contact_sheets(arguments.out)
+    elif arguments.runs == ["profiles"]:
+        from wambench.suite import render_profiles
+
+        path, table = render_profiles.draw(arguments.out)
+        print(table, end="\n\n")
+        paths = [path]
+    else:
+        paths = _plot_recorded([Path(run) for run in arguments.runs], arguments.out, arguments.episode)
+    print(*paths, sep="\n")
+
+
+def _plot_recorded(given: list[Path], out: Path, episode: str | None) -> list[Path]:
+    """Draws figures of training logs, sweeps, self-tests and runs, whichever there are."""
+    from wambench import records
+    from wambench.analysis import training_curves
+    from wambench.attribution import plots as attribution_plots
+
+    logs = [path for path in given if training_curves.is_log(path)]
+    sweeps = [path for path in given if (path / "sweep.csv").is_file()]
+    self_tests = [path for path in given if (path / attribution_plots.SELF_TEST).is_file()]
+    rest = [path for path in given if path not in (*logs, *sweeps, *self_tests)]
+    paths = [training_curves.together(logs, out)] if logs else []
+    if sweeps:
+        from wambench.analysis import latency_plot
+
+        paths += latency_plot.plot(sweeps, out)
+    runs: list[Path] = []
+    if rest:
+        try:
+            runs = records.find_runs(rest, _say)
+        except ValueError as error:
+            if not paths and not self_tests:
+                raise
+            _say(str(error))
+    if runs:
+        from wambench.analysis import plots
+
+        paths += plots.plot(runs, out, episode)
+    if runs or self_tests:
+        paths += attribution_plots.draw([*runs, *self_tests], out)
+    return paths

@@ -1,0 +1,122 @@
+"""`wambench list`, `doctor`, `experts` and `bench`: what there is, and whether it works here and how fast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from wambench.commands.arguments import (
+    Commands,
+    add_command,
+    add_seed,
+    add_task_module,
+    add_workers,
+    check_positive,
+    fields_of,
+    names,
+    numbers,
+    task_names,
+)
+
+
+def add_list(commands: Commands) -> None:
+    """Adds `wambench list`."""
+    it = add_command(commands, "list", list_command, "show what exists", "wambench list tasks --json")
+    it.add_argument("kind", nargs="?", choices=("tasks", "splits", "policies"), help="default: everything")
+    it.add_argument("--json", action="store_true", help="for machines")
+    add_task_module(it)
+
+
+def add_doctor(commands: Commands) -> None:
+    """Adds `wambench doctor`."""
+    add_command(commands, "doctor", doctor, "check that this machine can run the simulator", "wambench doctor")
+
+
+def add_experts(commands: Commands) -> None:
+    """Adds `wambench experts`."""
+    example = "wambench experts --episodes 50 --out experts.md"
+    it = add_command(commands, "experts", experts, "measure how well the experts solve the tasks", example)
+    it.add_argument("--tasks", type=names, default=(), metavar="TASK,TASK", help="tasks or splits (default: all tasks)")
+    it.add_argument("--episodes", type=int, default=50, metavar="N", help="episodes per task and condition (50)")
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write it, as CSV or Markdown")
+    add_seed(it)
+    add_workers(it)
+    add_task_module(it)
+
+
+def add_bench(commands: Commands) -> None:
+    """Adds `wambench bench`."""
+    example = "wambench bench policy --config 14b --random-weights --device cuda --json"
+    it = add_command(commands, "bench", bench, "measure speed: of simulation, or of a policy", example)
+    what = "sim: simulation, rendering, resets, workers against stock robosuite; policy: a chunk, stage by stage"
+    it.add_argument("what", choices=("sim", "policy"), help=what)
+    it.add_argument("--json", action="store_true", help="one object, for machines")
+    of = it.add_argument_group("of policy")
+    of.add_argument("--config", default="nano", metavar="SIZE", help="tiny, nano (default), mini, 14b")
+    weights = of.add_mutually_exclusive_group()
+    given = "file, checkpoint folder or hub id (default: random weights)"
+    weights.add_argument("--weights", metavar="WEIGHTS", help=given)
+    weights.add_argument("--random-weights", action="store_true", help="make them on the device; speed is the same")
+    of.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
+    of.add_argument("--steps", type=numbers, default=(1, 2, 4, 8, 16), metavar="N,M", help="default: 1,2,4,8,16")
+    of.add_argument(
+        "--cfg", dest="guidance", action=argparse.BooleanOptionalAction, help="guide the video (default: of 14b)"
+    )
+    of.add_argument(
+        "--compile", dest="compiled", action=argparse.BooleanOptionalAction, help="torch.compile (default: on a GPU)"
+    )
+    of.add_argument("--repeats", type=int, default=5, metavar="N", help="chunks per row (default: 5)")
+
+
+def list_command(arguments: argparse.Namespace) -> None:
+    """Prints what exists."""
+    from wambench.listing import listing
+
+    print(listing(arguments.kind, arguments.json))
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    """Prints what it finds as it finds it."""
+    from wambench.suite import doctor as suite
+
+    for what, finding in suite.report():
+        print(f"{what:<44}{finding}", flush=True)
+
+
+def experts(arguments: argparse.Namespace) -> None:
+    """Measures the experts."""
+    from wambench import records, tasks
+    from wambench.suite import expert_success
+
+    check_positive(arguments, "episodes", "workers")
+    asked = task_names(arguments.tasks or tuple(tasks.TASKS))
+    table = expert_success.table(asked, arguments.episodes, arguments.seed, arguments.workers)
+    print(table.to_string(index=False))
+    if arguments.out:
+        markdown = arguments.out.suffix == ".md"
+        text = expert_success.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
+        records.write_whole(arguments.out, text)
+        print(arguments.out)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """Measures speed."""
+    if arguments.what == "policy":
+        _bench_policy(arguments)
+        return
+    from wambench.speed import simulation
+
+    result = simulation.sim()
+    print(json.dumps(result) if arguments.json else simulation.text(result))
+
+
+def _bench_policy(arguments: argparse.Namespace) -> None:
+    from wambench.speed import policy
+
+    said = sys.stderr if arguments.json else None
+    config = policy.BenchConfig(**fields_of(policy.BenchConfig, arguments))
+    result = policy.policy(config, lambda line: print(line, file=said, flush=True))
+    if arguments.json:
+        print(json.dumps(result))
