@@ -178,11 +178,12 @@ def _mark(axes: Axes) -> None:
 
 
 def _title(row: AttributionRow, episode: Episode) -> str:
-    verdicts = ", ".join(f"{name.upper()} {getattr(row, name)}" for name in ("d1", "d2", "d3") if getattr(row, name))
+    said = {"read-out": row.d1, "intervention": row.d2, "first divergence": row.d3}
+    verdicts = ", ".join(f"{name}: {verdict}" for name, verdict in said.items() if verdict)
     shares = f"lost to video {row.video:.2f}, to action {row.action:.2f}, unattributed {row.unattributed:.2f}"
     text = f"“{episode.spec.instruction}” ({row.task}, episode {row.episode}): reached {row.progress:.2f}"
     text += f"; {shares}" if math.isfinite(row.video) else ""
-    return f"{text}\n{verdicts}" + (f"; seen: {row.behaviour}" if row.behaviour else "")
+    return f"{text}\n{verdicts}" + (f"; how it failed: {row.behaviour}" if row.behaviour else "")
 
 
 def _load_expert_frames(run: Path, row: AttributionRow) -> dict[int, np.ndarray]:

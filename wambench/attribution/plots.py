@@ -424,7 +424,7 @@ def _describe_kappas(rows: Sequence[Mapping[str, str]]) -> str:
     for one, other in itertools.combinations(DEFINITIONS, 2):
         value, low, high, n = kappa([row[one] for row in rows], [row[other] for row in rows])
         texts.append(f"{DEFINITIONS[one]} and {DEFINITIONS[other]} {value:.2f} [{low:.2f}, {high:.2f}] (n={n})")
-    return "planted faults, orange frame: the right verdict; Cohen's kappa " + ", ".join(texts)
+    return "planted faults, orange frame: the right verdict\nCohen's kappa: " + ", ".join(texts)
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
