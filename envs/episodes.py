@@ -61,6 +61,7 @@ def episode_spec(
     missing = set(task.objects) - set(poses)
     if missing:
         raise ValueError(f"{task.id} does not place {sorted(missing)}")
+    said = task.script.wording if task.script else lambda text, _: text
     look_seed = _seed(stream, "look", task.id, seed, index)
     look = draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor)
     return EpisodeSpec(
@@ -68,8 +69,8 @@ def episode_spec(
         split=split,
         factor=factor,
         seed=_seed(stream, "episode", task.id, seed, index),
-        instruction=task.motion if paraphrase else task.instruction,
-        motion=task.motion,
+        instruction=said(task.motion if paraphrase else task.instruction, factor),
+        motion=said(task.motion, factor),
         horizon=task.horizon + (task.script.longer.get(factor, 0) if task.script else 0),
         control_hz=CONTROL_HZ,
         visual=visual,

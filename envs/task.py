@@ -120,6 +120,7 @@ class Script:
             whatever the policy says, so that no posture can stand in for a memory of what was shown.
         levels: Names of factors that set the speed, or the delay, of this task's episodes.
         level: The one of them that holds for the factors "none" and "all".
+        wording: (text, factor) -> the instruction at that level, where it says how fast or how long.
         longer: Level -> control steps by which its episodes are longer than those of `level`.
         alternatives: Episode -> all episodes, itself among them, whose observations at the release are equal to its own
             and which demand different actions; 1 / their number is the chance level of a policy without memory.
@@ -131,6 +132,7 @@ class Script:
     release: Callable[[EpisodeSpec], int] = lambda _: 0
     levels: tuple[str, ...] = ()
     level: str = ""
+    wording: Callable[[str, str], str] = lambda text, _: text
     longer: Mapping[str, int] = field(default_factory=dict)
     alternatives: Callable[[EpisodeSpec], tuple[EpisodeSpec, ...]] = itself
 

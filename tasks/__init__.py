@@ -37,6 +37,11 @@ _ROWS = (
     "topple_tower",
     "unstack",
     "shell_game",
+    "put_back",
+    "press_count",
+    "fetch_shown",
+    "undo_slide",
+    "press_when_dark",
 )
 
 _ALL: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{row}").TASK for row in _ROWS)

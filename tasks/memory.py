@@ -69,6 +69,11 @@ def stream(episode: EpisodeSpec) -> np.random.Generator:
     return np.random.default_rng([episode.seed, 0x5C219])
 
 
+def may_spoil(view: View, wrong: bool) -> dict[str, float]:
+    """Returns the memory of a choice: spoiled once something wrong is done."""
+    return {"spoiled": max(view.moment.memory["spoiled"], float(wrong))}
+
+
 def is_spoiled(view: View) -> bool:
     """Returns whether a wrong choice was made: it cannot be taken back."""
     return view.moment.memory["spoiled"] > 0

@@ -69,7 +69,7 @@ def motions(moment: Moment) -> Motions:
 def notice(view: View) -> Memory:
     """Remembers whether a cup was lifted that hides nothing."""
     wrong = any(view.joint(name) > MOVED for i, name in enumerate(CUPS) if i != memory.answer(view, "pea"))
-    return {"spoiled": max(view.moment.memory["spoiled"], float(wrong))}
+    return memory.may_spoil(view, wrong)
 
 
 def alternatives(episode: EpisodeSpec) -> tuple[EpisodeSpec, ...]:

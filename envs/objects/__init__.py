@@ -41,6 +41,16 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("lever", False, (0.035, 0.055, 0.06), mechanisms.lever, (-0.65, 0.65)),
             *(SceneObject(f"cup_{i}", False, puppets.CUP, puppets.cup, (0.0, 0.16), puppet=True) for i in range(3)),
             SceneObject("pea", False, (0.018, 0.018, 0.018), puppets.ball(RED, 0.018), puppet=True),
+            *(
+                SceneObject(f"sample_{i}", False, (0.026, 0.026, 0.026), puppets.ball(rgb, 0.026), puppet=True)
+                for i, rgb in enumerate((RED, BLUE, GREEN))
+            ),
+            SceneObject("shown_cube", False, CUBE, puppets.ghost(CUBE, RED), puppet=True),
+            *(SceneObject(f"mark_{i}", False, (0.035, 0.035, 0.001), puppets.mark) for i in range(3)),
+            SceneObject("bell", False, (0.05, 0.05, 0.027), lambda body: mechanisms.button(body, BLUE), (0.0, 0.014)),
+            SceneObject("rails", False, (0.13, 0.12, 0.035), puppets.rails, (-0.005, 0.105)),
+            SceneObject("lamp", False, (0.022, 0.022, 0.033), puppets.lamp),
+            SceneObject("lamp_light", False, (0.026, 0.026, 0.026), puppets.light((1.0, 0.85, 0.1)), puppet=True),
             SceneObject("signal", False, (0.022, 0.022, 0.033), puppets.lamp),
             SceneObject("signal_light", False, (0.026, 0.026, 0.026), puppets.light((0.15, 1.0, 0.25)), puppet=True),
             SceneObject("spot", False, (0.04, 0.04, 0.004), mechanisms.spot, (0.0, 0.007)),

@@ -56,14 +56,14 @@ def drawer(body: mujoco.MjsBody) -> None:
     tray.add_site(name=f"{body.name}/handle", pos=[face - 0.042, 0, 0.066])
 
 
-def button(body: mujoco.MjsBody) -> None:
+def button(body: mujoco.MjsBody, rgb: tuple[float, float, float] = RED) -> None:
     add_geom(body, BOX, (0.05, 0.05, 0.018), (0, 0, 0.018), GREY)
     cap = body.add_body(name=f"{body.name}_cap", pos=[0, 0, 0.036])
     cap.add_joint(
         name=body.name, type=SLIDE_JOINT, axis=[0, 0, -1], range=[0, 0.014], limited=1,
         stiffness=150.0, springref=-0.01, damping=4.0,
     )  # fmt: skip
-    add_geom(cap, CYLINDER, (0.028, 0.009), (0, 0, 0.009), RED, mass=0.03)
+    add_geom(cap, CYLINDER, (0.028, 0.009), (0, 0, 0.009), rgb, mass=0.03)
     cap.add_site(name=f"{body.name}/top", pos=[0, 0, 0.018])
 
 
