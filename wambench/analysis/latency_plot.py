@@ -10,6 +10,7 @@ import numpy as np
 
 from wambench.analysis.plots import COLOURS
 from wambench.interface import unknown_name
+from wambench.records import save_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -43,8 +44,7 @@ def plot(sweeps: Sequence[Path], out: Path) -> list[Path]:
     """
     table = load(sweeps)
     out.mkdir(parents=True, exist_ok=True)
-    figure(table).savefig(out / "sweep.png", dpi=150, metadata={"Software": None})
-    return [out / "sweep.png"]
+    return [save_figure(figure(table), out / "sweep.png")]
 
 
 def load(sweeps: Sequence[Path]) -> pandas.DataFrame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wambench.analysis.leaderboard import WHOLE, episodes, groups, progress
 from wambench.interface import Episode, canvas
-from wambench.records import load, load_episode
+from wambench.records import load, load_episode, save_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -42,9 +42,7 @@ def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Pa
     figures = {"progress.png": progress_figure(rows)}
     if strip is not None:
         figures["filmstrip.png"] = filmstrip(load_episode(strip), f"{strip.parent.parent.name}: {strip.stem}")
-    for name, figure in figures.items():
-        figure.savefig(out / name, dpi=150, metadata={"Software": None})
-    return [out / name for name in figures]
+    return [save_figure(figure, out / name) for name, figure in figures.items()]
 
 
 def progress_figure(rows: pandas.DataFrame) -> Figure:

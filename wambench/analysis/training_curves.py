@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wambench.records import save_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -81,8 +83,7 @@ def draw(log: Path, out: Path | None = None) -> Path:
         ValueError: It is no training log, or it has no rows yet.
     """
     out = log.with_suffix(".png") if out is None else out
-    figure(read(log), log.name.removesuffix(".csv")).savefig(out, dpi=120, metadata={"Software": None})
-    return out
+    return save_figure(figure(read(log), log.name.removesuffix(".csv")), out, dpi=120.0)
 
 
 def is_log(path: Path) -> bool:
@@ -123,8 +124,7 @@ def together(logs: Sequence[Path], out: Path) -> Path:
     made.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     made.supxlabel("training samples", fontsize=9)
     out.mkdir(parents=True, exist_ok=True)
-    made.savefig(out / "training.png", dpi=120, metadata={"Software": None})
-    return out / "training.png"
+    return save_figure(made, out / "training.png", dpi=120.0)
 
 
 def shared_metrics(trainings: Collection[Curves]) -> list[str]:

@@ -21,7 +21,7 @@ from wambench.analysis.leaderboard import WHOLE, progress
 from wambench.attribution import sensitivity, shapley, table, verdicts
 from wambench.attribution.failure_types import TYPES
 from wambench.attribution.table import AttributionRow
-from wambench.records import episode_stem, load, load_episode
+from wambench.records import episode_stem, load, load_episode, save_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -102,9 +102,7 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
         if (run / SELF_TEST).is_file():
             figures["self-test.png"] = draw_self_test(read_self_test(run / SELF_TEST))
     out.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(out / name, dpi=150, metadata={"Software": None})
-    return [out / name for name in figures]
+    return [save_figure(figure, out / name) for name, figure in figures.items()]
 
 
 def shares(episodes: pandas.DataFrame, rows: Sequence[AttributionRow]) -> dict[str, Estimate]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.envs.factors import FACTORS
+from wambench.records import save_figure
 from wambench.tasks import Split
 
 COLUMNS = 6
@@ -31,7 +32,7 @@ def contact_sheets(out: Path, seed: int = 0) -> list[Path]:
     for split in tasks.SPLITS.values():
         if split.tasks:
             paths.append(out / f"environments-{split.name}.png")
-            _sheet(split, seed).savefig(paths[-1], dpi=100, metadata={"Software": None})
+            save_figure(_sheet(split, seed), paths[-1], dpi=100.0)
     return paths
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.interface import Observation
+from wambench.records import save_figure
 
 PROFILES = ("full", "fast")
 SIZE = (128, 128)
@@ -110,7 +111,7 @@ def draw(out: Path) -> tuple[Path, str]:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "visual-profiles.png"
     compared = {scene: pairs(*scene) for scene in scenes()}
-    _sheet([compared[scene][1] for scene in SHOWN]).savefig(path, dpi=100, metadata={"Software": None})
+    save_figure(_sheet([compared[scene][1] for scene in SHOWN]), path, dpi=100.0)
     return path, similarity([pair for found in compared.values() for pair in found])
 
 
