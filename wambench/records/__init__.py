@@ -23,6 +23,6 @@ from wambench.records.run_folder import RunFolder
 
 __all__ = [
     "COLUMNS", "FIRST", "HEADER", "NAMES", "ROWS", "RUN", "Column", "Key", "Row", "RunFolder", "append",
-    "encode_episode", "episode_stem", "find_runs", "from_line", "load", "load_episode", "locked", "read_rows", "save_figure",
-    "to_line", "write_whole",
+    "encode_episode", "episode_stem", "find_runs", "from_line", "load", "load_episode", "locked", "read_rows",
+    "save_figure", "to_line", "write_whole",
 ]  # fmt: skip
