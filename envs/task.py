@@ -165,6 +165,7 @@ class Task:
             has been reached.
         expert: Closed-loop controller: view -> (7,) action in [-1, 1]; must work from any state.
         horizon: Control steps at 20 Hz.
+        hidden: Names of objects that may be out of sight at the start, because finding them is the task.
         allowed_attacks: Name of an attack (`wambench.suite.attacks`) -> why it may succeed.
         script: What happens by itself; None: nothing does.
     """
@@ -183,6 +184,7 @@ class Task:
     success: Callable[[View], bool]
     expert: Callable[[View], np.ndarray]
     horizon: int
+    hidden: tuple[str, ...] = ()
     allowed_attacks: Mapping[str, str] = field(default_factory=dict, hash=False)
     script: Script | None = None
 

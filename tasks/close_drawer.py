@@ -53,4 +53,7 @@ TASK = Task(
     success=is_closed,
     expert=expert,
     horizon=130,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+    },
 )

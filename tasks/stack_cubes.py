@@ -59,4 +59,8 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=190,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+        "pick": "picking the object up and letting it down there is what the words ask for",
+    },
 )

@@ -86,4 +86,7 @@ TASK = Task(
     success=is_toppled,
     expert=expert,
     horizon=120,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+    },
 )

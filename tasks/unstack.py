@@ -89,4 +89,7 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=170,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+    },
 )

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from wambench import registration, tasks
 from wambench.envs.episodes import TRAINING, episode_spec
-from wambench.progress_bar import progress_bar
+from wambench.suite.cells import Cell, Found, measure_all
 
 RANDOM_S = 3.0  # of random actions before the expert takes over
 CONDITIONS = ("train", "unseen", "after_random", "noop")
+ROOM = 1.5  # a horizon is at least this many times the steps that 95 % of the expert's episodes need
+SOLVED, RECOVERED = 0.95, 0.8  # least success at the end: from the start, and after random actions
 
 
-@dataclass(frozen=True)
-class _Job:
-    task: str
-    condition: str
-    episodes: int
-    seed: int
-
-
-def table(names: tuple[str, ...], episodes: int, seed: int = 0, workers: int = 1) -> pd.DataFrame:
+def table(
+    names: tuple[str, ...], episodes: int, seed: int = 0, workers: int = 1, out: Path | None = None
+) -> pd.DataFrame:
     """Returns one row per task: the expert's success and progress in each condition, and the progress of doing nothing.
 
     Args:
@@ -32,65 +27,86 @@ def table(names: tuple[str, ...], episodes: int, seed: int = 0, workers: int = 1
         episodes: Episodes per task and condition.
         seed: Seed of the episodes: the training stream for "train" and "after_random", else the evaluation's.
         workers: Processes.
+        out: The table's file; what is known is written beside it, and measured once (`cells`).
 
     Conditions: "train" and "unseen" environments; "after_random": the expert takes over after 3 s of uniform random
-    actions and has the task's full horizon; "noop": open gripper, no motion, unseen environments.
+    actions and has the task's full horizon; "noop": open gripper, no motion, unseen environments. `steps` is the median
+    and `steps_95` the 95th percentile in training and unseen environments together.
     """
-    jobs = [_Job(name, condition, episodes, seed) for name in names for condition in CONDITIONS]
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        rows = []
-        with progress_bar(total=len(jobs), desc="experts", unit="cell") as bar:
-            for measured in pool.imap(_measure, jobs):
-                rows.append(measured)
-                bar.update()
-    by_task: dict[str, dict[str, object]] = {name: {} for name in names}
-    for job, (success, progress, steps) in zip(jobs, rows, strict=True):
-        row = by_task[job.task]
-        if job.condition == "noop":
-            row["noop_progress"] = progress
-            continue
-        row[f"{job.condition}_success"] = success
-        row[f"{job.condition}_progress"] = progress
-        row[f"{job.condition}_steps"] = steps
-    facts = [(t.name, t.verb, t.novelty, t.horizon) for t in (tasks.TASKS[name] for name in names)]
-    frame = pd.DataFrame(facts, columns=["task", "verb", "novelty", "horizon"])
-    frame["n"] = episodes
-    return frame.join(pd.DataFrame([by_task[name] for name in names]))
+    cells = [Cell(tasks.find(name).id, condition, episodes, seed) for name in names for condition in CONDITIONS]
+    found = measure_all(cells, _measure, workers, out, "experts")
+    rows = []
+    for task in (tasks.find(name) for name in names):
+        of = {condition: found[Cell(task.id, condition, episodes, seed)] for condition in CONDITIONS}
+        steps = [float(n) for one in ("train", "unseen") for n in str(of[one]["steps"]).split()]
+        row: Found = {"task": task.name, "version": task.version, "verb": task.verb, "novelty": task.novelty}
+        row |= {"horizon": task.horizon, "n": episodes, "steps": float(np.median(steps))}
+        row["steps_95"] = float(np.percentile(steps, 95))
+        for condition in CONDITIONS[:3]:
+            row |= {f"{condition}_{what}": of[condition][what] for what in ("success", "progress")}
+        row["noop_progress"] = of["noop"]["progress"]
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _measure(job: _Job) -> tuple[float, float, float]:
-    """Returns the rate of success at the end, the mean progress and the median number of steps."""
-
-    env = registration.make(job.task)
-    train = job.condition in ("train", "after_random")
+def _measure(cell: Cell) -> Found:
+    """Returns the rate of success at the end, the mean progress and the number of steps of every episode."""
+    env = registration.make(cell.task)
+    train = cell.condition in ("train", "after_random")
     results = []
-    for index in range(job.episodes):
+    for index in range(cell.episodes):
         split, factor = (TRAINING, "none") if train else (env.split, "all")
-        episode = episode_spec(env.task, split, factor, index + 2_000_000 * train, job.seed)
+        episode = episode_spec(env.task, split, factor, index + 2_000_000 * train, cell.seed)
         outcome = env.begin(episode, render=False)
-        if job.condition == "after_random":
-            rng = np.random.default_rng([job.seed, index])
+        if cell.condition == "after_random":
+            rng = np.random.default_rng([cell.seed, index])
             for action in rng.uniform(-1, 1, (round(RANDOM_S * episode.control_hz), 7)):
                 env.advance(action)
         still, steps = np.array([0.0] * 6 + [-1.0]), 0
         while steps < env.task.horizon and not outcome.terminated:
             steps += 1
-            outcome = env.advance(still if job.condition == "noop" else env.expert_action())
+            outcome = env.advance(still if cell.condition == "noop" else env.expert_action())
         results.append((outcome.success, outcome.progress, steps))
-    success, progress, steps = np.array(results, dtype=float).T
-    return float(success.mean()), float(progress.mean()), float(np.median(steps))
+    env.close()
+    success, progress, steps_taken = np.array(results, dtype=float).T
+    numbers = " ".join(f"{steps:.0f}" for steps in steps_taken)
+    return {"success": float(success.mean()), "progress": float(progress.mean()), "steps": numbers}
+
+
+def shortfalls(frame: pd.DataFrame) -> list[str]:
+    """Returns one line for every promise that a row of the table does not keep."""
+    lines = []
+    for row in frame.to_dict("records"):
+        limits = (
+            ("train_success", SOLVED, "in training environments"),
+            ("unseen_success", SOLVED, "in unseen environments"),
+            ("after_random_success", RECOVERED, "after random actions"),
+        )
+        lines += [
+            f"{row['task']}: success {row[column]:.2f} {where}, below {least}"
+            for column, least, where in limits
+            if row[column] < least
+        ]
+        if row["noop_progress"] > 0:
+            lines.append(f"{row['task']}: doing nothing makes progress {row['noop_progress']:.2f}")
+        if row["horizon"] < ROOM * row["steps_95"]:
+            lines.append(
+                f"{row['task']}: horizon {row['horizon']} below {ROOM} x {row['steps_95']:.0f} steps of the expert"
+            )
+    return lines
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Returns the table for the README."""
+    """Returns the table for people."""
     lines = [
-        "| task | verb | what is new | steps | success train | success unseen | progress train | progress unseen "
-        "| success after 3 s of random actions | no-op progress |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| task | verb | what is new | steps: median | 95 % | horizon | success train | success unseen "
+        "| progress train | progress unseen | success after 3 s of random actions | no-op progress |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in frame.to_dict("records"):
         lines.append(
-            f"| {row['task']} | {row['verb']} | {row['novelty']} | {row['train_steps']:.0f} of {row['horizon']} "
+            f"| {row['task']}-v{row['version']} | {row['verb']} | {row['novelty']} | {row['steps']:.0f} "
+            f"| {row['steps_95']:.0f} | {row['horizon']} ({row['horizon'] / row['steps_95']:.1f} x) "
             f"| {row['train_success']:.2f} | {row['unseen_success']:.2f} | {row['train_progress']:.3f} "
             f"| {row['unseen_progress']:.3f} | {row['after_random_success']:.2f} | {row['noop_progress']:.2f} |"
         )
