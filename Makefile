@@ -57,7 +57,7 @@ parity: setup
 
 # How well the experts solve every task: the table in the README.
 experts: setup
-	$(BIN)/wambench experts --episodes 50 --out results/experts.md
+	$(BIN)/wambench experts --out results/experts.md
 
 build: setup
 	$(BIN)/python -m build --outdir dist .

@@ -39,8 +39,13 @@ def add_experts(commands: Commands) -> None:
     example = "wambench experts --episodes 50 --out experts.md"
     it = add_command(commands, "experts", experts, "measure how well the experts solve the tasks", example)
     it.add_argument("--tasks", type=names, default=(), metavar="TASK,TASK", help="tasks or splits (default: all tasks)")
-    it.add_argument("--episodes", type=int, default=50, metavar="N", help="episodes per task and condition (50)")
-    it.add_argument("--out", type=Path, metavar="FILE", help="also write it, as CSV or Markdown")
+    other = it.add_mutually_exclusive_group()
+    other.add_argument("--attack", action="store_true", help="instead: what other ways of acting earn in each task")
+    other.add_argument("--resets", action="store_true", help="instead: whether episodes start as they should")
+    counts = "episodes per task and condition (50; of an attack 10, of resets 500)"
+    it.add_argument("--episodes", type=int, metavar="N", help=counts)
+    out = "also write it, as CSV or Markdown; the same command continues a measurement that was stopped"
+    it.add_argument("--out", type=Path, metavar="FILE", help=out)
     add_seed(it)
     add_workers(it)
     add_task_module(it)
@@ -86,17 +91,21 @@ def doctor(arguments: argparse.Namespace) -> None:
 
 
 def experts(arguments: argparse.Namespace) -> None:
-    """Measures the experts."""
+    """Measures the experts, attacks or starts."""
     from wambench import records, tasks
-    from wambench.suite import expert_success
+    from wambench.suite import attacks, expert_success, resets
 
+    suite = attacks if arguments.attack else resets if arguments.resets else expert_success
+    if arguments.episodes is None:
+        arguments.episodes = suite.EPISODES
     check_positive(arguments, "episodes", "workers")
     asked = task_names(arguments.tasks or tuple(tasks.TASKS))
-    table = expert_success.table(asked, arguments.episodes, arguments.seed, arguments.workers)
+    table = suite.table(asked, arguments.episodes, arguments.seed, arguments.workers, arguments.out)
     print(table.to_string(index=False))
+    print(*(suite.shortfalls(table) or ["nothing falls short"]), sep="\n")
     if arguments.out:
         markdown = arguments.out.suffix == ".md"
-        text = expert_success.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
+        text = suite.markdown(table) + "\n" if markdown else table.to_csv(index=False, float_format="%.3f")
         records.write_whole(arguments.out, text)
         print(arguments.out)
 

@@ -26,11 +26,19 @@ from wambench.interface import Outcome
 from wambench.suite.cells import Cell, Found, measure_all
 from wambench.tasks import predicates, skills
 
+EPISODES = 10  # per task and attack, unless asked otherwise
 MOST = 0.5  # progress that an attack may earn
 AFTER_S = 1.5  # without motion, once an attack is over: longer than success has to hold
 HIGH = 0.28  # m above the table from which things are let fall
 SHOVE, OFF = 0.25, 0.50  # m: how far a shove goes, and where the hand is once it has swept something off
 
+HEAD = """# Do the predicates hold? Attacks on every task
+
+`wambench experts --attack --episodes {n}`: {n} scenes of the task's own split per attack; `docs/tasks.md` says what
+each attack does. The largest progress at the end over all scenes; in brackets in how many of them the attack
+succeeded, if in any. An asterisk marks what the task allows. The last column is the best of the other tasks'
+experts.
+"""
 Actions = Iterator[np.ndarray]
 Attack = Callable[[TabletopEnv, int, np.random.Generator], Actions]  # of a scene, given its number
 
@@ -293,9 +301,7 @@ def markdown(frame: pd.DataFrame) -> str:
     """Returns the tables for people: what each attack earned, and why some may succeed."""
     columns = list(ATTACKS)
     lines = [
-        "Largest progress at the end over all scenes; in brackets in how many of them the attack succeeded, if in any.",
-        "An asterisk marks what the task allows. The last column is the best of the other tasks' experts.",
-        "",
+        HEAD.format(n=frame["n"].max()),
         f"| task | {' | '.join(columns)} | another expert |",
         "|---" * (len(columns) + 2) + "|",
     ]
@@ -312,7 +318,9 @@ def markdown(frame: pd.DataFrame) -> str:
         if row["successes"] or row["most"] > MOST:
             reasons.setdefault(str(row["allowed"]), []).append(f"{row['task']} ({row['attack']})")
     lines += [f"- {reason}: {', '.join(where)}" for reason, where in reasons.items()]
-    return "\n".join(lines)
+    short = shortfalls(frame)
+    lines += ["", "What earned more than it may:" if short else "Nothing earned more than it may.", ""]
+    return "\n".join(lines + [f"- {line}" for line in short]).rstrip()
 
 
 def _entry(row: Mapping[Hashable, Any]) -> str:
@@ -320,7 +328,7 @@ def _entry(row: Mapping[Hashable, Any]) -> str:
     return f"{row['most']:.2f}{count}{'*' if row['allowed'] and (count or row['most'] > MOST) else ''}"
 
 
-def breaches(frame: pd.DataFrame) -> list[str]:
+def shortfalls(frame: pd.DataFrame) -> list[str]:
     """Returns one line for every attack that earned what it must not."""
     return [
         f"{row['task']}: {row['attack']} earned up to {row['most']:.2f}, succeeded in {row['successes']} of {row['n']}"

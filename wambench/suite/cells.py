@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wambench import records
+from wambench.progress_bar import progress_bar
 
 Value = float | str
 
@@ -54,19 +55,20 @@ def measure_all(
         out: The table that comes of it, or None to write nothing down.
         label: Of the progress bar.
     """
-    from tqdm import tqdm
-
     known = {} if out is None else _read(cells_file(out))
     found = {cell: known[cell] for cell in cells if cell in known}
     missing = [cell for cell in cells if cell not in found]
     if missing:
-        with multiprocessing.get_context("spawn").Pool(min(workers, len(missing))) as pool:
-            told = tqdm(pool.imap_unordered(_Measured(measure), missing), total=len(missing), desc=label, unit="cell")
-            for cell, values in told:
+        with (
+            multiprocessing.get_context("spawn").Pool(min(workers, len(missing))) as pool,
+            progress_bar(total=len(cells), initial=len(found), desc=label, unit="cell") as bar,
+        ):
+            for cell, values in pool.imap_unordered(_Measured(measure), missing):
                 found[cell] = values
                 if out is not None:
                     line = json.dumps({**asdict(cell), "found": values})
                     records.append(cells_file(out), line.encode() + b"\n")
+                bar.update()
     return {cell: found[cell] for cell in cells}
 
 

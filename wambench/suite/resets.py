@@ -15,12 +15,21 @@ from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import EpisodeSpec
 from wambench.suite.cells import Cell, Found, measure_all
 
+EPISODES = 500  # starts per task and environments, unless asked otherwise
 ENVIRONMENTS = ("train", "unseen")
 OVERLAP = 0.001  # m
 SETTLE_STEPS = 20  # a second
 SPEED, SPIN = 0.01, 0.1  # m/s, rad/s
 SIDE, PIXELS = 128, 20  # of the square views, and of an object in the view that shows most of it
 FAULTS = ("overlaps", "moves", "is begun", "is hidden", "has a rival")
+HEAD = """# Do episodes start as they should?
+
+`wambench experts --resets --episodes {n}`: {n} starts per task in training environments and in unseen ones (all
+factors). "Overlaps": two bodies interpenetrate by more than 1 mm. "Moves": after a second in which the robot keeps
+still an object moves faster than 1 cm/s or 0.1 rad/s. "Is begun": there is progress. "Is hidden": an object of the
+task, unless it is to be found, has fewer than 20 pixels in both views at 128x128. "Has a rival": a distractor
+answers to a word of the instruction. Counts are of starts.
+"""
 
 
 def faults(env: TabletopEnv, episode: EpisodeSpec) -> dict[str, str]:
@@ -139,8 +148,13 @@ def shortfalls(frame: pd.DataFrame) -> list[str]:
 
 def markdown(frame: pd.DataFrame) -> str:
     """Returns the table for people."""
-    lines = [f"| task | environments | n | {' | '.join(FAULTS)} |", "|---" * (3 + len(FAULTS)) + "|"]
+    lines = [
+        HEAD.format(n=frame["n"].max()),
+    ]
+    lines += [f"| task | environments | n | {' | '.join(FAULTS)} |", "|---" * (3 + len(FAULTS)) + "|"]
     for row in frame.to_dict("records"):
         counts = " | ".join(str(row[fault]) for fault in FAULTS)
         lines.append(f"| {row['task']} | {row['environments']} | {row['n']} | {counts} |")
-    return "\n".join(lines)
+    short = shortfalls(frame)
+    lines += ["", "What falls short:" if short else "Nothing falls short.", ""]
+    return "\n".join(lines + [f"- {line}" for line in short]).rstrip()
