@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wambench.envs.task import Placement, View
+from wambench.rotations import rotation_vector
 from wambench.tasks.predicates import within_bin
 
 OPEN, CLOSE = -1.0, 1.0
@@ -35,13 +36,6 @@ def down(yaw: float) -> np.ndarray:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ DOWN
 
 
-def rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    """Returns the (3,) axis-angle of a (3, 3) rotation whose angle is well below pi."""
-    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
-    sine, cosine = np.linalg.norm(axis) / 2, (np.trace(rotation) - 1) / 2
-    return axis * 0.5 if sine < 1e-9 else axis / (2 * sine) * np.arctan2(sine, cosine)
-
-
 def servo(view: View, target: np.ndarray, gripper: float, yaw: float = 0.0, speed: float = 1.0) -> np.ndarray:
     """Returns the action that moves the grip site straight to `target`, hand pointing down at `yaw`.
 
@@ -53,7 +47,7 @@ def servo(view: View, target: np.ndarray, gripper: float, yaw: float = 0.0, spee
     """
     move = GAIN * (target - view.eef()) / STEP_M
     move *= min(1.0, speed / max(1e-9, float(np.abs(move).max())))
-    turn = rotation_vector(down(yaw) @ view.eef_rot().T) / STEP_RAD
+    turn = rotation_vector(down(yaw) @ view.eef_rot().T, np.arctan2) / STEP_RAD
     return np.concatenate([move, np.clip(turn, -0.5, 0.5), [gripper]])
 
 

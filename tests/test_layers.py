@@ -16,8 +16,9 @@ POLICIES |= {"policies.vla", "policies.training", "policies.baselines", "policie
 # Folder or module (under wambench.) -> what of ours it may import, besides itself. The longest matching row counts.
 ALLOWED = {
     "interface": set(),
+    "rotations": set(),
     "envs": {"interface"},
-    "tasks": {"envs", "interface"},
+    "tasks": {"envs", "rotations", "interface"},
     "policies.weight_files": {"interface"},
     "policies.networks": set(),
     "policies.baselines": {"interface"},
@@ -45,7 +46,7 @@ ALLOWED = {
     "suite": {"envs", "tasks", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
-    | {"analysis", "evaluation", "progress_bar", "records", "registration", "envs", "tasks", "interface"},
+    | {"analysis", "evaluation", "progress_bar", "records", "registration", "envs", "tasks", "rotations", "interface"},
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},

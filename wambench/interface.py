@@ -84,6 +84,11 @@ def mismatches(environment: ControlConvention, policy: ControlConvention) -> lis
     return lines
 
 
+def fields_of_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of a JSON object with lists as tuples, as the fields of a frozen dataclass hold them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def unknown_name(kind: str, asked: str, known: Iterable[str]) -> ValueError:
     """Returns the error for a name that does not exist: what was asked, what exists, and the nearest match."""
     names = list(known)

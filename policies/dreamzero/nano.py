@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wambench.interface import unknown_name
+from wambench.interface import fields_of_json, unknown_name
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, DiTConfig, Frames
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import POINT_UNIT_M, STATE_FEATURES
@@ -69,8 +69,9 @@ class SmallDreamZeroConfig:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> SmallDreamZeroConfig:
         """Returns the config that `to_dict` and JSON turned into a dict."""
-        dit: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["dit"].items()}
-        return SmallDreamZeroConfig(DiTConfig(**dit), tuple(values["points"]), values["ablation"])
+        return SmallDreamZeroConfig(
+            DiTConfig(**fields_of_json(values["dit"])), tuple(values["points"]), values["ablation"]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values."""

@@ -23,9 +23,11 @@ from wambench.interface import ControlConvention, Observation, Plan, canvas, unk
 from wambench.policies import check_arguments, weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
+from wambench.policies.actions.commands import to_commands
 from wambench.policies.dreamzero import nano, sampling
 from wambench.policies.dreamzero.dit import Frames
 from wambench.policies.dreamzero.solvers import SamplerConfig
+from wambench.policies.networks.noise import generator_at
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import state_features
 from wambench.policies.perception.scene import SceneFeatures, Words, encode_words
@@ -38,6 +40,7 @@ WEIGHTS = "dreamzero-nano.safetensors"
 MODES = ("joint", "video_first", "inverse", "no_video")
 HISTORIES = ("cache", "sliding", "none")
 SCHEDULES = ("exact", "repeat4", "single")
+CANDIDATE_APART = 7_919  # added to the step for each further candidate, so that their noise differs
 
 
 @dataclass(frozen=True)
@@ -377,7 +380,7 @@ class DreamZero:
     ) -> tuple[Frames, Tensor]:
         """Returns the chunk's frames and its standardised actions (H, A)."""
         memory, state = self._memory(session, step, hidden)
-        generator = torch.Generator().manual_seed((session.seed * 1_000_003 + step + 7_919 * candidate) % 2**63)
+        generator = generator_at(session.seed, step + CANDIDATE_APART * candidate)
         noise = sampling.draw_noise(self.model.config, [generator]).to(self.device)
         unguided = None if how.guidance == 1.0 else self._memory(session, step, True)
         video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided, given)
@@ -408,9 +411,7 @@ class DreamZero:
         memory = copy.deepcopy(memory, {id(self.model.dit): self.model.dit})
         for chunk in range(1, self.options.lookahead):
             memory = sampling.remember(self.model, video, self._words(session, False), memory)
-            generator = torch.Generator().manual_seed(
-                (session.seed * 1_000_003 + step + 7_919 * number + chunk) % 2**63
-            )
+            generator = generator_at(session.seed, step + CANDIDATE_APART * number + chunk)
             noise = sampling.draw_noise(self.model.config, [generator]).to(self.device)
             plain = replace(self.sampling, guidance=1.0, action=False)
             video, _ = sampling.sample(self.model, memory, state, noise, plain)
@@ -443,6 +444,4 @@ class DreamZero:
     def _commands(self, actions: Tensor) -> np.ndarray:
         """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""
         raw = (actions * self.model.action_std + self.model.action_mean).cpu().numpy()
-        raw = smoothing.smooth(raw) if self.options.smooth else raw
-        raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
-        return np.clip(raw, -1.0, 1.0)
+        return to_commands(raw, self.options.smooth)

@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from wambench.interface import fields_of_json
 from wambench.policies.perception import word_embedding
 from wambench.policies.weight_files import load_into, read_weights, write_weights
 
@@ -76,8 +77,7 @@ class EncoderConfig:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> EncoderConfig:
         """Returns the config that `dataclasses.asdict` and JSON turned into a dict."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return EncoderConfig(**fields)
+        return EncoderConfig(**fields_of_json(values))
 
 
 CONFIGS: dict[str, EncoderConfig] = {

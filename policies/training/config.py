@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -21,12 +20,12 @@ from wambench.policies.perception.encoder import Encoder
 from wambench.policies.training import dataset as data
 from wambench.policies.training import loop
 from wambench.policies.vla import base as vla
+from wambench.policies.weight_files import ENCODER, digest, packaged
 from wambench.progress_bar import progress_bar
 
 ATTRIBUTION = ("tracker", "paths")  # of `wambench attribute`
 POLICIES = ("dreamzero", "encoder", *vla.MODULES, *ATTRIBUTION)
 SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)} | dict.fromkeys(ATTRIBUTION, ("v1",))
-ENCODER_FILE = Path(__file__).parents[1] / "weights" / "encoder-v1.safetensors"
 VALIDATION = 512
 M = TypeVar("M", bound=nn.Module)
 
@@ -102,6 +101,11 @@ class TrainConfig:
         elif self.policy == "encoder" or self.flops <= 0 or self.minutes is not None or self.steps is not None:
             raise ValueError("flops must be positive, stand alone, and are for policies, not for the encoder")
 
+    @property
+    def encoder_path(self) -> Path:
+        """The encoder weights that the policy reads with."""
+        return Path(self.encoder) if self.encoder else packaged(ENCODER)
+
     def loop(self) -> loop.LoopConfig:
         """Returns the part that the training loop reads."""
         return loop.LoopConfig(minutes=self.minutes, steps=self.steps, lr=self.lr, ema=self.ema)
@@ -129,14 +133,6 @@ class TrainConfig:
         return words
 
 
-def file_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of a file in hex; a missing file raises ValueError."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read weights ({error.strerror})") from None
-
-
 def standardise(model: nn.Module, name: str, values: Tensor, floor: float) -> None:
     """Stores mean and standard deviation over the rows of `values` in a model's buffers."""
     getattr(model, f"{name}_mean").copy_(values.mean(dim=0))
@@ -160,20 +156,20 @@ def to_compute_dtype(reader: Encoder) -> None:
 
 def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple[Encoder, data.Clips]:
     """Returns the encoder and the episodes of the config's folders, encoded by all processes together."""
-    path = Path(config.encoder) if config.encoder else ENCODER_FILE
+    path = config.encoder_path
     reader, _ = encoder.load(path)
     for folder in config.data:
         manifest = data.read_manifest(folder)
         if manifest.points != tuple(reader.config.points):
             raise ValueError(f"{folder}: its key points are not those the encoder {path.name} was trained on")
-    digest = file_hash(path)
+    encoder_hash = digest(path)
     device = torch.device(config.device)
     to_compute_dtype(reader.to(device))
     with progress_bar(desc="encoding", unit=" frames", disable=rank > 0) as bar:
         for folder in config.data:
-            data.encode_shards(folder, reader, digest, rank, config.workers, lambda n: (bar.update(n), None)[1])
+            data.encode_shards(folder, reader, encoder_hash, rank, config.workers, lambda n: (bar.update(n), None)[1])
     wait()
-    return reader, data.load_clips(config.data, digest)
+    return reader, data.load_clips(config.data, encoder_hash)
 
 
 def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: float = 0.0) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,15 +17,14 @@ from wambench.policies.perception.encoder import Encoder
 from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import augmentation, dataset, loop, nano_loss
 from wambench.policies.training.config import (
-    ENCODER_FILE,
     VALIDATION,
     TrainConfig,
     describe,
-    file_hash,
     read_clips,
     seeded,
     standardise,
 )
+from wambench.policies.weight_files import digest
 
 
 class DreamZeroJob:
@@ -164,14 +162,13 @@ def finish(job: DreamZeroJob, config: TrainConfig, state: loop.TrainState, flops
     corpora = "+".join(dataset.read_manifest(folder).corpus for folder in config.data)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")
-    path = Path(config.encoder) if config.encoder else ENCODER_FILE
     meta = describe(config, state, corpora, flops) | scores
-    meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": file_hash(path)}
+    meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": digest(config.encoder_path)}
     meta |= {"frames": sum(len(rows) for rows in job.train_rows), "prefix": config.prefix}
     weight_files.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 
 
 def parameters(config: TrainConfig) -> int:
     """Returns the number of parameters of the model to be trained."""
-    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    reader, _ = encoder.load(config.encoder_path)
     return sum(p.numel() for p in SmallDreamZero(_sizes(config, reader)).parameters())

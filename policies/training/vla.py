@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -21,15 +20,14 @@ from wambench.policies.perception.encoder import Encoder
 from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import augmentation, captions, dataset, loop
 from wambench.policies.training.config import (
-    ENCODER_FILE,
     VALIDATION,
     TrainConfig,
     describe,
-    file_hash,
     read_clips,
     seeded,
 )
 from wambench.policies.vla import base as vla
+from wambench.policies.weight_files import digest
 
 BESIDE = 16  # chunks of actions for each sample of a side corpus that is learned beside them
 
@@ -189,13 +187,13 @@ def finish(job: VlaJob, config: TrainConfig, state: loop.TrainState, flops: floa
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(network)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")
     meta = describe(config, state, "+".join(dataset.read_manifest(folder).corpus for folder in folders), flops)
-    meta |= scores | {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
+    meta |= scores | {"encoder": digest(config.encoder_path)}
     meta |= {"frames": len(job.train_rows)}
     vla.save(config.policy, network, config.out, meta)
 
 
 def parameters(config: TrainConfig) -> int:
     """Returns the number of parameters of the network to be trained."""
-    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    reader, _ = encoder.load(config.encoder_path)
     network = vla.module_of(config.policy).build(config.config, inputs_of(config, reader))
     return sum(p.numel() for p in network.parameters())

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from wambench.interface import fields_of_json
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.networks import flow_matching
 
@@ -55,12 +56,14 @@ class Sizes:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Sizes:
         """Returns the sizes that `dataclasses.asdict` and JSON turned into a dict."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return Sizes(**fields)
+        return Sizes(**fields_of_json(values))
 
 
-def sinusoid(t: Tensor, width: int) -> Tensor:
-    """Returns (B, width) float32 [sin(2 pi t / p_j), cos(2 pi t / p_j)] of (B,) times, p_j from 0.004 to 4."""
+def time_features(t: Tensor, width: int) -> Tensor:
+    """Returns (B, width) float32 [sin(2 pi t / p_j), cos(2 pi t / p_j)] of (B,) times, p_j from 0.004 to 4.
+
+    These are openpi's periods; DreamZero's and GR00T's timesteps run to 1000 and have others (`layers.sinusoid`).
+    """
     share = torch.linspace(0.0, 1.0, width // 2, device=t.device)
     period = PERIODS[0] * (PERIODS[1] / PERIODS[0]) ** share
     angle = t.float()[:, None] * (1.0 / period * 2.0 * torch.pi)
@@ -112,8 +115,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return (weights @ v).view(b, heads, count, d).transpose(1, 2).flatten(2)
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * (1 + scale)."""
+class GemmaRMSNorm(nn.Module):
+    """x / rms(x) * (1 + scale), as in Gemma; `dreamzero.layers.RMSNorm` is Wan's, whose gain is the weight itself."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -177,12 +180,12 @@ class Layer(nn.Module):
         super().__init__()
         self.sizes = sizes
         inner, keys = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
-        self.attn_norm = AdaRMSNorm(width, condition) if condition else RMSNorm(width)
+        self.attn_norm = AdaRMSNorm(width, condition) if condition else GemmaRMSNorm(width)
         self.q_proj = nn.Linear(width, inner, bias=False)
         self.k_proj = nn.Linear(width, keys, bias=False)
         self.v_proj = nn.Linear(width, keys, bias=False)
         self.o_proj = nn.Linear(inner, width, bias=False)
-        self.mlp_norm = AdaRMSNorm(width, condition) if condition else RMSNorm(width)
+        self.mlp_norm = AdaRMSNorm(width, condition) if condition else GemmaRMSNorm(width)
         self.mlp = MLP(width, hidden)
 
     def keys(self, y: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -211,7 +214,7 @@ class ActionExpert(nn.Module):
         self.layers: Sequence[Layer] = nn.ModuleList(  # type: ignore[assignment]
             Layer(sizes, width, hidden, condition) for _ in range(sizes.depth)
         )
-        self.final_norm = AdaRMSNorm(width, condition) if condition else RMSNorm(width)
+        self.final_norm = AdaRMSNorm(width, condition) if condition else GemmaRMSNorm(width)
         if vocabulary:
             self.embed_tokens = nn.Embedding(vocabulary, width)
             nn.init.normal_(self.embed_tokens.weight, std=width**-0.5)

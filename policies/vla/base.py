@@ -25,11 +25,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from wambench.interface import ControlConvention, Observation, Plan, canvas, unknown_name
+from wambench.interface import ControlConvention, Observation, Plan, canvas, fields_of_json, unknown_name
 from wambench.policies import weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
+from wambench.policies.actions.commands import to_commands
 from wambench.policies.actions.normalization import Normaliser
+from wambench.policies.networks.noise import generator_at
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import STATE_FEATURES, state_features
@@ -89,8 +91,7 @@ class Inputs:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Inputs:
         """Returns the inputs that `dataclasses.asdict` and JSON turned into a dict."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return Inputs(**fields)
+        return Inputs(**fields_of_json(values))
 
 
 @dataclass(frozen=True)
@@ -257,9 +258,6 @@ class Actor:
         device: str = "cpu",
     ) -> None:
         path = Path(weights) if weights else packaged(f"{kind}-nano.safetensors")
-        if not weights and not path.exists():
-            how = f"make them with `wambench train --policy {kind} ...` and give weights=FILE"
-            raise ValueError(f"no weights of {kind!r} are shipped yet; {how}")
         encoder_path = Path(encoder) if encoder else packaged(ENCODER)
         network, meta = load(kind, path)
         reader, _ = encoding.load(encoder_path)
@@ -328,14 +326,13 @@ class Actor:
         guidance: rtc.Guidance | None = None,
     ) -> Plan:
         began, inputs = time.perf_counter(), self.network.inputs
-        generator = torch.Generator().manual_seed((session.seed * 1_000_003 + step) % 2**63)
+        generator = generator_at(session.seed, step)
         noise = torch.randn(1, inputs.horizon, inputs.action_dim, generator=generator).to(self.device)
         seen = observe(scene, session.words, self.network.points_mean, inputs.patch)
         raw = self.network.sample(seen, noise, self.steps, guidance)[0].cpu().numpy()
-        raw = smoothing.smooth(raw) if self.smooth else raw
-        raw[:, -1] = np.where(raw[:, -1] > 0.0, 1.0, -1.0)
+        actions = to_commands(raw, self.smooth)
         timings = {"encode_s": encode_s, "sample_s": time.perf_counter() - began}
-        return Plan(np.clip(raw, -1.0, 1.0), self.execute, timings=timings)
+        return Plan(actions, self.execute, timings=timings)
 
 
 class FlowActor(Actor):

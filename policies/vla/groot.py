@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wambench.interface import fields_of_json
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
@@ -109,8 +110,7 @@ def build(size: str, inputs: vla.Inputs) -> Groot:
 
 def from_dict(config: dict[str, Any]) -> Groot:
     """Returns the network of a stored config."""
-    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["sizes"].items()}
-    return Groot(GrootSizes(**sizes), vla.Inputs.from_dict(config["inputs"]))
+    return Groot(GrootSizes(**fields_of_json(config["sizes"])), vla.Inputs.from_dict(config["inputs"]))
 
 
 policy = partial(vla.FlowActor, "groot")  # of `policies.POLICIES`

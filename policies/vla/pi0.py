@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
-from wambench.policies.vla.action_expert import Sizes, Suffix, TwoExperts, draw_times, sinusoid
+from wambench.policies.vla.action_expert import Sizes, Suffix, TwoExperts, draw_times, time_features
 
 STATE_LIMIT = 5.0  # standard deviations, as for DreamZero nano
 STEM_HIDDEN = {"nano": 512, "tiny": 32}
@@ -42,7 +42,7 @@ class Pi0Core(TwoExperts):
         assert state is not None
         dtype = self.state_proj.weight.dtype
         actions = self.action_in_proj(x.to(dtype))
-        time = sinusoid(t, actions.shape[2]).to(dtype)[:, None].expand_as(actions)
+        time = time_features(t, actions.shape[2]).to(dtype)[:, None].expand_as(actions)
         fused = functional.silu(self.action_time_mlp_in(torch.cat([actions, time], dim=2)))
         tokens = torch.cat([self.state_proj(state.to(dtype))[:, None], self.action_time_mlp_out(fused)], dim=1)
         starts = torch.zeros(tokens.shape[1], device=x.device)

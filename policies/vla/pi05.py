@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.vla import base as vla
-from wambench.policies.vla.action_expert import Sizes, Suffix, TwoExperts, draw_times, sinusoid
+from wambench.policies.vla.action_expert import Sizes, Suffix, TwoExperts, draw_times, time_features
 
 BINS = 256
 STATE_TOKENS = BINS + 1  # and one for what lies below the first bin
@@ -49,7 +49,7 @@ class Pi05Core(TwoExperts):
     def suffix(self, x: Tensor, t: Tensor, state: Tensor | None) -> Suffix:
         """See `TwoExperts.suffix`; the state is not used."""
         dtype = self.time_mlp_in.weight.dtype
-        time = sinusoid(t, self.sizes.action[0]).to(dtype)
+        time = time_features(t, self.sizes.action[0]).to(dtype)
         condition = functional.silu(self.time_mlp_out(functional.silu(self.time_mlp_in(time))))
         starts = torch.zeros(x.shape[1], device=x.device)
         starts[0] = 1

@@ -29,7 +29,7 @@ def check_basics(folder: Path) -> list[Result]:
 
 
 def _norms(t: dict[str, Tensor]) -> list[Result]:
-    plain, adaptive = action_expert.RMSNorm(12), action_expert.AdaRMSNorm(12, 10)
+    plain, adaptive = action_expert.GemmaRMSNorm(12), action_expert.AdaRMSNorm(12, 10)
     plain.load_state_dict({"scale": t["rmsnorm.scale"]})
     adaptive.load_state_dict({f"modulation.{name}": t[f"adarms.{name}"] for name in ("weight", "bias")})
     out, gate = adaptive(t["adarms.x"], t["adarms.cond"])
@@ -84,7 +84,7 @@ def _times(t: dict[str, Tensor]) -> list[Result]:
     results = [
         compare(
             f"sinusoid of {width}",
-            action_expert.sinusoid(t["sincos.t"], width),
+            action_expert.time_features(t["sincos.t"], width),
             t[f"sincos.dim{width}.float32"],
             SINUSOID,
         )

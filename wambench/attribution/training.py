@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -11,14 +10,15 @@ from wambench.attribution import paths, paths_training, tracker, tracker_trainin
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.training import loop
-from wambench.policies.training.config import ENCODER_FILE, TrainConfig, describe, file_hash, seeded, to_compute_dtype
+from wambench.policies.training.config import TrainConfig, describe, seeded, to_compute_dtype
 from wambench.policies.training.train import Trainer
+from wambench.policies.weight_files import digest
 
 PAIRS = 8  # for each sample of a batch: their features are ready
 
 
 def _tracker_job(config: TrainConfig) -> tracker_training.TrackerJob:
-    reader, _ = encoder.load(Path(config.encoder) if config.encoder else ENCODER_FILE)
+    reader, _ = encoder.load(config.encoder_path)
     to_compute_dtype(reader)
     episodes = tracker_training.load_episodes(config.data, reader, config.seed)
     sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
@@ -52,7 +52,7 @@ def finish(
     """Measures errors on held-out episodes, and writes the weights."""
     meta = describe(config, state, "tracks")
     if isinstance(job, tracker_training.TrackerJob):
-        meta |= {"encoder": file_hash(Path(config.encoder) if config.encoder else ENCODER_FILE)}
+        meta |= {"encoder": digest(config.encoder_path)}
         tqdm.write(tracker_training.finish(job, config.out, meta))
     else:
         tqdm.write(paths_training.finish(job, config.out, meta))

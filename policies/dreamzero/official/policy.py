@@ -57,6 +57,7 @@ from wambench.policies.dreamzero.official.checkpoint import (
 )
 from wambench.policies.dreamzero.official.frame_schedule import History
 from wambench.policies.dreamzero.solvers import SamplerConfig
+from wambench.policies.networks.noise import generator_at
 
 EMBODIMENT = "oxe_droid"
 # of the transformer in `config.json`: what no tensor tells
@@ -593,7 +594,7 @@ class OfficialDreamZero:
         return to_canvas(views, self.view)[None]
 
     def _noise(self, session: OfficialSession) -> ChunkNoise:
-        generator = torch.Generator().manual_seed((session.seed * 1_000_003 + session.step) % 2**63)
+        generator = generator_at(session.seed, session.step)
         c = self.config
         channels, rows, columns = c.latent_shape
         video = torch.randn(1, channels, c.frames_per_chunk, rows, columns, generator=generator)

@@ -18,7 +18,7 @@ from wambench.policies.dreamzero import nano
 from wambench.policies.perception import encoder
 from wambench.policies.training import dataset, loop, train
 from wambench.policies.training import dreamzero as dreamzero_training
-from wambench.policies.training.config import TrainConfig, file_hash
+from wambench.policies.training.config import TrainConfig
 
 
 def test_encoder_learns(encoder_file: Path) -> None:
@@ -35,7 +35,7 @@ def test_encoder_learns(encoder_file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clips(encoder_file: Path, demos: Path, video: Path, dreamzero_file: Path) -> dataset.Clips:
-    return dataset.load_clips([demos, video], file_hash(encoder_file))
+    return dataset.load_clips([demos, video], weight_files.digest(encoder_file))
 
 
 def test_latents_are_standardised(clips: dataset.Clips) -> None:
@@ -62,7 +62,7 @@ def test_two_trainings_may_encode_one_corpus(
     folders = [tmp_path / "disturbed", tmp_path / "alone"]
     for folder in folders:
         shutil.copytree(demos, folder, ignore=shutil.ignore_patterns("latents.*"))
-    reader, digest, write = encoder.load(encoder_file)[0], file_hash(encoder_file), np.savez
+    reader, digest, write = encoder.load(encoder_file)[0], weight_files.digest(encoder_file), np.savez
     dataset.encode_shards(folders[1], reader, digest)
     met: list[int] = []
 

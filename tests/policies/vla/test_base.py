@@ -16,9 +16,9 @@ from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import dataset, train
 from wambench.policies.training import flops as training_flops
 from wambench.policies.training import vla as vla_training
-from wambench.policies.training.config import TrainConfig, file_hash
+from wambench.policies.training.config import TrainConfig
 from wambench.policies.vla import base as vla
-from wambench.policies.weight_files import read_weights
+from wambench.policies.weight_files import digest, read_weights
 
 
 def config(kind: str, folders: tuple[Path, ...], encoder_file: Path, out: Path, **budget: float) -> TrainConfig:
@@ -152,7 +152,7 @@ def test_bad_requests_are_named(pi0_file: Path, encoder_file: Path, tmp_path: Pa
 
 def test_what_is_observed_is_what_dreamzero_sees(demos: Path, encoder_file: Path, pi0_file: Path) -> None:
     """The state vector of DreamZero nano is the state, whether it is known, and the baselines' scene vector."""
-    clips = dataset.load_clips([demos], file_hash(encoder_file))
+    clips = dataset.load_clips([demos], digest(encoder_file))
     at = torch.tensor([[3], [30]])
     known = torch.ones(2, 1, 1)
     points = clips.points[at]
