@@ -1,7 +1,7 @@
 """What the insulated model learns beside actions: captions and questions about action-free video.
 
-The pictures are the ones DreamZero learns from (`wambench collect --corpus video`), under the same disturbances, the
-answers come from the labels stored beside them (`questions`).
+The pictures are the ones DreamZero learns from (`wambench collect --corpus video`), under the same augmentation, and
+the answers come from the labels stored beside them (`questions`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Captions:
     """Questions about video: a side corpus (`vla.Side`).
 
     Args:
-        network: Knows the words of the answers.
+        network: To be trained; it knows the words of the answers.
         clips: Episodes without actions.
         points: (N, C, 3) labels in m of all frames.
         present: (N, C) bool.
@@ -43,8 +43,12 @@ class Captions:
     first = FIRST
 
     def __init__(self, network: ki.Ki, clips: dataset.Clips, points: Tensor, present: Tensor, device: str) -> None:
-        self.names, self.device = network.inputs.points, device
-        self.clips, self.points, self.present = clips, points, present
+        self.network = network
+        self.names = network.inputs.points
+        self.device = device
+        self.clips = clips
+        self.points = points
+        self.present = present
         self.kit = questions.Answers(self.names, network.words)
         self.captions = self.kit.captions(clips.sentences)
         self.asked = encode_words(questions.questions(self.names), self.names)
@@ -64,20 +68,18 @@ class Captions:
         batch = augmentation.TrainingBatch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
         return asked, batch, answers.to(self.device)
 
-    def loss(self, network: vla.Network, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+    def loss(self, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
         """Returns the loss of answers to `count` random questions."""
-        assert isinstance(network, ki.Ki)
         rows = self.train_rows[torch.randint(len(self.train_rows), (count,), generator=generator)]
         _, batch, answers = self.exchange(rows, generator)
         batch = augmentation.augment(batch, self.how, self.names, generator)
-        return (network.answer_loss(self._seen(network, batch), answers),)
+        return (self.network.answer_loss(self._seen(batch), answers),)
 
-    def _seen(self, network: vla.Network, batch: augmentation.TrainingBatch) -> vla.EncodedObservation:
-        return vla.observe(batch.scene, batch.words, network.points_mean, network.inputs.patch)
+    def _seen(self, batch: augmentation.TrainingBatch) -> vla.EncodedObservation:
+        return vla.observe(batch.scene, batch.words, self.network.points_mean, self.network.inputs.patch)
 
-    def validate(self, network: vla.Network) -> tuple[float, ...]:
-        """Returns the shares of wrong captions, places and presences on held-out video, undisturbed."""
-        assert isinstance(network, ki.Ki)
+    def validate(self) -> tuple[float, ...]:
+        """Returns the shares of wrong captions, places and presences on held-out video, without augmentation."""
         rows = self.test_rows[
             torch.linspace(0, max(0, len(self.test_rows) - 1), VALIDATION).long()[: len(self.test_rows)]
         ]
@@ -85,7 +87,7 @@ class Captions:
         for part in rows.split(64):
             asked, batch, answers = self.exchange(part, generator)
             kinds.append((asked > 0).long() + (asked > len(self.names)).long())
-            wrong.append(network.mistaken(self._seen(network, batch), answers).cpu().float())
+            wrong.append(self.network.mistaken(self._seen(batch), answers).cpu().float())
         if not kinds:
             return (float("nan"),) * len(self.metrics)
         kind, errors = torch.cat(kinds), torch.cat(wrong)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from wambench.policies import weight_files
@@ -35,8 +35,10 @@ class DreamZeroJob:
     progress = 0.0
 
     def __init__(self, config: TrainConfig, model: SmallDreamZero, clips: dataset.Clips) -> None:
-        self.model: nn.Module = model
-        self.config, self.batch, self.clips = config, config.batch, clips
+        self.model = model
+        self.config = config
+        self.batch = config.batch
+        self.clips = clips
         self.words = encode_words(clips.sentences, model.config.points)
         self.how = augmentation.Augmentation(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
@@ -57,7 +59,6 @@ class DreamZeroJob:
     def _sequences(self, rows: Tensor, chunks: int) -> augmentation.TrainingBatch:
         """Returns the sequences of some chunks that begin at some rows."""
         clips, model, device = self.clips, self.model, self.config.device
-        assert isinstance(model, SmallDreamZero)
         c = model.config
         frames = clips.frames_at(rows, [c.stride * i for i in range(1 + chunks * c.dit.frames_per_chunk)])
         starts = [c.chunk_steps * i for i in range(chunks)]
@@ -75,22 +76,20 @@ class DreamZeroJob:
         words = self.words.at(clips.sentence[rows]).to(device)
         return augmentation.TrainingBatch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
 
-    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, model: SmallDreamZero, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
-        assert isinstance(model, SmallDreamZero)
         chunks = (1, 2, 4)[int(torch.randint(3, (1,), generator=generator))]
         if model.config.ablation == "bidirectional":
             chunks = 1
         rows = self._draw(generator, max(1, self.batch // chunks))
         return nano_loss.loss(model, self._sequences(rows, chunks), self.how, generator)
 
-    def validate(self, model: nn.Module) -> tuple[float, ...]:
+    def validate(self, model: SmallDreamZero) -> tuple[float, ...]:
         """Returns errors of 4-step samples on held-out demonstrations.
 
         Actions when sampled together with the video, executed actions for the true future alone, the sign of
         the gripper, the video's latents (beside those of copying the last frame), and where the hand is imagined.
         """
-        assert isinstance(model, SmallDreamZero)
         if not len(self.test_rows):
             return (float("nan"),) * len(self.metrics)
         rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
@@ -158,7 +157,6 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> DreamZeroJob
 def finish(job: DreamZeroJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
     """Writes the weights with how they came about; `flops` are those of a sample."""
     model = job.model.eval()
-    assert isinstance(model, SmallDreamZero)
     corpora = "+".join(dataset.read_manifest(folder).corpus for folder in config.data)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from wambench.policies import weight_files
@@ -26,8 +26,10 @@ class EncoderJob:
     progress = 0.0
 
     def __init__(self, config: TrainConfig, model: Encoder, sources: list[dataset.LabelledFrames]) -> None:
-        self.model: nn.Module = model
-        self.batch, self.sources, self.device = config.batch, sources, config.device
+        self.model = model
+        self.batch = config.batch
+        self.sources = sources
+        self.device = config.device
         self.train_rows = [np.flatnonzero(~s.held_out) for s in sources]
         self.test_rows = [np.flatnonzero(s.held_out) for s in sources]
 
@@ -40,9 +42,8 @@ class EncoderJob:
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return encoder.Labelled(*(torch.cat(column) for column in columns))
 
-    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, model: Encoder, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the image, key point and heat map losses."""
-        assert isinstance(model, Encoder)
         return encoder.loss(model, self._draw(generator, self.train_rows, self.batch).to(self.device), generator)
 
     def test_batches(self) -> list[encoder.Labelled]:
@@ -53,12 +54,11 @@ class EncoderJob:
             batches += [source.batch(chosen[i : i + 32]) for i in range(0, len(chosen), 32)]
         return batches
 
-    def validate(self, model: nn.Module) -> tuple[float, ...]:
+    def validate(self, model: Encoder) -> tuple[float, ...]:
         """Returns PSNR, the median over objects of the median position error, that of the hand, and wrong presences.
 
         Positions of objects are read with the robot's state where it is known, the hand's always without.
         """
-        assert isinstance(model, Encoder)
         errors = [judge(model, batch.to(self.device)) for batch in self.test_batches()]
         if not errors:
             return (float("nan"),) * 4
@@ -111,7 +111,6 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> EncoderJob:
 def finish(job: EncoderJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
     """Measures the latents' spread and the errors, and writes the weights."""
     model = job.model.eval()
-    assert isinstance(model, Encoder)
     rng = torch.Generator().manual_seed(config.seed)
     with torch.no_grad():
         batches = [job._draw(rng, job.train_rows, 64) for _ in range(32)]

@@ -16,7 +16,7 @@ from wambench.policies.training import loop
 DRAWS = 16  # batches differ in the number of chunks and words
 
 
-def per_sample(job: loop.TrainJob) -> float:
+def per_sample(job: loop.TrainJob[loop.Model]) -> float:
     """Returns the mean operations of forward and backward pass per sample of a job; weights and gradients stay."""
     before = [p.grad for p in job.model.parameters()]
     with FlopCounterMode(display=False) as counter:

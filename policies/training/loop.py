@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -66,7 +66,10 @@ class LoopConfig:
             raise ValueError("minutes or steps of training must be positive")
 
 
-class TrainJob(Protocol):
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class TrainJob(Protocol[Model]):
     """What is trained: a model, its loss on a random batch, and how it is judged.
 
     Attributes:
@@ -75,7 +78,7 @@ class TrainJob(Protocol):
         progress: Share of the budget that is used, set before every step.
     """
 
-    model: nn.Module
+    model: Model
     batch: int
     progress: float
 
@@ -87,10 +90,10 @@ class TrainJob(Protocol):
     def metrics(self) -> tuple[str, ...]:
         """Names of the held-out measures."""
 
-    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def loss(self, model: Model, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses named in `losses` on a random batch; their sum is minimised."""
 
-    def validate(self, model: nn.Module) -> tuple[float, ...]:
+    def validate(self, model: Model) -> tuple[float, ...]:
         """Returns the values named in `metrics` on held-out data."""
 
 
@@ -207,7 +210,7 @@ def learning_rate(config: LoopConfig, step: int, progress: float) -> float:
 
 @dataclass
 class TrainState:
-    """Where a run stands."""
+    """How far a run has come: optimiser steps, samples seen, and seconds spent in the loop."""
 
     step: int = 0
     samples: int = 0
@@ -228,7 +231,7 @@ def save_checkpoint(path: Path, weights: Weights, train_state: TrainState, ident
 
 
 def load_checkpoint(path: Path, weights: Weights, identity: str) -> TrainState:
-    """Returns where a checkpoint stood after restoring it; a damaged or foreign one raises ValueError."""
+    """Restores a checkpoint and returns how far its run had come; a damaged or foreign one raises ValueError."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             meta = json.loads(file.metadata()["wambench"])
@@ -273,13 +276,14 @@ def exchange(gradient: Tensor, rank: int, progress: float, group: WorkerGroup | 
     if rank == 0:
         group.progress[0] = progress
     group.wait()
-    mean, shared = group.gradients.mean(dim=0).to(gradient.device), float(group.progress[0])
+    mean = group.gradients.mean(dim=0).to(gradient.device)
+    shared = float(group.progress[0])
     group.wait()
     return mean, shared
 
 
 def train_loop(
-    job: TrainJob,
+    job: TrainJob[Model],
     config: LoopConfig,
     out: Path,
     identity: str,
@@ -302,7 +306,8 @@ def train_loop(
     """
     device = next(job.model.parameters()).device
     weights = Weights(job.model, config, compute_type(device))
-    checkpoint, train_state = Path(f"{out}.checkpoint"), TrainState()
+    checkpoint = Path(f"{out}.checkpoint")
+    train_state = TrainState()
     if checkpoint.exists():
         train_state = load_checkpoint(checkpoint, weights, identity)
     workers = 1 if group is None else len(group.gradients)
@@ -313,10 +318,12 @@ def train_loop(
     return train_state
 
 
-class _Run:
+class _Run(Generic[Model]):
+    """The steps of one process, and its log."""
+
     def __init__(
         self,
-        job: TrainJob,
+        job: TrainJob[Model],
         config: LoopConfig,
         weights: Weights,
         train_state: TrainState,
@@ -327,9 +334,16 @@ class _Run:
         identity: str,
         on_validation: Callable[[str], None],
     ) -> None:
-        self.job, self.config, self.weights, self.train_state = job, config, weights, train_state
-        self.first, self.workers, self.rank = rank == 0, workers, rank
-        self.checkpoint, self.identity, self.on_validation = checkpoint, identity, on_validation
+        self.job = job
+        self.config = config
+        self.weights = weights
+        self.train_state = train_state
+        self.rank = rank
+        self.first = rank == 0
+        self.workers = workers
+        self.checkpoint = checkpoint
+        self.identity = identity
+        self.on_validation = on_validation
         columns = ["step", "samples", "minutes", "samples_per_s", "lr", *job.losses, *job.metrics]
         self.log = Log(log, columns, train_state.step) if self.first else None
         self.sums = torch.zeros(len(job.losses))
@@ -342,7 +356,9 @@ class _Run:
         return self.train_state.step / (self.config.steps or 1)
 
     def loop(self, seed: int, group: WorkerGroup | None) -> None:
-        generator, saved, progress = torch.Generator(), time.monotonic(), self.progress()
+        generator = torch.Generator()
+        saved = time.monotonic()
+        progress = self.progress()
         bar = progress_bar(total=100, initial=int(100 * progress), disable=not self.first, unit="%")
         while progress < 1.0:
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Training of the VLA baselines: the same demonstrations, disturbances and optimiser as DreamZero nano, one chunk each.
+"""Training of the VLA baselines: demonstrations, augmentation and optimiser of DreamZero nano, one chunk a sample.
 
 A method may have a corpus that its language side learns from (`AUXILIARY`: captioned video), first alone and then
 beside the demonstrations. Without one, folders without actions are left out.
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from wambench.policies import weight_files
@@ -33,26 +33,29 @@ BESIDE = 16  # chunks of actions for each sample of a side corpus that is learne
 
 
 class Side(Protocol):
-    """What a network learns beside chunks of actions.
+    """What a network learns beside chunks of actions; it knows the network."""
 
-    Attributes:
-        losses, metrics: Names of what `loss` and `validate` return.
-        first: Share of the training in which nothing else is learned.
-    """
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of what `loss` returns."""
 
-    losses: tuple[str, ...]
-    metrics: tuple[str, ...]
-    first: float
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `validate` returns."""
 
-    def loss(self, network: vla.Network, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+    @property
+    def first(self) -> float:
+        """Share of the training in which nothing else is learned."""
+
+    def loss(self, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
         """Returns the losses on a random batch of its own."""
 
-    def validate(self, network: vla.Network) -> tuple[float, ...]:
+    def validate(self) -> tuple[float, ...]:
         """Returns errors on held-out data of its own."""
 
 
 # What a method learns beside chunks of actions: (config, network, clips, rank, wait) -> Side.
-AUXILIARY: dict[str, Callable[..., Any]] = {"ki": captions.side}
+AUXILIARY: dict[str, Callable[..., Side]] = {"ki": captions.side}
 
 
 class VlaJob:
@@ -61,8 +64,11 @@ class VlaJob:
     progress = 0.0
 
     def __init__(self, config: TrainConfig, model: vla.Network, clips: dataset.Clips, side: Side | None = None) -> None:
-        self.model: nn.Module = model
-        self.config, self.batch, self.clips, self.side = config, config.batch, clips, side
+        self.model = model
+        self.config = config
+        self.batch = config.batch
+        self.clips = clips
+        self.side = side
         self.losses = (*model.losses, *(side.losses if side else ()))
         self.metrics = ("val_action_mse", "val_gripper_error", *(side.metrics if side else ()))
         self.words = encode_words(clips.sentences, model.inputs.points)
@@ -85,48 +91,45 @@ class VlaJob:
             at_chunk=points,
         )
         model = self.model
-        assert isinstance(model, vla.Network)
         actions, executed, begun = (x.to(device) for x in clips.chunks_at(rows, [0], model.inputs.horizon))
         words = self.words.at(clips.sentence[rows]).to(device)
         return augmentation.TrainingBatch(
             scene, words, actions, executed, torch.ones_like(begun).float(), begun.float()
         )
 
-    def loss(self, model: nn.Module, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns the network's losses on `batch` disturbed moments, and those of its side corpus."""
-        assert isinstance(model, vla.Network)
+    def loss(self, model: vla.Network, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns the network's losses on `batch` augmented moments, and those of its side corpus."""
         if self.side and self.progress < self.side.first:
             return (
                 *(torch.zeros((), device=self.config.device) for _ in model.losses),
-                *self._beside(model, generator),
+                *self._beside(generator),
             )
         rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
         batch = augmentation.augment(self._moments(rows), self.how, model.inputs.points, generator)
         seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
         losses = model.loss(seen, batch.actions[:, 0], generator)
-        return (*losses, *self._beside(model, generator))
+        return (*losses, *self._beside(generator))
 
-    def _beside(self, model: vla.Network, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def _beside(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the losses of the side corpus: as many samples while it is alone, later fewer."""
         if self.side is None:
             return ()
         alone = self.progress < self.side.first
-        return self.side.loss(model, generator, self.batch if alone else max(1, self.batch // BESIDE))
+        return self.side.loss(generator, self.batch if alone else max(1, self.batch // BESIDE))
 
-    def validate(self, model: nn.Module) -> tuple[float, ...]:
+    def validate(self, model: vla.Network) -> tuple[float, ...]:
         """Returns errors of sampled chunks on held-out demonstrations.
 
         The mean squared error in standard deviations of the demonstrations' actions, as DreamZero nano's, and how often
         the gripper's sign is wrong.
         """
-        assert isinstance(model, vla.Network)
         if not len(self.test_rows):
             return (float("nan"),) * len(self.metrics)
         rows = self.test_rows[torch.linspace(0, len(self.test_rows) - 1, min(VALIDATION, len(self.test_rows))).long()]
         totals = torch.zeros(2)
         for i, part in enumerate(rows.split(64)):
             totals += self._judge(model, self._moments(part), i) * len(part)
-        return (*(totals / len(rows)).tolist(), *(self.side.validate(model) if self.side else ()))
+        return (*(totals / len(rows)).tolist(), *(self.side.validate() if self.side else ()))
 
     @torch.no_grad()
     def _judge(self, model: vla.Network, batch: augmentation.TrainingBatch, number: int) -> Tensor:
@@ -182,7 +185,6 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
 def finish(job: VlaJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
     """Writes the weights with how they came about; `flops` are those of a sample."""
     network = job.model.eval()
-    assert isinstance(network, vla.Network)
     folders = config.data if job.side else with_actions(config)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(network)), strict=True))
     tqdm.write(f"held-out demonstrations: {scores}")

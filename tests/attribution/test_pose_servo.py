@@ -11,9 +11,8 @@ from wambench.attribution.pose_servo import (
     bend_path,
     interpolate_rotations,
     response,
-    rotation_matrix,
-    rotation_vector,
 )
+from wambench.rotations import rotation_matrix, rotation_vector
 
 
 def test_response_agrees_with_integration() -> None:

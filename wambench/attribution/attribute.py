@@ -32,7 +32,7 @@ from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.evaluation.run import plan
 from wambench.evaluation.worker import Player, tabletop
-from wambench.interface import ControlConvention, Episode, Policy
+from wambench.interface import ControlConvention, Episode, Policy, fields_of_json
 from wambench.progress_bar import progress_bar
 from wambench.records import RUN, provenance
 
@@ -126,7 +126,7 @@ def load_run(run: Path) -> RecordedRun:
 
 def _make(kind: Callable[..., T], values: Mapping[str, object]) -> T:
     """Returns what a JSON object says; its lists stand for tuples."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**fields_of_json(values))
 
 
 def find_failed(run: Path, config: RunConfig, episodes: int | None) -> list[FailedEpisode]:

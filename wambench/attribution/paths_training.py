@@ -75,10 +75,11 @@ def load_walks(folders: Sequence[str]) -> Walks:
 
 
 class PathsJob:
-    """Trains the paths: `loop.Job`."""
+    """Trains the paths (`loop.TrainJob`)."""
 
     losses = ("place", "grip")
     metrics = ("path_mm", "straight_mm", "grip_error")
+    progress = 0.0
 
     def __init__(self, model: Paths, walks: Walks, batch: int) -> None:
         self.model = model

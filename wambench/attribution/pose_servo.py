@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wambench.rotations import rotation_matrix, rotation_vector
+
 POS_SCALE_M = 0.05  # displacement of an action of 1 (`interface.ControlConvention.action`: "osc_pose_delta")
 ROT_SCALE_RAD = 0.5  # rotation of an action of 1, likewise
 FREQUENCY = math.sqrt(150.0)  # rad/s of robosuite's OSC_POSE: the square root of its stiffness
@@ -37,24 +39,6 @@ class Pose:
 def pose_of(state: np.ndarray) -> Pose:
     """Returns the pose in an (8,) robot state (`interface.Observation`)."""
     return Pose(state[:3].copy(), rotation_matrix(state[3:6]), float(abs(state[6] - state[7])))
-
-
-def rotation_matrix(vector: np.ndarray) -> np.ndarray:
-    """Returns the (3, 3) rotation of an axis-angle vector in rad (Rodrigues)."""
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-9:
-        return np.eye(3)
-    x, y, z = vector / angle
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * cross @ cross
-
-
-def rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    """Returns the (3,) axis-angle in rad of a rotation whose angle is well below pi."""
-    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
-    sine = float(np.linalg.norm(axis)) / 2
-    cosine = (float(np.trace(rotation)) - 1) / 2
-    return axis / 2 if sine < 1e-9 else axis / (2 * sine) * math.atan2(sine, cosine)
 
 
 def response(steps: int) -> tuple[float, float]:

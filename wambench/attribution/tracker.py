@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import Encoder, state_features
+from wambench.policies.weight_files import ENCODER, packaged
+from wambench.rotations import rotation_of_sine
 
 if TYPE_CHECKING:
     from wambench.attribution.oracle import KeyPoints
@@ -286,7 +288,7 @@ class FrameReader:
         motion = self.model(pairs)
         hand = motion.hand.double().numpy()
         scale = motion.hand_scale[:, 0].exp().numpy() * UNIT_M
-        turns = [_turn(vector * UNIT_RAD) for vector in hand[:, 3:6]]
+        turns = [rotation_of_sine(vector * UNIT_RAD) for vector in hand[:, 3:6]]
         moved = places.numpy() + motion.objects.numpy() * UNIT_M
         return Readings(
             positions=state[:3] + hand[:, :3] * UNIT_M,
@@ -297,14 +299,3 @@ class FrameReader:
             object_scale_m=motion.object_scale.exp().numpy() * UNIT_M,
             sure=scale <= self.model.config.limit_m,
         )
-
-
-def _turn(vector: np.ndarray) -> np.ndarray:
-    """Returns the rotation whose off-diagonal half-differences are `vector`: sin(angle) times the axis."""
-    sine = float(np.linalg.norm(vector))
-    if sine < 1e-9:
-        return np.eye(3)
-    x, y, z = vector / sine
-    angle = np.arcsin(min(1.0, sine))
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross)

@@ -147,10 +147,11 @@ def pairs_of(episodes: Episodes, before: Tensor, after: Tensor, version: Tensor)
 
 
 class TrackerJob:
-    """Trains the tracker: `loop.Job`."""
+    """Trains the tracker (`loop.TrainJob`)."""
 
     losses = ("hand", "things")
     metrics = ("clean_mm", "degraded_mm", "rotation_deg", "width_mm")
+    progress = 0.0
 
     def __init__(self, model: FrameTracker, episodes: Episodes, batch: int) -> None:
         self.model = model
