@@ -163,12 +163,15 @@ def _at(velocity: TimedField, tau: float) -> Field:
 
 
 def splice(old: Tensor, new: Tensor, delay: int, executed: int) -> Tensor:
-    """Returns what is carried out between two queries: old[:d], then new[d:s]; (..., s, A)."""
+    """Returns what is carried out between two queries: old[:d], then new[d:s]; (..., s, A).
+
+    Reference implementation, checked against the paper's code by `make parity`; no command uses it.
+    """
     return torch.cat([old[..., :delay, :], new[..., delay:executed, :]], dim=-2)
 
 
 def shifted(chunk: Tensor, executed: int) -> Tensor:
-    """Returns a chunk (..., H, A) as seen s steps later: chunk[s:], then zeros."""
+    """Returns a chunk (..., H, A) as seen s steps later: chunk[s:], then zeros. For `bid`."""
     return torch.cat([chunk[..., executed:, :], torch.zeros_like(chunk[..., :executed, :])], dim=-2)
 
 
@@ -187,6 +190,8 @@ def bid(
     candidates: Tensor, old: Tensor, weights: Tensor, weak: Tensor | None = None, neighbours: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Returns the chunks (B, H, A) and indices (B,) chosen by bidirectional decoding (Liu et al., arXiv 2408.17355).
+
+    Reference implementation, checked against the paper's code by `make parity`; no command uses it.
 
     Args:
         candidates: (N, B, H, A) chunks drawn from the policy.

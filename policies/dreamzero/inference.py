@@ -2,8 +2,12 @@
 
 One cache life is M chunks. A call brings the real frames of the chunk just executed; their last K latents enter the
 cache by a clean pass (generated latents never do), then the next chunk's video and actions are denoised together. After
-M calls the released loop starts anew from the newest frame. `ChunkGenerator` does this over latents: the encoders are
-callables, so that tiny, nano and 14B models share it.
+M calls the released loop starts anew from the newest frame. `ChunkGenerator` does this over latents; the encoders are
+callables. It plays official checkpoints, and `wambench bench policy` measures it at every size.
+
+It is apart from `sampling`, which plays the small models, because the release has one conversation with counters, while
+the small models' policy branches: it keeps memories as values (with and without the instruction, and copies that are
+imagined ahead), clamps actions as well as video, and may have two networks. Both denoise with `solvers.sample`.
 
 Frames are raw frames in whatever form the encoders take, (B, T, ...): a latent frame stands for 4 raw ones, the first
 for one alone (4n + 1 raw frames are n + 1 latents).

@@ -2,7 +2,8 @@
 
 Letters: B batch, K frames and H actions of a chunk, Z y x a latent, n numbers of a vector token.
 
-Imagined frames never enter the memory: what a chunk imagined is forgotten, what really happened is injected.
+Imagined frames never enter the memory: what a chunk imagined is forgotten, what really happened is injected. The
+released loop is `inference`, which says why it is apart; both denoise with `solvers.sample`.
 """
 
 from __future__ import annotations

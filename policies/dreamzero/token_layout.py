@@ -148,7 +148,10 @@ def mask(reads: Sequence[AttentionSpan], tokens: int) -> Tensor:
 
 
 def release_order(layout: TokenLayout) -> Tensor:
-    """Returns (T,) indices that put tokens in the release's order: clean, noisy frames, actions, states."""
+    """Returns (T,) indices that put tokens in the release's order: clean, noisy frames, actions, states.
+
+    Reference implementation, checked against the release by `make parity`; no command uses it.
+    """
     index = torch.arange(layout.tokens)
     chunks = index[layout.before :].view(layout.chunks, layout.chunk_tokens)
     frames, actions, states = chunks.split([layout.frames * layout.frame_tokens, layout.actions, layout.states], dim=1)

@@ -1,8 +1,8 @@
-"""Flow matching as free functions: interpolation, schedules, and one Euler step.
+"""Flow matching in training: samples between clean and noise, and the laws that noise levels are drawn from.
 
 Convention of DreamZero's code: sigma = 1 is noise, sigma = 0 is clean, x_sigma = (1 - sigma) clean + sigma noise, and
-the velocity is dx/dsigma = noise - clean. (The paper counts t = 1 - sigma.) The networks here predict the clean value;
-the velocity follows from it.
+the velocity is dx/dsigma = noise - clean. (The paper counts t = 1 - sigma.) Schedules and steps of sampling are in
+`dreamzero.solvers`; the released training objective with its table of levels is `dreamzero.official.objective`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,6 @@ def interpolate(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     """Returns (1 - sigma) clean + sigma noise; sigma is (B,), the others (B, ...)."""
     s = sigma.view(-1, *[1] * (clean.dim() - 1)).to(clean.dtype)
     return clean + s * (noise - clean)
-
-
-def velocity(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
-    """Returns noise - clean as implied by a predicted clean value at sigma > 0: (x - clean) / sigma."""
-    return (x - clean) / sigma
-
-
-def euler_step(x: Tensor, clean: Tensor, sigma: float, sigma_next: float) -> Tensor:
-    """Returns x after one Euler step from sigma to sigma_next along the implied velocity."""
-    return x + (sigma_next - sigma) * velocity(x, clean, sigma)
-
-
-def schedule(steps: int, shift: float = 1.0) -> list[float]:
-    """Returns the steps + 1 sigmas from 1 to 0; shift s > 1 stays longer at high noise: s u / (1 + (s - 1) u)."""
-    if steps < 1:
-        raise ValueError(f"a sampler needs at least 1 step, got {steps}")
-    u = [1.0 - i / steps for i in range(steps + 1)]
-    return [shift * v / (1.0 + (shift - 1.0) * v) for v in u]
 
 
 def draw_sigma(n: int, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,8 @@
 """The objective that the small DreamZero is trained with: noise levels, given prefixes, and the loss.
 
+It is apart from the released objective (`dreamzero.official.objective`) because the small models predict clean values,
+draw levels from continuous laws (`networks.flow_matching`), and learn from augmented sequences.
+
 Letters: B batch, M chunks, F = 1 + 2 M frames, Z y x a latent, C key points, L words, H actions of a chunk.
 """
 

@@ -1,5 +1,7 @@
 """Chunks of released GR00T checkpoints: poses relative to the state at the chunk's start, and min-max normalisation.
 
+Reference implementation, checked against the release by `make parity`; no command uses it.
+
 A pose is 9 numbers: position, and the first two rows of its rotation matrix.
 """
 

@@ -1,7 +1,9 @@
 """The data protocol of openpi's checkpoints: prompts, images, states and actions as they enter and leave the models.
 
+Reference implementation, checked against the release by `make parity`; no command uses it.
+
 Formulas and conventions are those of the released code, its quirks included (a state below its range becomes the text
-"-1", a quaternion and its negative give different axis-angles). Arrays are numpy; `tests/parity` compares every part.
+"-1", a quaternion and its negative give different axis-angles). Arrays are numpy.
 """
 
 from __future__ import annotations

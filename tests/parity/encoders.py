@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parity.result import Result, compare
+from wambench.policies.dreamzero.inference import RAW_PER_LATENT
 from wambench.policies.dreamzero.official import encoders
 
 ENCODE, DECODE, TEXT, IMAGE, EXACT = 1e-5, 5e-5, 5e-5, 1e-4, 0.0
@@ -34,7 +35,7 @@ def check_vae(folder: Path) -> list[Result]:
         *results,
         compare("decode", vae.decode(t["in.latent"], clamp=False), t["out.decoded_unclamped"], DECODE),
         compare("decode, clamped", vae.decode(t["in.latent"]), t["out.decoded_wrapper"], DECODE),
-        compare("condition", vae.condition(video[:, :, 0], encoders.TIME_STRIDE * (y.shape[2] - 1) + 1), y, ENCODE),
+        compare("condition", vae.condition(video[:, :, 0], RAW_PER_LATENT * (y.shape[2] - 1) + 1), y, ENCODE),
         compare("four frames as nine", nine, t["out.four_frames_as_nine"], EXACT),
         compare("injected latents", vae.encode(nine), t["out.latent_injected"], ENCODE),
     ]

@@ -15,6 +15,7 @@ from tests.parity.dit import config_from, load, metadata
 from tests.parity.result import Result, compare, compare_relative
 from wambench.policies.dreamzero.dit import DiT, Frames
 from wambench.policies.dreamzero.inference import (
+    RAW_PER_LATENT,
     ChunkGenerator,
     ChunkNoise,
     Encoders,
@@ -55,7 +56,7 @@ def encoders_of(folder: Path, model: DiT) -> Encoders:
     vae = wan.load_vae(load_file(folder / "vae.safetensors"))
     text = wan.load_text(load_file(folder / "text_encoder.safetensors"), max_distance=distance)
     clip = wan.load_clip(load_file(folder / "image_encoder.safetensors"), heads=heads)
-    raw = wan.TIME_STRIDE * (model.config.window - 1) + 1
+    raw = RAW_PER_LATENT * (model.config.window - 1) + 1
 
     def embed(prompt: Hashable) -> Prompt:
         ids, mask = (torch.tensor([values]) for values in prompt)  # type: ignore[attr-defined]

@@ -152,7 +152,10 @@ def stitch_droid(left: Tensor, right: Tensor, wrist: Tensor) -> Tensor:
 
 
 def stitch_grid(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    """Returns the (T, 2h, 2w, 3) canvas of the other robots: top-left, bottom-left, top-right, and black."""
+    """Returns the (T, 2h, 2w, 3) canvas of the other robots: top-left, bottom-left, top-right, and black.
+
+    Reference implementation, checked against the release by `make parity`; no command uses it.
+    """
     rows = [torch.cat([first, third], dim=2), torch.cat([second, torch.zeros_like(second)], dim=2)]
     return torch.cat(rows, dim=1)
 

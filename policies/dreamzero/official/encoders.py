@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from wambench.policies.dreamzero.official.checkpoint import IMAGE, TEXT, VAE, Source, count, fill, library, shape_of
 
-TIME_STRIDE = 4  # raw frames per latent frame after the first
 MASK_CHANNELS = 4  # of the condition: one for each raw frame of a latent frame
 CLIP_HEAD_WIDTH = 80  # of ViT-H; tensor shapes do not tell the number of heads
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -143,7 +142,11 @@ class ImageEncoder(nn.Module):
 
 
 def spread_frames(video: Tensor) -> Tensor:
-    """Returns the 9 frames that the released server makes of a client's 4: each twice, and the first once more."""
+    """Returns the 9 frames that the released server makes of a client's 4: each twice, and the first once more.
+
+    Reference implementation, checked against the release by `make parity`; no command uses it.
+    The inference loop has the general rule (`dreamzero.inference.spread`).
+    """
     return torch.cat([video[:, :, :1], video.repeat_interleave(2, dim=2)], dim=2)
 
 

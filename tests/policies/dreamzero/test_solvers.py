@@ -47,6 +47,24 @@ def test_second_order_beats_first_order() -> None:
     assert errors["unipc"] < 0.3 * errors["euler"], errors
 
 
+@pytest.mark.parametrize("solver", ["unipc", "euler"])
+def test_the_sampler_reproduces_a_gaussian(solver: str) -> None:
+    """For clean data N(m, s^2) the best clean estimate is linear in x, and many steps give back m and s."""
+    mean, std = 2.0, 0.5
+    x = torch.randn(20000, 1, generator=torch.Generator().manual_seed(1))
+    config = SamplerConfig(100, solver, shift=1.0, caching="none")
+    sigmas = solvers.schedule(100, 1.0).sigmas
+
+    def velocity(i: int, v: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        keep = 1.0 - sigmas[i]
+        gain = keep * std**2 / (keep**2 * std**2 + sigmas[i] ** 2)
+        return (v - mean - gain * (v - keep * mean)) / sigmas[i], a
+
+    out, _ = solvers.sample(velocity, x, x, config, move_action=False)
+    assert float(out.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(out.std()) == pytest.approx(std, abs=0.02)
+
+
 def test_still_samples_stay_and_skipped_steps_reuse() -> None:
     calls: list[int] = []
     steps: list[Step] = []
