@@ -43,12 +43,12 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         ("video", {"episodes": 0}, "at least 1"),
     ],
 )
-def test_errors(corpus: str, values: dict[str, Any], said: str) -> None:
+def test_bad_values_are_named(corpus: str, values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         config(corpus, **values)
 
 
-def test_defaults() -> None:
+def test_environment_set_and_arms_follow_from_the_corpus() -> None:
     assert (config("demos").rooms, config("demos").arms) == ("train", ("Panda",))
     assert (config("renders").rooms, config("renders").arms) == ("train", ("Panda",))
     assert (config("video").rooms, config("video").arms) == ("elsewhere", OTHER_ARMS)
@@ -81,16 +81,16 @@ def test_noise_of_videos_is_milder() -> None:
     assert not disturbances(module.ActionNoise(0.0, 0, 0.0), 20, rng).any()
 
 
-def test_lapses_raise_the_hand_and_leave_time_to_recover() -> None:
+def test_recovery_perturbations_raise_the_hand_and_leave_time_to_recover() -> None:
     rng = np.random.default_rng(0)
-    assert np.isnan(module.lapses(module.ActionNoise(0.0, 0, 0.0), 50, rng)[:, :6]).all()
-    instead = module.lapses(module.ActionNoise(0.0, 0, 0.0, 0.05), 4000, rng)
-    lapsed = ~np.isnan(instead[:, 0])
-    assert 0.2 < lapsed.mean() < 0.6 and (instead[lapsed, 2] > 0).all()
-    assert set(instead[lapsed, 6]) == {-1.0, 1.0} and set(instead[~lapsed, 6]) == {1.0}
-    begins, ends = (np.flatnonzero(np.diff(lapsed.astype(int)) == way) for way in (1, -1))
+    assert np.isnan(module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0), 50, rng)[:, :6]).all()
+    instead = module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0, 0.05), 4000, rng)
+    raised = ~np.isnan(instead[:, 0])
+    assert 0.2 < raised.mean() < 0.6 and (instead[raised, 2] > 0).all()
+    assert set(instead[raised, 6]) == {-1.0, 1.0} and set(instead[~raised, 6]) == {1.0}
+    begins, ends = (np.flatnonzero(np.diff(raised.astype(int)) == way) for way in (1, -1))
     assert (begins[1:] - ends[: len(begins) - 1]).min() >= 20 and 0.3 < np.mean(
-        [draw_noise(rng).lapse > 0 for _ in range(200)]
+        [draw_noise(rng).recovery > 0 for _ in range(200)]
     ) < 0.6
 
 
@@ -118,7 +118,7 @@ def test_video_holds_no_actions_and_no_states(video: tuple[Path, dict[str, np.nd
     ]  # fmt: skip
 
 
-def test_captions_and_rooms_of_videos(video: tuple[Path, dict[str, np.ndarray]]) -> None:
+def test_captions_and_environments_of_videos(video: tuple[Path, dict[str, np.ndarray]]) -> None:
     folder, second = video
     task = tasks.find("PressButton")
     first = arrays(folder / "PressButton.UR5e.0.npz")

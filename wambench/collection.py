@@ -2,7 +2,8 @@
 
 Every file is written whole or not at all (temporary name, then rename), and a file that exists is not made again, so
 the same command resumes after any kill. Episodes come from streams of their own, never those of an evaluation:
-demonstrations from "train" and training environments, video from "video" and other rooms (`envs.factors.ELSEWHERE`).
+demonstrations from "train" and the training environments, video from "video" and the auxiliary environment set
+(`envs.factors.ELSEWHERE`), which shares no value with the training or the unseen environments.
 
 Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps (no pickles):
     frames (F, h, w * 2, 3) uint8: canvases (agentview | wrist) at `frame_steps` (F,) int32: every second, and the last
@@ -43,14 +44,14 @@ if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
 
 CORPORA = ("demos", "video", "renders", "tracks")
-ROOMS = {"train": TRAINING, "elsewhere": VIDEO}  # whose looks to draw -> stream of the episodes
-TRACK_ROOMS = ((TRAINING, "none"), (VIDEO, "none"), (TRAINING, "all"))  # streams and factors that take turns
+ENVIRONMENT_SETS = {"train": TRAINING, "elsewhere": VIDEO}  # name on the command line -> stream of the episodes
+TRACK_ENVIRONMENTS = ((TRAINING, "none"), (VIDEO, "none"), (TRAINING, "all"))  # streams and factors that take turns
 TRACK_EVERY = 4  # control steps between frames of tracks
 TRACK_FIRST = 900_000_000  # number of their first episode, far from those of demonstrations
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
-PATIENCE = 1.6  # longer horizon of demonstrations that lose time by lapses
+PATIENCE = 1.6  # longer horizon of demonstrations that lose time by recovery perturbations
 # A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
 # second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
 MAX_ENVS = 9
@@ -68,10 +69,9 @@ class CollectConfig:
         seed: Non-negative seed.
         workers: Processes.
         out: Folder; continued if it holds the same corpus.
-        rooms: For renders: "train" (training environments, the default) or "elsewhere" (`envs.factors.ELSEWHERE`).
-            Demonstrations are always made in "train", videos "elsewhere".
-        arms: Names of `envs.robot.ARMS`, which take turns. Default: all others than the Panda for videos, else the
-            Panda, which alone makes demonstrations.
+        rooms: Environment set that renders are made in: "train" (the training environments) or "elsewhere" (the
+            auxiliary set, `envs.factors.ELSEWHERE`). Demonstrations are always made in "train", videos "elsewhere".
+        arms: Names of `envs.robot.ARMS`, which take turns. Demonstrations are made by the Panda alone.
     """
 
     corpus: str
@@ -95,19 +95,19 @@ class CollectConfig:
         rooms: str = "",
         arms: Sequence[str] = (),
     ) -> CollectConfig:
-        """Returns the configuration of what a user says: rooms and arms that are not named are the corpus's own."""
+        """Returns the configuration of what a user says: an environment set and arms that are not named are the usual ones."""
         from wambench.envs.robot import OTHER_ARMS
 
         if corpus == "tracks" and rooms:
             raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
-        rooms = rooms or _usual_rooms(corpus)
+        rooms = rooms or _usual_environment_set(corpus)
         arms = tuple(dict.fromkeys(arms)) or (OTHER_ARMS if corpus == "video" else ("Panda",))
         return cls(corpus, tuple(tasks), episodes, out, seed, workers, rooms, arms)
 
     def __post_init__(self) -> None:
         if self.corpus not in CORPORA:
             raise unknown_name("corpus", self.corpus, CORPORA)
-        self._check_rooms()
+        self._check_environment_set()
         self._check_arms()
         for name in self.tasks:
             tasks.find(name)
@@ -116,10 +116,10 @@ class CollectConfig:
         if self.episodes < 1 or self.workers < 1 or self.seed < 0:
             raise ValueError("--episodes and --workers must be at least 1, and --seed at least 0")
 
-    def _check_rooms(self) -> None:
-        usual = _usual_rooms(self.corpus)
-        if self.rooms not in ROOMS:
-            raise unknown_name("rooms", self.rooms, ROOMS)
+    def _check_environment_set(self) -> None:
+        usual = _usual_environment_set(self.corpus)
+        if self.rooms not in ENVIRONMENT_SETS:
+            raise unknown_name("rooms", self.rooms, ENVIRONMENT_SETS)
         if self.corpus != "renders" and self.rooms != usual:
             raise ValueError(f"{self.corpus} are made in rooms {usual!r}, not {self.rooms!r}: --rooms is for renders")
 
@@ -132,7 +132,7 @@ class CollectConfig:
             raise ValueError(f"{self.corpus} are made by the Panda, not by {', '.join(self.arms)}")
 
 
-def _usual_rooms(corpus: str) -> str:
+def _usual_environment_set(corpus: str) -> str:
     return "elsewhere" if corpus == "video" else "train"
 
 
@@ -156,7 +156,7 @@ class _Job:
     path: Path
     tasks: tuple[str, ...]
     count: int
-    rooms: str
+    environment_set: str
     arm: str
     paraphrase: bool = False
 
@@ -171,19 +171,22 @@ def _jobs(config: CollectConfig) -> Iterator[_Job]:
         for start in range(0, config.episodes, ROUND):
             yield from _video_round(config, range(start, min(start + ROUND, config.episodes)))
     else:
-        for first, arm in enumerate(config.arms):
-            for k in range(first, -(-config.episodes // RENDERS_PER_FILE), len(config.arms)):
+        arms = config.arms
+        for first, arm in enumerate(arms):
+            for k in range(first, -(-config.episodes // RENDERS_PER_FILE), len(arms)):
                 count = min(RENDERS_PER_FILE, config.episodes - k * RENDERS_PER_FILE)
                 yield _job(config, k, f"renders.{k}.npz", arm, count=count)
 
 
 def _video_round(config: CollectConfig, indices: range) -> Iterator[_Job]:
     """Yields the videos of some indices; arms and kinds of caption take turns, so that each goes with each."""
-    arms, jobs = config.arms, []
+    arms = config.arms
+    jobs = []
     for number, task in enumerate(config.tasks):
         for index in indices:
             turn = index + number
-            arm, paraphrase = arms[turn % len(arms)], turn // len(arms) % 2 == 1
+            arm = arms[turn % len(arms)]
+            paraphrase = turn // len(arms) % 2 == 1
             jobs.append(_job(config, index, f"{task}.{arm}.{index}.npz", arm, task, paraphrase=paraphrase))
     yield from sorted(jobs, key=lambda job: (job.arm, tasks.find(job.task).objects))
 
@@ -192,7 +195,9 @@ def _job(
     config: CollectConfig, index: int, file: str, arm: str, task: str = "", count: int = 1, paraphrase: bool = False
 ) -> _Job:
     path = config.out / file
-    return _Job(config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase)
+    return _Job(
+        config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase
+    )
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
@@ -232,7 +237,7 @@ _ENVS: OrderedDict[tuple[Any, ...], TabletopEnv] = OrderedDict()  # of this proc
 
 
 def _env(task: str, arm: str) -> TabletopEnv:
-    """Returns an environment set to a task; tasks with the same things share one."""
+    """Returns an environment that plays a task; tasks with the same objects share one."""
     from wambench.envs.scene import compile_family
 
     wanted = tasks.find(task)
@@ -258,20 +263,20 @@ def _do(job: _Job) -> Path:
 
 @dataclass(frozen=True)
 class ActionNoise:
-    """What disturbs a demonstration: the expert's answer to it is what teaches recovery.
+    """What disturbs a demonstration. How the expert answers a disturbance is what teaches a policy to recover.
 
     Attributes:
         sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
         wander: Steps of smooth random motion at the start.
         jolt: Probability per step of a shove of four steps.
-        lapse: Probability per step of a lapse: for a while the hand rises, as if all were done, and the fingers may do
-            the opposite of what they should.
+        recovery: Probability per step that a recovery perturbation begins: for 8 to 24 steps the hand rises, as if the
+            task were done, and the fingers may do the opposite of what they should; then the expert resumes.
     """
 
     sigma: float
     wander: int
     jolt: float
-    lapse: float = 0.0
+    recovery: float = 0.0
 
 
 def draw_noise(rng: np.random.Generator) -> ActionNoise:
@@ -292,28 +297,31 @@ def draw_mild_noise(rng: np.random.Generator) -> ActionNoise:
 
 def disturbances(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Returns (steps, 6) numbers to be added to the expert's motion."""
-    drift, shove, out = np.zeros(6), np.zeros(6), np.zeros((steps, 6))
+    drift = np.zeros(6)
+    shove = np.zeros(6)
+    out = np.zeros((steps, 6))
     left = 0
     for i in range(steps):
         drift = 0.85 * drift + noise.sigma * np.sqrt(1 - 0.85**2) * rng.normal(size=6)
         if left == 0 and rng.random() < noise.jolt:
-            shove, left = rng.uniform(-0.8, 0.8, 6), 4
+            shove = rng.uniform(-0.8, 0.8, 6)
+            left = 4
         out[i] = drift + (shove if left else 0)
         left = max(0, left - 1)
     out[:, 3:] *= 0.3  # a turned hand is no use for learning to recover
     return out
 
 
-def lapses(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns (steps, 7) what is done instead of the expert's motion, NaN where nothing is; 7th: factor of its gripper.
+def recovery_perturbations(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns (steps, 7): six numbers of motion that replace the expert's (NaN: none do), and a factor of its gripper.
 
-    Policies believe too early that they are done, and nothing but a demonstration that goes on from there cures it.
+    Policies stop too early, as if the task were done. Only demonstrations that go on from such a state cure that.
     """
     out = np.full((steps, 7), np.nan)
     out[:, 6] = 1.0
     start = 0
     while start < steps:
-        if rng.random() < noise.lapse:
+        if rng.random() < noise.recovery:
             end = start + int(rng.integers(8, 25))
             out[start:end, :6] = [*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
             out[start:end, 6] = -1.0 if rng.random() < 0.4 else 1.0
@@ -334,7 +342,9 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
     """Returns the arrays of one episode, or None if the expert did not succeed."""
     env = _env(job.task, job.arm)
     index = job.index + attempt * 1_000_000
-    episode = episode_spec(env.task, ROOMS[job.rooms], "none", index, job.seed, paraphrase=job.paraphrase)
+    episode = episode_spec(
+        env.task, ENVIRONMENT_SETS[job.environment_set], "none", index, job.seed, paraphrase=job.paraphrase
+    )
     rng = np.random.default_rng([job.seed, index, len(job.task)])
     noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
     try:
@@ -354,8 +364,9 @@ def _play(
     env: TabletopEnv, episode: EpisodeSpec, noise: ActionNoise, rng: np.random.Generator
 ) -> dict[str, np.ndarray] | None:
     """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
-    episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.lapse else episode
-    added, instead = disturbances(noise, episode.horizon, rng), lapses(noise, episode.horizon, rng)
+    episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.recovery else episode
+    added = disturbances(noise, episode.horizon, rng)
+    instead = recovery_perturbations(noise, episode.horizon, rng)
     outcome = env.begin(episode)
     seen = [outcome.observations[-1]]
     labels = [_labels(env)]
@@ -391,14 +402,17 @@ def _play(
 
 
 def _track(job: _Job) -> dict[str, np.ndarray]:
-    """Returns what was seen while the expert was led astray, whatever came of it."""
+    """Returns what was seen while strong noise disturbed the expert, whether the episode succeeded or not."""
     env = _env(job.task, job.arm)
-    stream, factor = TRACK_ROOMS[job.index % len(TRACK_ROOMS)]
+    stream, factor = TRACK_ENVIRONMENTS[job.index % len(TRACK_ENVIRONMENTS)]
     episode = episode_spec(env.task, stream, factor, TRACK_FIRST + job.index, job.seed)
     rng = np.random.default_rng([job.seed, job.index, len(job.task)])
     added = disturbances(ActionNoise(float(rng.uniform(0.0, 0.5)), 0, 0.02), episode.horizon, rng)
     outcome = env.begin(episode)
-    seen, labels, states, wrong = [outcome.observations[-1]], [_labels(env)], [env.proprioception()], 0
+    seen = [outcome.observations[-1]]
+    labels = [_labels(env)]
+    states = [env.proprioception()]
+    wrong = 0
     try:
         while not (outcome.terminated or outcome.truncated):
             action = env.expert_action()
@@ -411,7 +425,7 @@ def _track(job: _Job) -> dict[str, np.ndarray]:
                 seen.append(env.observe())
                 labels.append(_labels(env))
     except SimulationDiverged:
-        pass  # what came before is as good as any
+        pass  # the frames before the simulation diverged are as good as any
     return {
         "frames": np.stack([canvas(o, env.convention.cameras) for o in seen]),
         "frame_steps": np.array([o.step for o in seen], np.int32),
@@ -451,7 +465,9 @@ def _renders(job: _Job) -> dict[str, np.ndarray]:
         env = _env(str(rng.choice(families)), job.arm)
         for i in range(min(25, job.count - 25 * block)):
             index = (job.index * RENDERS_PER_FILE + 25 * block + i) + 500_000_000
-            env.begin(episode_spec(env.task, ROOMS[job.rooms], "none", index, job.seed), render=False)
+            env.begin(
+                episode_spec(env.task, ENVIRONMENT_SETS[job.environment_set], "none", index, job.seed), render=False
+            )
             random_layout(env.scene, env.view, rng)
             observation = env.observe()
             frames.append(canvas(observation, env.convention.cameras))
