@@ -177,11 +177,11 @@ class DiT(nn.Module):
 
     def _layout(self, clean: int, noisy: int, actions: int) -> TokenLayout:
         c = self.config
-        chunks, lone = divmod(noisy, c.frames_per_chunk)
-        if lone not in (0, 1) or (actions and actions != chunks * c.actions_per_chunk):
+        chunks, first_frame = divmod(noisy, c.frames_per_chunk)
+        if first_frame not in (0, 1) or (actions and actions != chunks * c.actions_per_chunk):
             raise ValueError(f"{noisy} noisy frames and {actions} actions are no chunks of {c.frames_per_chunk} frames")
         each = (c.actions_per_chunk, c.states_per_chunk) if actions else (0, 0)
-        return TokenLayout(c.frame_tokens, clean, lone, chunks, c.frames_per_chunk, *each)
+        return TokenLayout(c.frame_tokens, clean, first_frame, chunks, c.frames_per_chunk, *each)
 
     def _slots(self, layout: TokenLayout, per_action: bool) -> Slots:
         def make() -> Slots:
@@ -195,9 +195,9 @@ class DiT(nn.Module):
 
         def make() -> rope.RotaryTable:
             c, d = self.config, self.config.head_dim
-            parts = [self._frame_angles(0, layout.clean), self._frame_angles(first, first + layout.lone)]
+            parts = [self._frame_angles(0, layout.clean), self._frame_angles(first, first + layout.first_noisy_frame)]
             for i in range(layout.chunks):
-                start = first + layout.lone + i * layout.frames
+                start = first + layout.first_noisy_frame + i * layout.frames
                 parts.append(self._frame_angles(start, start + layout.frames))
                 chunk = max(start - 1, 0) // c.frames_per_chunk
                 for n in (layout.actions, layout.states):
@@ -230,10 +230,11 @@ class DiT(nn.Module):
             raise ValueError("actions need their timesteps and the states of their chunks")
         if timestep.shape[1] != action.shape[1]:
             timestep = timestep.repeat_interleave(layout.actions, dim=1)
-        lone, x = x.split([layout.lone * layout.frame_tokens, x.shape[1] - layout.lone * layout.frame_tokens], dim=1)
+        before = layout.first_noisy_frame * layout.frame_tokens
+        first_frame, x = x.split([before, x.shape[1] - before], dim=1)
         encoded = (x, self.action_encoder(action.to(self.dtype), timestep), self.state_encoder(state.to(self.dtype)))
         chunks = torch.cat([part.unflatten(1, (layout.chunks, -1)) for part in encoded], dim=2)
-        return torch.cat([lone, chunks.flatten(1, 2)], dim=1)
+        return torch.cat([first_frame, chunks.flatten(1, 2)], dim=1)
 
     def _run(
         self, x: Tensor, times: list[Tensor], layout: TokenLayout, first: int, context: Context, cache: KVCache | None
@@ -248,12 +249,15 @@ class DiT(nn.Module):
         return self._heads(x, e, layout)
 
     def _heads(self, x: Tensor, e: Tensor, layout: TokenLayout) -> Prediction:
-        c, t, frames = self.config, layout.frame_tokens, layout.noisy
-        lone = x[:, layout.clean_tokens : layout.before]
+        c = self.config
+        t = layout.frame_tokens
+        frames = layout.noisy
+        first_frame = x[:, layout.clean_tokens : layout.before]
         chunks = x[:, layout.before :].unflatten(1, (layout.chunks, layout.chunk_tokens)) if layout.chunks else None
-        video, action = lone, None
+        video = first_frame
+        action = None
         if chunks is not None:
-            video = torch.cat([lone, chunks[:, :, : layout.frames * t].flatten(1, 2)], dim=1)
+            video = torch.cat([first_frame, chunks[:, :, : layout.frames * t].flatten(1, 2)], dim=1)
             if layout.actions:
                 start = layout.frames * t
                 action = self.action_decoder(chunks[:, :, start : start + layout.actions].flatten(1, 2))

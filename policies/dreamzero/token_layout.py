@@ -1,4 +1,4 @@
-"""Where tokens stand in a sequence, which of them read which, and which share a timestep.
+"""Token order, attention pattern and timestep of every token of a sequence.
 
 A sequence is [clean frames | noisy frame 0 | chunk 1 | ... | chunk M], a chunk is [K frames | H actions | S states];
 each part can be missing. (The release keeps all frames before all actions before all states; `release_order` converts.)
@@ -24,14 +24,14 @@ class TokenLayout:
     Attributes:
         frame_tokens: Tokens of a frame.
         clean: Clean frames.
-        lone: Noisy frames before the first chunk (0 or 1).
+        first_noisy_frame: Noisy frames before the first chunk: 1 if the noisy copy holds frame 0 too, else 0.
         chunks: Chunks.
         frames, actions, states: Of each chunk: K, H, S.
     """
 
     frame_tokens: int
     clean: int
-    lone: int
+    first_noisy_frame: int
     chunks: int
     frames: int
     actions: int
@@ -45,7 +45,7 @@ class TokenLayout:
     @property
     def before(self) -> int:
         """Tokens before the first chunk."""
-        return (self.clean + self.lone) * self.frame_tokens
+        return (self.clean + self.first_noisy_frame) * self.frame_tokens
 
     @property
     def chunk_tokens(self) -> int:
@@ -60,7 +60,7 @@ class TokenLayout:
     @property
     def noisy(self) -> int:
         """Noisy frames."""
-        return self.lone + self.chunks * self.frames
+        return self.first_noisy_frame + self.chunks * self.frames
 
     def chunk_start(self, chunk: int) -> int:
         """First token of a chunk, counted from 0."""
@@ -77,7 +77,7 @@ class AttentionSpan:
 
 
 def clean_attention(layout: TokenLayout, window: int) -> list[AttentionSpan]:
-    """Returns what the clean tokens of a training sequence read: frame 0, then chunk by chunk.
+    """Returns what the clean tokens of a training sequence attend to: frame 0, then chunk by chunk.
 
     Args:
         layout: Of the sequence.
@@ -85,65 +85,65 @@ def clean_attention(layout: TokenLayout, window: int) -> list[AttentionSpan]:
             frame 0 causal token by token, as the release does when its window is switched off.
     """
     t, k = layout.frame_tokens, layout.frames
-    reads = [AttentionSpan(0, t, ((0, t),))]
+    spans = [AttentionSpan(0, t, ((0, t),))]
     if window < 0:
-        return reads + [AttentionSpan(i, i + 1, ((0, i + 1),)) for i in range(t, layout.clean_tokens)]
+        return spans + [AttentionSpan(i, i + 1, ((0, i + 1),)) for i in range(t, layout.clean_tokens)]
     for first in range(1, layout.clean, k):
         stop = (first + k) * t
         start = max(first + k - window, 0) * t
         keys = ((0, stop),) if start <= t else ((0, t), (start, stop))
-        reads.append(AttentionSpan(first * t, stop, keys))
-    return reads
+        spans.append(AttentionSpan(first * t, stop, keys))
+    return spans
 
 
 def training_attention(layout: TokenLayout, state_sees_chunk: bool, window: int) -> tuple[AttentionSpan, ...]:
-    """Returns who reads what in the teacher-forced training sequence.
+    """Returns which tokens attend to which in the teacher-forced training sequence.
 
-    A chunk reads the clean frames before it and itself; its states only themselves unless `state_sees_chunk`. Nothing
-    reads the future, past actions or past states.
+    A chunk attends to the clean frames before it and to itself; its states attend only to themselves unless
+    `state_sees_chunk`. Nothing attends to the future, to past actions or to past states.
     """
     t = layout.frame_tokens
-    reads = clean_attention(layout, window)
-    if layout.lone:
+    spans = clean_attention(layout, window)
+    if layout.first_noisy_frame:
         span = (layout.clean_tokens, layout.before)
-        reads.append(AttentionSpan(*span, (span,)))
+        spans.append(AttentionSpan(*span, (span,)))
     for chunk in range(layout.chunks):
         start = layout.chunk_start(chunk)
         stop = start + layout.chunk_tokens
         keys = ((0, (1 + chunk * layout.frames) * t), (start, stop))
         seeing = stop if state_sees_chunk else stop - layout.states
-        reads.append(AttentionSpan(start, seeing, keys))
+        spans.append(AttentionSpan(start, seeing, keys))
         if seeing < stop:
-            reads.append(AttentionSpan(seeing, stop, ((seeing, stop),)))
-    return tuple(reads)
+            spans.append(AttentionSpan(seeing, stop, ((seeing, stop),)))
+    return tuple(spans)
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """`AttentionSpan`s as pieces to cut queries and keys into, and the key pieces that each query piece reads."""
+    """Sizes of the pieces that queries and keys are cut into, and which key pieces each query piece attends to."""
 
     query_sizes: tuple[int, ...]
     key_sizes: tuple[int, ...]
     keys: tuple[tuple[int, ...], ...]
 
 
-def plan(reads: Sequence[AttentionSpan]) -> AttentionPlan:
-    """Returns the plan of reads that cover a sequence in order."""
-    cuts = sorted({cut for read in reads for span in read.keys for cut in span} | {0, reads[-1].stop})
+def plan(spans: Sequence[AttentionSpan]) -> AttentionPlan:
+    """Returns the plan of spans that cover a sequence in order."""
+    cuts = sorted({cut for span in spans for keys in span.keys for cut in keys} | {0, spans[-1].stop})
     pieces = list(pairwise(cuts))
     keys = [
-        tuple(i for i, (a, b) in enumerate(pieces) if any(start <= a and b <= stop for start, stop in read.keys))
-        for read in reads
+        tuple(i for i, (a, b) in enumerate(pieces) if any(start <= a and b <= stop for start, stop in span.keys))
+        for span in spans
     ]
-    return AttentionPlan(tuple(r.stop - r.start for r in reads), tuple(b - a for a, b in pieces), tuple(keys))
+    return AttentionPlan(tuple(span.stop - span.start for span in spans), tuple(b - a for a, b in pieces), tuple(keys))
 
 
-def mask(reads: Sequence[AttentionSpan], tokens: int) -> Tensor:
-    """Returns the (T, T) bool matrix "row reads column"."""
+def mask(spans: Sequence[AttentionSpan], tokens: int) -> Tensor:
+    """Returns the (T, T) bool matrix "row attends to column"."""
     seen = torch.zeros(tokens, tokens, dtype=torch.bool)
-    for read in reads:
-        for start, stop in read.keys:
-            seen[read.start : read.stop, start:stop] = True
+    for span in spans:
+        for start, stop in span.keys:
+            seen[span.start : span.stop, start:stop] = True
     return seen
 
 
@@ -166,9 +166,9 @@ def slot_index(layout: TokenLayout, per_action: bool) -> Tensor:
     """
     o, zero = layout, int(layout.clean > 0)
     parts = [torch.zeros(o.clean_tokens, dtype=torch.long)]
-    parts.append(torch.arange(zero, zero + o.lone).repeat_interleave(o.frame_tokens))
+    parts.append(torch.arange(zero, zero + o.first_noisy_frame).repeat_interleave(o.frame_tokens))
     for chunk in range(o.chunks):
-        first = zero + o.lone + chunk * o.frames
+        first = zero + o.first_noisy_frame + chunk * o.frames
         parts.append(torch.arange(first, first + o.frames).repeat_interleave(o.frame_tokens))
         action = zero + o.noisy + (chunk * o.actions if per_action else chunk)
         parts.append(torch.arange(action, action + o.actions) if per_action else torch.full((o.actions,), action))
@@ -184,7 +184,7 @@ class Slots:
     matrix: Tensor
 
     def spread(self, values: Tensor) -> Sequence[Tensor]:
-        """Returns the n tensors (B, T, D) of per-slot values (B, n, slots, D)."""
+        """Returns n tensors (B, T, D), one for each of the n values (B, n, slots, D): every token gets its slot's."""
         if values.device.type == "cpu":  # the gradient of indexing adds rows one by one; a matrix product is faster
             return (self.matrix @ values).unbind(1)
         return values[:, :, self.index].unbind(1)

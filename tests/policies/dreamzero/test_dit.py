@@ -106,15 +106,15 @@ def test_14b_has_the_official_tensors() -> None:
 
 
 @pytest.mark.parametrize("sees", [True, False])
-@pytest.mark.parametrize("lone", [True, False])
-def test_no_token_sees_the_future_or_past_actions_and_states(sees: bool, lone: bool) -> None:
-    config = replace(TINY, state_sees_chunk=sees, noisy_first_frame=lone)
+@pytest.mark.parametrize("first_frame", [True, False])
+def test_no_token_sees_the_future_or_past_actions_and_states(sees: bool, first_frame: bool) -> None:
+    config = replace(TINY, state_sees_chunk=sees, noisy_first_frame=first_frame)
     model, at = filled(config), Inputs(config)
-    if lone:
+    if first_frame:
         at.timestep = torch.cat([torch.full((1, 1), 500.0), at.timestep], dim=1)
     out = at.run(model, model.encode_context(at.text))
     assert out.action is not None and out.video.vectors is not None
-    k, h, s, first = config.frames_per_chunk, config.actions_per_chunk, config.states_per_chunk, int(lone)
+    k, h, s, first = config.frames_per_chunk, config.actions_per_chunk, config.states_per_chunk, int(first_frame)
     assert at.clean.vectors is not None and at.noisy.vectors is not None
     inputs = [at.clean.latents, at.clean.vectors, at.noisy.latents, at.noisy.vectors, at.action, at.state]
     for chunk in range(CHUNKS):
