@@ -80,14 +80,14 @@ class Fast:
         """Returns the (N, H, A) integers of actions (N, H, A)."""
         return quantise(self.normal(actions), self.scale)
 
-    def shifted(self, actions: np.ndarray) -> np.ndarray:
+    def to_letters(self, actions: np.ndarray) -> np.ndarray:
         """Returns (N, H * A) integers from 0 to `letters` - 1, low frequencies first."""
         flat = self.frequencies(actions).reshape(len(actions), -1)
         return np.clip(flat - self.smallest, 0, self.letters - 1)
 
     def encode(self, actions: np.ndarray) -> np.ndarray:
         """Returns (N, L) int32 tokens of actions (N, H, A), shorter ones filled up with `END`."""
-        parts = [self._encode(self.shifted(actions[i : i + BLOCK])) for i in range(0, len(actions), BLOCK)]
+        parts = [self._encode(self.to_letters(actions[i : i + BLOCK])) for i in range(0, len(actions), BLOCK)]
         tokens = [row for part in parts for row in part]
         out = np.full((len(tokens), max(map(len, tokens), default=0)), END, np.int32)
         for i, row in enumerate(tokens):
@@ -95,7 +95,7 @@ class Fast:
         return out
 
     def _encode(self, integers: np.ndarray) -> list[np.ndarray]:
-        line = _joined(integers)
+        line = _join_rows(integers)
         for k, (a, b) in enumerate(self.merges):
             line = _merge(line, a, b, self.letters + k)
         return np.split(line[line != END], _lengths(line).cumsum()[:-1])
@@ -144,7 +144,7 @@ def learn(integers: np.ndarray, letters: int, size: int) -> tuple[tuple[int, int
         letters: How many different ones there are.
         size: Largest number of tokens.
     """
-    line, merges = _joined(integers), []
+    line, merges = _join_rows(integers), []
     for token in range(letters, size):
         left, right = line[:-1], line[1:]
         inside = (left != END) & (right != END)
@@ -157,7 +157,7 @@ def learn(integers: np.ndarray, letters: int, size: int) -> tuple[tuple[int, int
     return tuple(merges)
 
 
-def _joined(integers: np.ndarray) -> np.ndarray:
+def _join_rows(integers: np.ndarray) -> np.ndarray:
     """Returns the rows one after the other, each followed by `END`."""
     return np.pad(integers.astype(np.int64), ((0, 0), (0, 1)), constant_values=END).ravel()
 

@@ -9,7 +9,7 @@ The paper counts tau from 0 (noise) to 1 (data), with dx/dtau = data - noise. Dr
 with velocity noise - data; `guided` is for these, and a flow policy plugs in by
 
     velocity = lambda x: self.velocity(x, sigma)
-    v = velocity(x) if guidance is None else rtc.guided(velocity, x, sigma, guidance)
+    v = velocity(x) if guidance is None else rtc.guided_velocity(velocity, x, sigma, guidance)
 
 Letters: B batch, H actions of a chunk, A numbers of an action, d delay, s steps executed per query, e = H - s.
 """
@@ -121,7 +121,7 @@ def correction(x: Tensor, clean: Tensor, sigma: float, guidance: Guidance) -> Te
     return guidance_weight(1.0 - sigma, guidance.beta) * product
 
 
-def guided(velocity: Field, x: Tensor, sigma: float, guidance: Guidance) -> Tensor:
+def guided_velocity(velocity: Field, x: Tensor, sigma: float, guidance: Guidance) -> Tensor:
     """Returns the guided velocity, noise - data, of x at noise level sigma (1 is noise).
 
     Args:
@@ -136,9 +136,9 @@ def guided(velocity: Field, x: Tensor, sigma: float, guidance: Guidance) -> Tens
         return v.detach() - correction(x, x - sigma * v, sigma, guidance)
 
 
-def guided_towards_data(velocity: Field, x: Tensor, tau: float, guidance: Guidance) -> Tensor:
+def guided_velocity_towards_data(velocity: Field, x: Tensor, tau: float, guidance: Guidance) -> Tensor:
     """Returns the guided velocity in the paper's convention (and GR00T's): data - noise at tau, 0 is noise."""
-    return -guided(lambda y: -velocity(y), x, 1.0 - tau, guidance)
+    return -guided_velocity(lambda y: -velocity(y), x, 1.0 - tau, guidance)
 
 
 def sample(velocity: TimedField, noise: Tensor, steps: int, guidance: Guidance | None = None) -> list[Tensor]:
@@ -153,7 +153,7 @@ def sample(velocity: TimedField, noise: Tensor, steps: int, guidance: Guidance |
     path = [noise]
     for i in range(steps):
         x, tau = path[-1], i / steps
-        v = velocity(x, tau) if guidance is None else guided_towards_data(_at(velocity, tau), x, tau, guidance)
+        v = velocity(x, tau) if guidance is None else guided_velocity_towards_data(_at(velocity, tau), x, tau, guidance)
         path.append(x + v / steps)
     return path
 
@@ -170,7 +170,7 @@ def splice(old: Tensor, new: Tensor, delay: int, executed: int) -> Tensor:
     return torch.cat([old[..., :delay, :], new[..., delay:executed, :]], dim=-2)
 
 
-def shifted(chunk: Tensor, executed: int) -> Tensor:
+def shift_chunk(chunk: Tensor, executed: int) -> Tensor:
     """Returns a chunk (..., H, A) as seen s steps later: chunk[s:], then zeros. For `bid`."""
     return torch.cat([chunk[..., executed:, :], torch.zeros_like(chunk[..., :executed, :])], dim=-2)
 

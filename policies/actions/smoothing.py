@@ -63,12 +63,12 @@ class Smoothed:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the policy's plan, smoothed."""
-        return _smoothed(self._policy.act(history))
+        return _smooth_plan(self._policy.act(history))
 
     def __getattr__(self, name: str) -> Any:
         own = getattr(self._policy, name)  # so that it has `act_guided` if the policy has
-        return (lambda *given: _smoothed(own(*given))) if name == "act_guided" else own
+        return (lambda *given: _smooth_plan(own(*given))) if name == "act_guided" else own
 
 
-def _smoothed(plan: Plan) -> Plan:
+def _smooth_plan(plan: Plan) -> Plan:
     return replace(plan, actions=np.clip(smooth(np.asarray(plan.actions, np.float64)), -1.0, 1.0))

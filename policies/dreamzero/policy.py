@@ -356,7 +356,7 @@ class DreamZero:
         return self.model.frames(latents[None], points[None])
 
     def _words(self, session: DreamZeroSession, hidden: bool) -> Words:
-        return session.words.hidden(torch.tensor([hidden], device=self.device))
+        return session.words.hide(torch.tensor([hidden], device=self.device))
 
     def _memory(self, session: DreamZeroSession, step: int, hidden: bool) -> tuple[sampling.GenerationMemory, Tensor]:
         """Returns the memory and the state vector at `step`, the instruction shown or hidden."""

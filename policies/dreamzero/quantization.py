@@ -17,7 +17,7 @@ FP4_BLOCK = 16  # values that share a scale
 TINY = 1e-12
 
 
-def missing(kind: str, device: torch.device) -> str | None:
+def why_unavailable(kind: str, device: torch.device) -> str | None:
     """Returns why a device cannot multiply in "fp8" or "nvfp4", or None if it can."""
     if device.type != "cuda":
         return f"{kind} needs an NVIDIA GPU"
@@ -110,13 +110,13 @@ def from_fp4(codes: Tensor, scales: Tensor, largest: Tensor) -> Tensor:
     return (levels[codes.long()].unflatten(-1, (-1, FP4_BLOCK)) * (scales.float() * outer)[..., None]).flatten(-2)
 
 
-def packed(codes: Tensor) -> Tensor:
+def pack_codes(codes: Tensor) -> Tensor:
     """Returns two codes per byte, the first in the low half, (M, K / 2)."""
     pairs = codes.unflatten(-1, (-1, 2))
     return pairs[..., 0] | (pairs[..., 1] << 4)
 
 
-def blocked(scales: Tensor) -> Tensor:
+def arrange_scales(scales: Tensor) -> Tensor:
     """Returns scales (M, N) flat, in the order the tensor cores read: tiles of 128 rows and 4 columns.
 
     In a tile, row 32 i + j, column c goes to place (j, 4 i + c) of a 32 x 16 matrix. Short tiles are filled with zeros.
@@ -141,8 +141,8 @@ class Float4Linear(nn.Module):
         super().__init__()
         largest = weight.abs().amax().float()
         codes, scales = to_fp4(weight, largest)
-        self.register_buffer("weight", codes if emulate else packed(codes))
-        self.register_buffer("scales", scales if emulate else blocked(scales))
+        self.register_buffer("weight", codes if emulate else pack_codes(codes))
+        self.register_buffer("scales", scales if emulate else arrange_scales(scales))
         self.register_buffer("largest", largest)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.emulate = emulate
@@ -155,7 +155,7 @@ class Float4Linear(nn.Module):
         if self.emulate:
             y = from_fp4(codes, scales, largest) @ from_fp4(self.weight, self.scales, self.largest).t()
         else:
-            y = self._multiply(packed(codes), blocked(scales)) * outer_scale(largest)
+            y = self._multiply(pack_codes(codes), arrange_scales(scales)) * outer_scale(largest)
             y = y * outer_scale(self.largest)
         y = y if self.bias is None else y + self.bias
         return y.to(x.dtype).unflatten(0, x.shape[:-1])

@@ -41,7 +41,7 @@ class Words:
         """Returns some rows."""
         return Words(self.vectors[index], self.mask[index], self.slots[index])
 
-    def hidden(self, rows: Tensor) -> Words:
+    def hide(self, rows: Tensor) -> Words:
         """Returns the same with the instructions of some rows (B,) bool hidden."""
         first = torch.zeros_like(self.mask)
         first[:, 0] = True

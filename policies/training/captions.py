@@ -87,7 +87,7 @@ class Captions:
         for part in rows.split(64):
             asked, batch, answers = self.exchange(part, generator)
             kinds.append((asked > 0).long() + (asked > len(self.names)).long())
-            wrong.append(self.network.mistaken(self._seen(batch), answers).cpu().float())
+            wrong.append(self.network.answer_errors(self._seen(batch), answers).cpu().float())
         if not kinds:
             return (float("nan"),) * len(self.metrics)
         kind, errors = torch.cat(kinds), torch.cat(wrong)

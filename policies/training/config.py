@@ -139,7 +139,7 @@ def standardise(model: nn.Module, name: str, values: Tensor, floor: float) -> No
     getattr(model, f"{name}_std").copy_(values.std(dim=0).clamp_min(floor))
 
 
-def seeded(seed: int, build: Callable[..., M], *arguments: Any) -> M:
+def build_seeded(seed: int, build: Callable[..., M], *arguments: Any) -> M:
     """Returns a module with reproducible initial weights, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

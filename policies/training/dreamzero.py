@@ -19,9 +19,9 @@ from wambench.policies.training import augmentation, dataset, loop, nano_loss
 from wambench.policies.training.config import (
     VALIDATION,
     TrainConfig,
+    build_seeded,
     describe,
     read_clips,
-    seeded,
     standardise,
 )
 from wambench.policies.weight_files import digest
@@ -105,7 +105,7 @@ class DreamZeroJob:
         noise = sampling.draw_noise(model.config, generators).to(device)
         frames = model.frames(batch.scene.latents, batch.scene.points)
         first, future = frames.part(0, 1), frames.part(1, frames.count)
-        hidden = batch.words.hidden(torch.ones(count, dtype=torch.bool, device=device))
+        hidden = batch.words.hide(torch.ones(count, dtype=torch.bool, device=device))
         memory = sampling.remember(model, first, batch.words)
         video, guess = sampling.sample(
             model, memory, model.states(batch.scene, batch.words), noise, sampling.Sampling()
@@ -140,7 +140,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> DreamZeroJob
     """Returns the job; folders without demonstrations raise ValueError."""
     reader, clips = read_clips(config, rank, wait)
     sizes = _sizes(config, reader)
-    model = seeded(config.seed, SmallDreamZero, sizes)
+    model = build_seeded(config.seed, SmallDreamZero, sizes)
     if config.init:
         weight_files.load_into(model, weight_files.read_weights(config.init, "dreamzero")[0], config.init)
         return DreamZeroJob(config, model.to(config.device), clips)

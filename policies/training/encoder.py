@@ -15,7 +15,7 @@ from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
 from wambench.policies.training import dataset, loop
-from wambench.policies.training.config import VALIDATION, TrainConfig, describe, seeded, standardise
+from wambench.policies.training.config import VALIDATION, TrainConfig, build_seeded, describe, standardise
 
 
 class EncoderJob:
@@ -99,7 +99,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> EncoderJob:
     sources = [dataset.labelled_frames(folder) for folder in config.data]
     height, width = sources[0].stores[0].shape[1:3]
     sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=(height, width))
-    model = seeded(config.seed, Encoder, sizes)
+    model = build_seeded(config.seed, Encoder, sizes)
     if config.init:
         weight_files.warm_start(model, weight_files.read_weights(config.init, "encoder")[0], config.init)
     states = torch.cat([s.states for s in sources])

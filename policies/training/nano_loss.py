@@ -57,7 +57,7 @@ def loss(
     sigma_v, sigma_a, hidden, inverse = draw_levels(batch, how, generator)
     # a video shows what was done; what the expert would have done is what a policy should learn
     actions = torch.where(inverse[:, None, None, None], batch.executed, batch.actions)
-    words = batch.words.hidden(hidden)
+    words = batch.words.hide(hidden)
     dit, k = model.config.dit, model.config.dit.frames_per_chunk
     clean = model.frames(batch.scene.latents, batch.scene.points)
     target = clean.part(1, clean.count)

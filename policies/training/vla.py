@@ -22,9 +22,9 @@ from wambench.policies.training import augmentation, captions, dataset, loop
 from wambench.policies.training.config import (
     VALIDATION,
     TrainConfig,
+    build_seeded,
     describe,
     read_clips,
-    seeded,
 )
 from wambench.policies.vla import base as vla
 from wambench.policies.weight_files import digest
@@ -172,7 +172,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
     module = vla.module_of(config.policy)
     network: vla.Network
     reader, clips = read_clips(replace(config, data=with_actions(config)), rank, wait)
-    network = seeded(config.seed, module.build, config.config, inputs_of(config, reader))
+    network = build_seeded(config.seed, module.build, config.config, inputs_of(config, reader))
     if config.init:
         weight_files.load_into(network, weight_files.read_weights(config.init, config.policy)[0], config.init)
     else:

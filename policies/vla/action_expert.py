@@ -148,7 +148,7 @@ def _normalised(x: Tensor) -> Tensor:
     return x * torch.rsqrt(size.square() / x.shape[-1] + EPS).to(x.dtype)
 
 
-def gated(x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
+def add_gated(x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
     """Returns the residual x + branch, the branch gated if there is a gate."""
     return x + branch if gate is None else x + branch * gate
 
@@ -200,9 +200,9 @@ class Layer(nn.Module):
 
     def finish(self, x: Tensor, heads: Tensor, gate: Tensor | None, condition: Tensor | None = None) -> Tensor:
         """Returns x (B, T, w) after the attention's output (B, T, h d) and the MLP are added."""
-        x = gated(x, self.o_proj(heads), gate)
+        x = add_gated(x, self.o_proj(heads), gate)
         y, gate = self.mlp_norm(x, condition)
-        return gated(x, self.mlp(y), gate)
+        return add_gated(x, self.mlp(y), gate)
 
 
 class ActionExpert(nn.Module):
@@ -237,11 +237,11 @@ class PrefixMemory:
     values: tuple[Tensor, ...]
     valid: Tensor
 
-    def detached(self) -> PrefixMemory:
+    def without_gradient(self) -> PrefixMemory:
         """Returns the same without a way back: knowledge insulation."""
         return PrefixMemory(tuple(k.detach() for k in self.keys), tuple(v.detach() for v in self.values), self.valid)
 
-    def shown(self, visible: Tensor) -> PrefixMemory:
+    def restrict_to(self, visible: Tensor) -> PrefixMemory:
         """Returns the same with only the (B, N) visible tokens to be read."""
         return replace(self, valid=self.valid & visible)
 
@@ -343,7 +343,7 @@ class TwoExperts(nn.Module, ABC):
 
         x, t = noise, torch.ones(len(noise), device=noise.device)
         for i in range(steps):
-            x = x - (field(x) if guidance is None else rtc.guided(field, x, 1.0 - i / steps, guidance)) / steps
+            x = x - (field(x) if guidance is None else rtc.guided_velocity(field, x, 1.0 - i / steps, guidance)) / steps
             t = t - 1.0 / steps
         return x
 

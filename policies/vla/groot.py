@@ -87,7 +87,7 @@ class Groot(vla.Network):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         time = groot_head.draw_times(len(clean), generator).to(clean.device)
         memory = self.head.read(self.context(seen))
-        noisy = groot_head.noisy(clean, noise, time)
+        noisy = groot_head.add_noise(clean, noise, time)
         velocity = self.head(memory, self._state(seen), noisy, groot_head.buckets(time))
         return (groot_head.loss(velocity, clean, noise, torch.ones_like(clean)),)
 

@@ -71,7 +71,7 @@ def cosines(bucket: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def modulated(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+def modulate(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
     """Returns the norm of x (B, T, D) without gain, scaled by 1 + scale and shifted, (B, D) each."""
     return functional.layer_norm(x, x.shape[-1:], eps=eps) * (1.0 + scale[:, None]) + shift[:, None]
 
@@ -124,7 +124,7 @@ class GrootBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor, read: tuple[Tensor, Tensor, Tensor | None] | None) -> Tensor:
         """x (B, T, D), time (B, D), what is read (None: itself) -> (B, T, D)."""
         scale, shift = self.modulation(functional.silu(time)).chunk(2, dim=1)
-        y = modulated(x, scale, shift, 1e-5)
+        y = modulate(x, scale, shift, 1e-5)
         x = x + self.attn(y, *(read or (*self.attn.pair(y), None)))
         return x + self.ff(functional.layer_norm(x, x.shape[-1:], eps=1e-5))
 
@@ -186,7 +186,7 @@ class GrootHead(nn.Module):
     def finish(self, x: Tensor, time: Tensor) -> Tensor:
         """Returns (B, T, O) behind the last norm, which is shifted first and scaled second."""
         shift, scale = self.proj_out_1(functional.silu(time)).chunk(2, dim=1)
-        return self.proj_out_2(modulated(x, scale, shift, 1e-6))
+        return self.proj_out_2(modulate(x, scale, shift, 1e-6))
 
 
 def buckets(time: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ def draw_times(count: int, generator: torch.Generator) -> Tensor:
     return 0.999 * (1.0 - torch.rand(count, generator=generator) ** (1.0 / 1.5))
 
 
-def noisy(actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+def add_noise(actions: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     """Returns (1 - time) noise + time actions; time is (B,), the others (B, H, A)."""
     return noise + time[:, None, None] * (actions - noise)
 

@@ -63,7 +63,7 @@ def visible_to_expert(ids: Tensor, valid: Tensor, start: int = START, end: int =
     return valid & (ids != eos) & (began <= before)
 
 
-def framed(first: int, ids: Tensor) -> Tensor:
+def frame_with_marks(first: int, ids: Tensor) -> Tensor:
     """Returns (B, L + 2) ids with a mark in front and END behind the last of (B, L) ids that is not `NOTHING`."""
     padded = functional.pad(ids, (0, 1), value=NOTHING)
     padded[torch.arange(len(ids)), (ids != NOTHING).sum(dim=1)] = END
@@ -130,7 +130,7 @@ class Ki(vla.Network):
         state = self.core.prefix.embed(bins(self.state(seen.state)) + 1)
         return torch.cat([tokens, state], dim=1), torch.cat([valid, seen.known[:, None].expand(state.shape[:2])], dim=1)
 
-    def told(self, seen: vla.EncodedObservation) -> Tensor:
+    def expert_state(self, seen: vla.EncodedObservation) -> Tensor:
         """Returns (B, S) the state that the action expert is told: normalised, limited, zero where unknown."""
         return self.state(seen.state).clamp(-STATE_LIMIT, STATE_LIMIT) * seen.known[:, None]
 
@@ -145,7 +145,7 @@ class Ki(vla.Network):
         assert out is not None
         everything = torch.cat([ids.new_full((len(ids), before), NOTHING), ids], dim=1)
         visible = visible_to_expert(everything, memory.valid)
-        return self.speech(out[:, -count:]), memory.shown(visible)
+        return self.speech(out[:, -count:]), memory.restrict_to(visible)
 
     def speak(self, seen: vla.EncodedObservation, ids: Tensor) -> tuple[Tensor, PrefixMemory]:
         """Returns the cross-entropy of (B, L) ids given those before them, and what the action expert may read."""
@@ -160,7 +160,7 @@ class Ki(vla.Network):
         """
         assert self.fast is not None, "the action tokenizer is fitted before training"
         tokens = torch.from_numpy(self.fast.encode(actions.cpu().numpy())).long().to(actions.device)
-        return framed(START, torch.where(tokens == FILLER, NOTHING, tokens + ACTIONS))[:, : SAID + 1]
+        return frame_with_marks(START, torch.where(tokens == FILLER, NOTHING, tokens + ACTIONS))[:, : SAID + 1]
 
     def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`: flow matching, and cross-entropy of the FAST tokens."""
@@ -168,17 +168,17 @@ class Ki(vla.Network):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         t = draw_times(len(clean), generator).to(clean.device)
         spoken, memory = self.speak(seen, self.spell(actions))
-        memory = memory.detached() if self.insulated else memory
-        return self.core.flow_loss(memory, clean, noise, t, self.told(seen)).mean(), spoken
+        memory = memory.without_gradient() if self.insulated else memory
+        return self.core.flow_loss(memory, clean, noise, t, self.expert_state(seen)).mean(), spoken
 
     def answer_loss(self, seen: vla.EncodedObservation, answers: Tensor) -> Tensor:
         """Returns the cross-entropy of answers (B, L), ids of `questions.Answers`, to the words of `seen`."""
-        return self.speak(seen, _asked(answers))[0]
+        return self.speak(seen, _answer_ids(answers))[0]
 
     @torch.no_grad()
-    def mistaken(self, seen: vla.EncodedObservation, answers: Tensor) -> Tensor:
+    def answer_errors(self, seen: vla.EncodedObservation, answers: Tensor) -> Tensor:
         """Returns (B,) bool: not every token of an answer would have been said, given the right ones before it."""
-        ids = _asked(answers)
+        ids = _answer_ids(answers)
         right = self.logits(seen, ids[:, :-1])[0].argmax(dim=2) + MARKS == ids[:, 1:]
         return ~(right | (ids[:, 1:] == NOTHING)).all(dim=1)
 
@@ -187,7 +187,7 @@ class Ki(vla.Network):
     ) -> Tensor:
         """See `base.Network.sample`: the flow path alone."""
         memory, _ = self.core.read(*self.prefix(seen))
-        return self.action.undo(self.core.sample(memory, noise, steps, self.told(seen), guidance))
+        return self.action.undo(self.core.sample(memory, noise, steps, self.expert_state(seen), guidance))
 
     def to_dict(self) -> dict[str, Any]:
         """See `base.Network.to_dict`."""
@@ -196,10 +196,10 @@ class Ki(vla.Network):
         return {"sizes": sizes, "inputs": asdict(self.inputs), **own}
 
 
-def _asked(answers: Tensor) -> Tensor:
+def _answer_ids(answers: Tensor) -> Tensor:
     """Returns ids of the token table for ids of `questions.Answers`, whose own END is left out."""
     inside = answers > 0
-    return framed(ASK, torch.where(inside, answers + WORDS, NOTHING))
+    return frame_with_marks(ASK, torch.where(inside, answers + WORDS, NOTHING))
 
 
 def build(size: str, inputs: vla.Inputs) -> Ki:

@@ -26,14 +26,14 @@ PADDING = -1
 SIGNS = re.compile(r"[^a-z0-9]+")
 
 
-def spoken(name: str) -> str:
+def words_of_point(name: str) -> str:
     """Returns the words of a key point such as "drawer/handle"."""
     return SIGNS.sub(" ", name.lower()).strip()
 
 
 def questions(points: Sequence[str]) -> tuple[str, ...]:
     """Returns all questions there are: the caption, then where each of the C objects is, then whether it is there."""
-    names = [spoken(name) for name in points]
+    names = [words_of_point(name) for name in points]
     return (CAPTION, *(f"where is the {name}" for name in names), *(f"is there a {name}" for name in names))
 
 

@@ -47,7 +47,7 @@ def check_text(folder: Path) -> list[Result]:
     file = folder / "text_encoder.safetensors"
     t, sizes = load_file(file), _metadata(file)
     encoder, ids, mask = encoders.load_text(t, max_distance=int(sizes["max_dist"])), t["in.ids"], t["in.attention_mask"]
-    results = [compare("hidden", encoder.hidden(ids, mask), t["out.hidden"], TEXT)]
+    results = [compare("hidden", encoder.hidden_states(ids, mask), t["out.hidden"], TEXT)]
     together = encoder.embed(ids, mask)
     for i in range(ids.shape[0]):
         expected = t[f"out.prompt_embedding_sample{i}"]

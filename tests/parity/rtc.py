@@ -86,7 +86,7 @@ def _guidance(t: Tensors, name: str, schedule: str, beta: float) -> Iterator[Res
             "error": guidance.error(clean),
             "guidance_weight": torch.tensor(weight),
             "vjp": rtc.correction(x, clean, 1.0 - tau, guidance) / weight,
-            "v_guided": rtc.guided_towards_data(field, t["noise"], tau, guidance),
+            "v_guided": rtc.guided_velocity_towards_data(field, t["noise"], tau, guidance),
         }
         # at tau near 1 the reference's own float32 weight and the division by it lose digits
         yield from (compare(f"{at}.{what} {i}", value, t[f"{at}.{what}"][i], tolerance) for what, value in got.items())
@@ -101,7 +101,7 @@ def _samplers(t: Tensors, name: str, combos: int, steps: int, beta: float) -> It
     for combo in range(combos):
         delay, executed = t[f"combo{combo}.d_s"].tolist()
         old = t[f"combo{combo}.old_shifted"]
-        yield compare(f"combo{combo}.old_shifted", rtc.shifted(t["old_chunk_full"], executed), old, EXACT)
+        yield compare(f"combo{combo}.old_shifted", rtc.shift_chunk(t["old_chunk_full"], executed), old, EXACT)
         got = rtc.splice(old, naive[-1], delay, executed)
         yield compare(f"{name}.combo{combo}.naive", got, t[f"{name}.combo{combo}.naive.executed"], tolerance)
         for schedule in SCHEDULES:
@@ -117,7 +117,7 @@ def _samplers(t: Tensors, name: str, combos: int, steps: int, beta: float) -> It
                 t[f"{at}.executed"],
                 tolerance,
             )
-            yield compare(f"{at}.next_old", rtc.shifted(path[-1], executed), t[f"{at}.next_old"], tolerance)
+            yield compare(f"{at}.next_old", rtc.shift_chunk(path[-1], executed), t[f"{at}.next_old"], tolerance)
 
 
 def _bid(t: Tensors, steps: int, neighbours: int) -> Iterator[Result]:

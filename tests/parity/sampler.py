@@ -132,9 +132,9 @@ def _losses(t: dict[str, Tensor], table: objective.NoiseTable, ids: Tensor, acti
     action, noise_action = t["loss.in.action"], t["loss.in.noise_action"]
     target, target_action = noise - clean, noise_action - action
     results = [
-        compare("noisy latents", objective.noised(clean, noise, sigma), t["loss.out.noisy_latents"], VALUE),
+        compare("noisy latents", objective.add_noise(clean, noise, sigma), t["loss.out.noisy_latents"], VALUE),
         compare(
-            "noisy action", objective.noised(action, noise_action, sigma_action), t["loss.out.noisy_action"], VALUE
+            "noisy action", objective.add_noise(action, noise_action, sigma_action), t["loss.out.noisy_action"], VALUE
         ),
         compare("target video", target, t["loss.out.target_video"], VALUE),
         compare("target action", target_action, t["loss.out.target_action"], VALUE),

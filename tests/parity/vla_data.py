@@ -38,7 +38,7 @@ def _norms(t: dict[str, Tensor]) -> list[Result]:
         compare("rmsnorm", plain(t["rmsnorm.x"])[0], t["rmsnorm.out"], PART),
         compare("gate", gate, t["adarms.gate"], PART),
     ]
-    residual = action_expert.gated(t["adarms.x"], t["adarms.branch"], gate)
+    residual = action_expert.add_gated(t["adarms.x"], t["adarms.branch"], gate)
     return [*small, compare("adarms", out, t["adarms.out"], PART),
             compare("gated residual", residual, t["adarms.gated_residual"], PART)]  # fmt: skip
 

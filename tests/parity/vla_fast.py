@@ -45,7 +45,7 @@ def _case(case: str, t: dict[str, np.ndarray], config: dict[str, int]) -> list[R
         _same(f"{case} frequencies", fast_tokenizer.dct(own["normalised"], axis=1, norm="ortho"), own["dct"]),
         _same(f"{case} integers", numbers, own["quantised"], EXACT),
         _same(f"{case} order", numbers.reshape(len(numbers), -1), own["flat"], EXACT),
-        _same(f"{case} tokens before merging", kit.shifted(own["raw"]), own["shifted"], EXACT),
+        _same(f"{case} tokens before merging", kit.to_letters(own["raw"]), own["shifted"], EXACT),
         _same(f"{case} reconstruction", fast_tokenizer.restore(numbers, scale), own["reconstruction"]),
         *(_merged(case, own, kit, config["vocab_size"]) if "bpe.ids" in own else []),
     ]

@@ -71,7 +71,7 @@ def check(path: Path) -> list[Result]:
     with torch.no_grad():
         read = head.read(context)
         velocity = head(read, t["in.state"], t["train.noisy_actions"], bucket, bank)
-        own = groot_head.noisy(t["in.actions"], t["in.noise"], t["in.t"])
+        own = groot_head.add_noise(t["in.actions"], t["in.noise"], t["in.t"])
         loss = groot_head.loss(velocity, t["in.actions"], t["in.noise"], t["in.action_mask"])
         stages = trace(head, read, t)
         x = [t["sample.noise"]]

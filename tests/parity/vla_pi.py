@@ -148,7 +148,7 @@ def _gradients(core: TwoExperts, t: dict[str, Tensor], model: str) -> list[Resul
     for insulated in (False, True):
         core.zero_grad(set_to_none=True)
         memory, _ = core.read(*prefix_of(core, t))
-        memory = memory.detached() if insulated else memory
+        memory = memory.without_gradient() if insulated else memory
         core.flow_loss(memory, t["in.actions"], t["in.noise"], t["in.time"], state).mean().backward()
         found = {name: p.grad for name, p in core.named_parameters() if p.grad is not None}
         note = "insulated " if insulated else ""

@@ -6,8 +6,9 @@ import pytest
 from wambench import policies
 from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation, Policy
+from wambench.policies.dreamzero.policy import WEIGHTS
 from wambench.policies.vla import base as vla
-from wambench.policies.weight_files import packaged
+from wambench.policies.weight_files import ENCODER, packaged
 
 NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a simulator: tests/tasks
 
@@ -26,16 +27,9 @@ def observations(policy: Policy, count: int, seed: int = 0) -> list[Observation]
     ]
 
 
-def loaded(name: str) -> Policy:
-    """Returns a shipped policy; one whose weights are not shipped is skipped."""
-    if name in vla.MODULES and not packaged(f"{name}-nano.safetensors").exists():
-        pytest.skip(f"no weights of {name} are shipped yet")
-    return policies.load(name)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_are_valid_and_repeat_under_a_seed(name: str) -> None:
-    policy = loaded(name)
+    policy = policies.load(name)
     answers = []
     for _ in range(2):
         policy.reset("press the button", 5)
@@ -54,13 +48,19 @@ def test_plans_are_valid_and_repeat_under_a_seed(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_observations_are_left_alone(name: str) -> None:
-    policy = loaded(name)
+    policy = policies.load(name)
     policy.reset("press the button", 0)
     seen = observations(policy, 2)
     copies = [{camera: image.copy() for camera, image in o.images.items()} for o in seen]
     policy.act(seen)
     for o, copy in zip(seen, copies, strict=True):
         assert all(np.array_equal(o.images[camera], copy[camera]) for camera in copy)
+
+
+@pytest.mark.parametrize("name", [ENCODER, WEIGHTS, *(f"{kind}-nano.safetensors" for kind in vla.MODULES)])
+def test_weights_are_shipped(name: str) -> None:
+    """A lost file is a failure, not a policy less to compare."""
+    assert packaged(name).is_file()
 
 
 def test_dreamzero_listens_to_the_instruction() -> None:

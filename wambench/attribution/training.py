@@ -10,7 +10,7 @@ from wambench.attribution import paths, paths_training, tracker, tracker_trainin
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.training import loop
-from wambench.policies.training.config import TrainConfig, describe, seeded, to_compute_dtype
+from wambench.policies.training.config import TrainConfig, build_seeded, describe, to_compute_dtype
 from wambench.policies.training.train import Trainer
 from wambench.policies.weight_files import digest
 
@@ -22,7 +22,7 @@ def _tracker_job(config: TrainConfig) -> tracker_training.TrackerJob:
     to_compute_dtype(reader)
     episodes = tracker_training.load_episodes(config.data, reader, config.seed)
     sizes = tracker.TrackerConfig(reader.config.points, *episodes.features.shape[2:4])
-    model: tracker.FrameTracker = seeded(config.seed, tracker.FrameTracker, sizes)
+    model: tracker.FrameTracker = build_seeded(config.seed, tracker.FrameTracker, sizes)
     peaks = episodes.features[:, 0, ..., 2:].float().flatten(0, 2)  # places stay as they are
     model.mean[2:] = peaks.mean(dim=0)
     model.std[2:] = peaks.std(dim=0).clamp_min(1e-2)
@@ -32,7 +32,7 @@ def _tracker_job(config: TrainConfig) -> tracker_training.TrackerJob:
 
 
 def _paths_job(config: TrainConfig) -> paths_training.PathsJob:
-    model: paths.Paths = seeded(config.seed, paths.Paths, paths.PathsConfig())
+    model: paths.Paths = build_seeded(config.seed, paths.Paths, paths.PathsConfig())
     return paths_training.PathsJob(model, paths_training.load_walks(config.data), PAIRS * config.batch)
 
 

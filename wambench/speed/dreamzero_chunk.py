@@ -404,7 +404,7 @@ class Bench:
     def rates(self) -> dict[str, float]:
         """FLOP/s of large matrix products, by kind."""
         kinds = [kind for kind in ("float32", "bfloat16") if self.no_type(kind) is None]
-        kinds += [] if quantization.missing("fp8", self.device) else ["fp8", "fp8-tensor"]
+        kinds += [] if quantization.why_unavailable("fp8", self.device) else ["fp8", "fp8-tensor"]
         return matrix_rates(self.config, kinds, self.device)
 
     def no_type(self, dtype: str) -> str | None:

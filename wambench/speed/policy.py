@@ -38,7 +38,7 @@ class Rung:
     stays: bool = True
 
 
-def absent(reason: str | None) -> str | None:
+def not_available(reason: str | None) -> str | None:
     """Returns what is said of a row that a device cannot do for a reason, None if there is none."""
     return None if reason is None else f"not available on this device: {reason}"
 
@@ -46,15 +46,17 @@ def absent(reason: str | None) -> str | None:
 def rungs(bench: Bench) -> list[Rung]:
     """Returns the optimisations in their order, with what this device cannot do."""
     given, device = bench.given, bench.device
-    on_gpu = None if device.type == "cuda" else absent("needs an NVIDIA GPU")
+    on_gpu = None if device.type == "cuda" else not_available("needs an NVIDIA GPU")
     compiles = None if given.compiles else "left out: not asked for (--compile)"
     guided = None if given.guided else "left out: this config runs without guidance (--cfg)"
     devices = torch.cuda.device_count() if device.type == "cuda" else 0
-    two = guided or on_gpu or (None if devices > 1 else absent(f"{devices} GPU here"))
+    two = guided or on_gpu or (None if devices > 1 else not_available(f"{devices} GPU here"))
+    fp8 = not_available(quantization.why_unavailable("fp8", device))
+    nvfp4 = not_available(quantization.why_unavailable("nvfp4", device))
     first = {"branches": "apart" if given.guided else "one"}
     return [
-        Rung("eager, float32", {**first, "dtype": "float32"}, absent(bench.no_type("float32"))),
-        Rung("eager, bfloat16", {**first, "dtype": "bfloat16"}, absent(bench.no_type("bfloat16"))),
+        Rung("eager, float32", {**first, "dtype": "float32"}, not_available(bench.no_type("float32"))),
+        Rung("eager, bfloat16", {**first, "dtype": "bfloat16"}, not_available(bench.no_type("bfloat16"))),
         Rung("+ CFG in one batch", {"branches": "batch"}, guided),
         Rung("  or CFG on two devices", {"branches": "devices", "static": True}, two, stays=False),
         Rung("+ DiT caching, 8 of 16", {"evaluations": 8}),
@@ -62,14 +64,19 @@ def rungs(bench: Bench) -> list[Rung]:
         Rung("+ torch.compile, fused q k v", {"compiler": "inductor"}, compiles),
         Rung("+ CUDA graphs", {"recorded": True}, on_gpu),
         Rung("+ cuDNN attention", {"attention": "cudnn"}, on_gpu),
-        Rung("+ FP8 linear, scale per row", {"linear": "fp8"}, absent(quantization.missing("fp8", device))),
+        Rung("+ FP8 linear, scale per row", {"linear": "fp8"}, fp8),
         Rung(
             "  or FP8, scale per tensor",
             {"linear": "fp8-tensor"},
-            absent(quantization.missing("fp8", device)),
+            fp8,
             stays=False,
         ),
-        Rung("+ NVFP4 linear", {"linear": "nvfp4"}, absent(quantization.missing("nvfp4", device)), stays=False),
+        Rung(
+            "+ NVFP4 linear",
+            {"linear": "nvfp4"},
+            nvfp4,
+            stays=False,
+        ),
         Rung("+ Flash, 1 step", {"steps": 1, "evaluations": None}),
         Rung("+ no negative branch (same actions)", {"branches": "one"}, guided),
     ]

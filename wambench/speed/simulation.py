@@ -182,17 +182,17 @@ class Drift:
         return Plan(MOTION, timings={"clock": time.perf_counter(), **SPENT})
 
 
-def counted_world(task: str, config: RunConfig, convention: ControlConvention) -> TabletopEnv:
+def counting_sim(task: str, config: RunConfig, convention: ControlConvention) -> TabletopEnv:
     """Returns the simulator of a run, in a process that from now on counts what physics, control and rendering take."""
     from wambench.envs.arm import Arm
     from wambench.envs.rendering import Renderer
 
-    Arm.step = _counted("control", Arm.step)  # type: ignore[method-assign]
-    Renderer.render = _counted("rendering", Renderer.render)  # type: ignore[method-assign]
+    Arm.step = _counting("control", Arm.step)  # type: ignore[method-assign]
+    Renderer.render = _counting("rendering", Renderer.render)  # type: ignore[method-assign]
     return registration.make(task, image_size=convention.image_size, video_hz=convention.video_hz)
 
 
-def _counted(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+def _counting(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(work)
     def timed(*arguments: Any) -> Any:
         start = time.perf_counter()
@@ -217,7 +217,7 @@ def _harness(episodes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         out = Path(folder) / "run"
         config = RunConfig.resolve("wambench.speed.simulation:Drift", "seen", (TASK,), episodes=episodes + 2, out=out)
-        rows = run(config, counted_world)
+        rows = run(config, counting_sim)
         recorded = [load_episode(out / "episodes" / f"{row.task}.{row.factor}.{row.episode}.npz") for row in rows]
     begun = [episode.chunks[0].plan.timings for episode in recorded[1:]]  # the first warms up
     took = {name: np.diff([timings[name] for timings in begun]) for name in begun[0]}

@@ -68,7 +68,7 @@ class Shards(Mapping[str, Tensor]):
     def __init__(self, files: Iterable[Path]) -> None:
         self._handle: dict[str, Any] = {}
         for file in files:
-            handle = _opened(file)
+            handle = _open_shard(file)
             self._handle |= dict.fromkeys(handle.keys(), handle)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -84,7 +84,7 @@ class Shards(Mapping[str, Tensor]):
         return len(self._handle)
 
 
-def _opened(file: Path) -> Any:
+def _open_shard(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:

@@ -102,7 +102,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.stack, self.unused = stack, unused
 
-    def hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def hidden_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Returns (B, L, D) states after the final norm; keys where `mask` (B, L) is 0 are blocked."""
         return self.stack(input_ids=ids, attention_mask=mask).last_hidden_state
 
@@ -111,7 +111,7 @@ class TextEncoder(nn.Module):
 
         The released code zeroes every sample of a batch at every sample's length; for one sample it is the same.
         """
-        states = self.hidden(ids, mask).to(dtype)
+        states = self.hidden_states(ids, mask).to(dtype)
         lengths = mask.gt(0).sum(dim=1, keepdim=True)
         return states * (torch.arange(ids.shape[1], device=ids.device) < lengths).unsqueeze(-1)
 

@@ -166,7 +166,7 @@ def _special(config: ObjectiveConfig, levels: Levels, chunks: int, k: int, gener
 # ------------------------------------------------------------------------------------------------- noising and losses
 
 
-def noised(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     """Returns (1 - sigma) clean + sigma noise; sigma (B, N) belongs to the first two dimensions."""
     s = sigma.reshape(*sigma.shape, *[1] * (clean.dim() - 2))
     return (1.0 - s) * clean + s * noise
@@ -261,8 +261,8 @@ def losses(
     state = batch.state
     if c.bidirectional:  # every token reads the states: only the first one is known when the window begins
         state = state[:, : c.states_per_chunk].repeat(1, state.shape[1] // c.states_per_chunk, 1)
-    clean, x = batch.clean, _noised_frames(batch.clean, noise.video, levels.sigma)
-    action = noised(batch.action, noise.action, sigma_action)
+    clean, x = batch.clean, _add_noise_to_frames(batch.clean, noise.video, levels.sigma)
+    action = add_noise(batch.action, noise.action, sigma_action)
     first = 0 if c.noisy_first_frame else 1
     out = model(
         clean if not c.bidirectional else clean.part(0, 1), x.part(first, x.count), levels.timestep[:, first:], context,
@@ -280,11 +280,11 @@ def losses(
     return Losses(video, vector, loss, total)
 
 
-def _noised_frames(clean: Frames, noise: Frames, sigma: Tensor) -> Frames:
-    latents = noised(clean.latents.transpose(1, 2), noise.latents.transpose(1, 2), sigma).transpose(1, 2)
+def _add_noise_to_frames(clean: Frames, noise: Frames, sigma: Tensor) -> Frames:
+    latents = add_noise(clean.latents.transpose(1, 2), noise.latents.transpose(1, 2), sigma).transpose(1, 2)
     vectors = None
     if clean.vectors is not None and noise.vectors is not None:
-        vectors = noised(clean.vectors, noise.vectors, sigma)
+        vectors = add_noise(clean.vectors, noise.vectors, sigma)
     return Frames(latents, vectors)
 
 

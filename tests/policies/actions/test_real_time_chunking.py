@@ -65,7 +65,7 @@ def test_the_product_is_the_gradient_of_the_error() -> None:
         moved = torch.zeros_like(x)
         moved[index] = step
         slope[index] = (energy(x + moved) - energy(x - moved)) / (2 * step)
-    got = rtc.guided(velocity, x, sigma, guidance) - velocity(x)
+    got = rtc.guided_velocity(velocity, x, sigma, guidance) - velocity(x)
     expected = rtc.guidance_weight(1 - sigma, 100.0) * slope
     assert (got - expected).abs().max() < 1e-8
     error = guidance.error(x - sigma * velocity(x))
@@ -76,8 +76,8 @@ def test_the_product_is_the_gradient_of_the_error() -> None:
 def test_both_conventions_say_the_same() -> None:
     x, old = torch.randn(2, 1, 4, 3, generator=torch.Generator().manual_seed(1)).unbind(0)
     guidance = rtc.Guidance(old, rtc.prefix_weights(1, 3, 4))
-    towards = rtc.guided_towards_data(lambda y: torch.sin(y), x, 0.3, guidance)
-    torch.testing.assert_close(towards, -rtc.guided(lambda y: -torch.sin(y), x, 0.7, guidance))
+    towards = rtc.guided_velocity_towards_data(lambda y: torch.sin(y), x, 0.3, guidance)
+    torch.testing.assert_close(towards, -rtc.guided_velocity(lambda y: -torch.sin(y), x, 0.7, guidance))
 
 
 def test_what_is_known_is_padded_and_cut() -> None:

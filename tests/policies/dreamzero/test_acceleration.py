@@ -263,13 +263,13 @@ def test_nvfp4_rounds_to_the_nearest_level() -> None:
     x = drawn(1, 8, 64) * torch.logspace(-3, 3, 8)[:, None]
     codes, scales = quantization.to_fp4(x, x.abs().amax())
     assert error([quantization.from_fp4(codes, scales, x.abs().amax())[4:]], [x[4:]]) < 0.15
-    pairs = quantization.packed(codes)
+    pairs = quantization.pack_codes(codes)
     assert torch.equal(pairs & 15, codes[:, ::2]) and torch.equal(pairs >> 4, codes[:, 1::2])
 
 
 def test_nvfp4_scales_lie_in_tiles() -> None:
     scales = torch.arange(200 * 6).reshape(200, 6).remainder(7).to(quantization.FP8)
-    flat = quantization.blocked(scales).float()
+    flat = quantization.arrange_scales(scales).float()
     assert flat.numel() == 256 * 8
     for row, column in ((0, 0), (33, 2), (127, 3), (128, 0), (199, 5), (45, 4)):
         tile = (row // 128) * 2 + column // 4
@@ -279,7 +279,9 @@ def test_nvfp4_scales_lie_in_tiles() -> None:
 
 def test_what_a_cpu_cannot_do_is_said() -> None:
     cpu = torch.device("cpu")
-    assert "NVIDIA" in str(quantization.missing("fp8", cpu)) and "NVIDIA" in str(quantization.missing("nvfp4", cpu))
+    assert "NVIDIA" in str(quantization.why_unavailable("fp8", cpu)) and "NVIDIA" in str(
+        quantization.why_unavailable("nvfp4", cpu)
+    )
     if torch.cuda.is_available():
         return
     with pytest.raises(ValueError, match="CUDA graphs need"):
@@ -341,7 +343,7 @@ def test_operations_of_the_14b() -> None:
 @pytest.mark.parametrize("linear", ["dense", "fp8", "fp8-tensor", "nvfp4"])
 def test_on_a_gpu_recorded_and_compiled_agree(linear: str) -> None:
     device = torch.device("cuda")
-    if linear != "dense" and (reason := quantization.missing(linear.split("-")[0], device)):
+    if linear != "dense" and (reason := quantization.why_unavailable(linear.split("-")[0], device)):
         pytest.skip(reason)
     torch._dynamo.reset()
     plain = model(replace(SMALL, width=256), "cuda", torch.bfloat16)

@@ -47,7 +47,7 @@ def test_words_name_things() -> None:
     words = encode_words(["put the blue cube beside the red cube", "wait"], POINTS)
     assert words.slots[0, 0].argmax() == 1 and words.slots[0, 1].argmax() == 0
     assert not words.slots[1].any() and words.mask.sum(dim=1).tolist() == [6, 1]
-    hidden = words.hidden(torch.tensor([True, False]))
+    hidden = words.hide(torch.tensor([True, False]))
     assert not hidden.vectors[0].any() and not hidden.slots[0].any() and hidden.mask[0].sum() == 1
     assert torch.equal(hidden.vectors[1], words.vectors[1])
 
@@ -218,7 +218,7 @@ def test_separate_networks_do_not_share() -> None:
 def test_guidance_moves_the_video_only_where_it_is_asked() -> None:
     model, batch = model_of(), batch_of(2, 1)
     frames, hidden = model.frames(batch.scene.latents, batch.scene.points), torch.ones(2, dtype=torch.bool)
-    words = batch.words.hidden(hidden)
+    words = batch.words.hide(hidden)
     memories = [sampling.remember(model, frames.part(0, 1), w) for w in (batch.words, words)]
     states = [model.states(batch.scene, w) for w in (batch.words, words)]
     how = [sampling.Sampling(few(2), guidance=g) for g in (1.0, 1.0 + 1e-9, 3.0)]

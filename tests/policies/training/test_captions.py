@@ -50,7 +50,7 @@ def test_answers_are_what_the_files_say(job: vla_training.VlaJob, video: Path) -
             if question == questions.CAPTION:
                 expected = str(stored["instruction"]).replace("the ", "").split()
             elif question.startswith("where"):
-                item = [f"where is the {questions.spoken(p)}" for p in POINTS].index(question)
+                item = [f"where is the {questions.words_of_point(p)}" for p in POINTS].index(question)
                 cell = (stored["points"][frame, item] - np.array(questions.CORNER_M)) / questions.CELL_M
                 place = np.clip(np.floor(cell).astype(int), 0, np.array(questions.CELLS) - 1)
                 expected = [f"{axis}{i}" for axis, i in zip("xyz", place, strict=True)]

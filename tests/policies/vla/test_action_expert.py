@@ -107,7 +107,7 @@ def test_the_action_loss_reaches_the_prefix_unless_it_is_insulated() -> None:
         for insulated in (False, True):
             core.zero_grad(set_to_none=True)
             memory, _ = core.read(tokens, valid)
-            memory = memory.detached() if insulated else memory
+            memory = memory.without_gradient() if insulated else memory
             loss = core.flow_loss(memory, x, torch.ones_like(x), t, state).mean()
             loss.backward()
             losses.append(float(loss.detach()))
@@ -125,7 +125,7 @@ def test_causal_blocks_and_hidden_tokens() -> None:
     assert out is not None
     assert reaches(out[:, 1], tokens) == [True] * 4 + [False] * 3
     assert reaches(out[:, 5], tokens) == [True] * 6 + [False]
-    shown = memory.shown(torch.arange(PREFIX)[None] < 4)
+    shown = memory.restrict_to(torch.arange(PREFIX)[None] < 4)
     assert reaches(core.velocity(shown, x, t), tokens) == [True] * 4 + [False] * 3
     alone = core.read(tokens[:, :4], valid.new_ones(1, 4))[0]
     torch.testing.assert_close(core.velocity(shown, x, t), core.velocity(alone, x, t))

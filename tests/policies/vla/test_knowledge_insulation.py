@@ -65,7 +65,7 @@ def test_actions_and_their_words_do_not_see_each_other() -> None:
         _, memory = model.speak(seen, model.spell(chunks()))
         _, other = model.speak(seen, model.spell(chunks(seed=7)))
         alone, _ = model.core.read(*model.prefix(seen))
-        told = model.told(seen)
+        told = model.expert_state(seen)
         velocities = [model.core.velocity(m, clean, t, told) for m in (memory, other, alone)]
         naive = replace(memory, valid=torch.ones_like(memory.valid))
         peeking = model.core.velocity(naive, clean, t, told)
@@ -110,7 +110,7 @@ def test_spelling() -> None:
         END,
     ]
     answers = torch.tensor([[2, 0, -1, -1], [5, 20, 36, 0]])
-    asked = ki._asked(answers)
+    asked = ki._answer_ids(answers)
     assert asked[0].tolist() == [ASK, 2 + ki.WORDS, END, NOTHING, NOTHING, NOTHING]
     assert asked[1].tolist() == [
         ASK,
@@ -129,19 +129,19 @@ def test_answers_are_learned() -> None:
         torch.tensor([[1, 0, -1, -1], [2, 0, -1, -1], [5, 20, 36, 0], [44, 43, 45, 0]]),
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    assert model.mistaken(seen, answers).all()
+    assert model.answer_errors(seen, answers).all()
     for _ in range(60):
         optimiser.zero_grad()
         model.answer_loss(seen, answers).backward()
         optimiser.step()
-    assert not model.mistaken(seen, answers).any()
+    assert not model.answer_errors(seen, answers).any()
 
 
 def test_the_action_expert_starts_as_the_identity() -> None:
     torch.manual_seed(0)
     model = ki.build("tiny", INPUTS)
     memory, _ = model.core.read(*model.prefix(observed()))
-    suffix = model.core.suffix(chunks(), torch.full((3,), 0.5), model.told(observed()))
+    suffix = model.core.suffix(chunks(), torch.full((3,), 0.5), model.expert_state(observed()))
     final = model.core.action.final_norm(suffix.tokens, suffix.condition)[0]
     torch.testing.assert_close(model.core.act(suffix, memory), final)
 
@@ -153,9 +153,9 @@ def test_the_action_expert_is_told_the_state_in_numbers() -> None:
     t, x = torch.full((3,), 0.5), model.action(chunks())
     with torch.no_grad():
         memory, _ = model.core.read(*model.prefix(seen))
-        one, other = (model.core.velocity(memory, x, t, model.told(s)) for s in (seen, moved))
-        unknown = model.told(replace(moved, known=torch.zeros(3, dtype=torch.bool)))
-        first, second = (model.core.act(model.core.suffix(y, t, model.told(seen)), memory) for y in (x, x + 1))
+        one, other = (model.core.velocity(memory, x, t, model.expert_state(s)) for s in (seen, moved))
+        unknown = model.expert_state(replace(moved, known=torch.zeros(3, dtype=torch.bool)))
+        first, second = (model.core.act(model.core.suffix(y, t, model.expert_state(seen)), memory) for y in (x, x + 1))
     assert (one - other).abs().max() > 0 and not unknown.any()
     torch.testing.assert_close(first[:, 0], second[:, 0])  # the state's token reads no action
     assert (first[:, 1:] - second[:, 1:]).abs().max() > 1e-3

@@ -86,7 +86,7 @@ def test_perfect_predictions_cost_nothing() -> None:
     clean, noise = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
     assert float(objective.video_loss(noise - clean, noise - clean, torch.ones(2, 3)).sum()) == 0.0
     sigma = torch.tensor([[0.0, 0.5, 1.0]] * 2)
-    x = objective.noised(clean, noise, sigma)
+    x = objective.add_noise(clean, noise, sigma)
     assert torch.equal(x[:, 0], clean[:, 0]) and torch.equal(x[:, 2], noise[:, 2])
 
 
