@@ -51,7 +51,8 @@ class Random:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the straight line from the last drawn action to the next one; the gripper is open or closed."""
-        start, self._knot = self._knot, self._draw()
+        start = self._knot
+        self._knot = self._draw()
         weight = (np.arange(self.chunk_steps) / self.chunk_steps)[:, None]
         actions = (1 - weight) * start + weight * self._knot
         actions[:, -1] = np.sign(start[-1])

@@ -40,7 +40,8 @@ class ScriptedExpert:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the actions up to the next video frame, or to the end of the episode."""
-        state, actions = self.sim.snapshot(), []
+        state = self.sim.snapshot()
+        actions = []
         for _ in range(self.convention.frame_stride):
             actions.append(self.sim.expert_action())
             outcome = self.sim.advance(actions[-1])

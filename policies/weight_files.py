@@ -53,7 +53,8 @@ def warm_start(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -
 def write_weights(path: str | Path, tensors: dict[str, Tensor], exact: set[str], meta: dict[str, Any]) -> None:
     """Writes a weights file in one step: float16, except the tensors named in `exact`."""
     half = {k: (v.float() if k in exact else v.half()).contiguous() for k, v in tensors.items()}
-    path, part = Path(path), Path(f"{path}.part")
+    path = Path(path)
+    part = Path(f"{path}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(half, str(part), metadata={"wambench": json.dumps(meta, sort_keys=True)})
     part.replace(path)

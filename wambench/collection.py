@@ -457,7 +457,9 @@ def _renders(job: _Job) -> dict[str, np.ndarray]:
     from wambench.envs.random_layouts import random_layout
 
     rng = np.random.default_rng([job.seed, job.index])
-    frames, states, labels = [], [], []
+    frames = []
+    states = []
+    labels = []
     # by scene family, not by task, or what stands in one task's scene only is rarely seen; and one family for a run of
     # pictures, because switching costs more than a picture
     families = sorted({tasks.find(name).objects: name for name in job.tasks}.values())

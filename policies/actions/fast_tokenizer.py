@@ -127,11 +127,13 @@ def fit(actions: np.ndarray, size: int = 512, scale: float = 10.0) -> Fast:
         raise ValueError("FAST needs at least one chunk of actions to be fitted")
     low, high = np.quantile(actions.reshape(-1, actions.shape[2]), (0.01, 0.99), axis=0)
     # a number that never moves would otherwise explode
-    middle, half = (low + high) / 2.0, np.maximum((high - low) / 2.0, FLOOR / 2.0)
+    middle = (low + high) / 2.0
+    half = np.maximum((high - low) / 2.0, FLOOR / 2.0)
     low, high = middle - half, middle + half
     plain = Fast(actions.shape[1], tuple(low.tolist()), tuple(high.tolist()), 0, 1, scale=scale)
     integers = plain.frequencies(actions).reshape(len(actions), -1)
-    smallest, letters = int(integers.min()), int(integers.max() - integers.min()) + 1
+    smallest = int(integers.min())
+    letters = int(integers.max() - integers.min()) + 1
     merges = learn(integers - smallest, letters, size)
     return Fast(plain.horizon, plain.low, plain.high, smallest, letters, merges, scale)
 
@@ -144,7 +146,8 @@ def learn(integers: np.ndarray, letters: int, size: int) -> tuple[tuple[int, int
         letters: How many different ones there are.
         size: Largest number of tokens.
     """
-    line, merges = _join_rows(integers), []
+    line = _join_rows(integers)
+    merges = []
     for token in range(letters, size):
         left, right = line[:-1], line[1:]
         inside = (left != END) & (right != END)

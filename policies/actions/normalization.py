@@ -72,7 +72,8 @@ class Normaliser(nn.Module):
             return
         # numpy: torch.quantile refuses more than 16 million numbers
         q01, q99 = (torch.from_numpy(q).float() for q in np.quantile(values.cpu().numpy(), (0.01, 0.99), axis=0))
-        middle, half = (q01 + q99) / 2.0, ((q99 - q01) / 2.0).clamp_min(floor)
+        middle = (q01 + q99) / 2.0
+        half = ((q99 - q01) / 2.0).clamp_min(floor)
         self.low.copy_(middle - half)
         self.high.copy_(middle + half)
 

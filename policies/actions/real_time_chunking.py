@@ -152,7 +152,8 @@ def sample(velocity: TimedField, noise: Tensor, steps: int, guidance: Guidance |
     """
     path = [noise]
     for i in range(steps):
-        x, tau = path[-1], i / steps
+        x = path[-1]
+        tau = i / steps
         v = velocity(x, tau) if guidance is None else guided_velocity_towards_data(_at(velocity, tau), x, tau, guidance)
         path.append(x + v / steps)
     return path

@@ -17,7 +17,9 @@ from scipy.signal import savgol_filter
 
 from wambench.interface import Observation, Plan, Policy
 
-WINDOW, ORDER, RATE = 21, 3, 2
+WINDOW = 21
+ORDER = 3
+RATE = 2
 
 
 def check(length: int, window: int = WINDOW) -> None:
@@ -55,7 +57,8 @@ class Smoothed:
     def __init__(self, policy: Policy) -> None:
         if hasattr(policy, "chunk_steps"):
             check(policy.chunk_steps)
-        self._policy, self.convention = policy, policy.convention
+        self._policy = policy
+        self.convention = policy.convention
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""

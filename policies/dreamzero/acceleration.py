@@ -78,19 +78,28 @@ class FastBlock(nn.Module):
 
     def __init__(self, block: Block, linear: MakeLinear) -> None:
         super().__init__()
-        own, cross = block.self_attn, block.cross_attn
-        self.heads, self.explicit, self.eps = own.heads, own.explicit, block.eps
-        self.modulation, self.norm3, self.activation = block.modulation, block.norm3, block.ffn[1]
+        own = block.self_attn
+        cross = block.cross_attn
+        self.heads = own.heads
+        self.explicit = own.explicit
+        self.eps = block.eps
+        self.modulation = block.modulation
+        self.norm3 = block.norm3
+        self.activation = block.ffn[1]
         self.register_buffer("one", block.one, persistent=False)
-        self.norm_q, self.norm_k, self.norm_across = own.norm_q, own.norm_k, cross.norm_q
+        self.norm_q = own.norm_q
+        self.norm_k = own.norm_k
+        self.norm_across = cross.norm_q
         self.cross_attn = cross  # encodes prompts
         parts = (own.q, own.k, own.v)
         self.qkv = linear(torch.cat([p.weight.detach() for p in parts]), torch.cat([p.bias.detach() for p in parts]))
         self.out = linear(own.o.weight, own.o.bias)
-        self.across_q, self.across_out = linear(cross.q.weight, cross.q.bias), linear(cross.o.weight, cross.o.bias)
+        self.across_q = linear(cross.q.weight, cross.q.bias)
+        self.across_out = linear(cross.o.weight, cross.o.bias)
         up, _, down = block.ffn
         assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
-        self.up, self.down = linear(up.weight, up.bias), linear(down.weight, down.bias)
+        self.up = linear(up.weight, up.bias)
+        self.down = linear(down.weight, down.bias)
 
     def split(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, h, T, d)."""
@@ -114,7 +123,8 @@ def before(
     shift, scale = values[:, :, slot].unbind(1)
     seen = functional.layer_norm(x, x.shape[-1:], eps=block.eps) * scale + shift
     q, k, v = block.qkv(seen).chunk(3, dim=-1)
-    table, heads = rope.RotaryTable(cos, sin), (block.heads, -1)
+    table = rope.RotaryTable(cos, sin)
+    heads = (block.heads, -1)
     q = rope.rotate(block.norm_q(q).unflatten(-1, heads), table).transpose(1, 2)
     k = rope.rotate(block.norm_k(k).unflatten(-1, heads), table).transpose(1, 2)
     return q, k, block.split(v)
@@ -156,7 +166,8 @@ class FastDiT(DiT):
         if attention is not None and attention not in ATTENTION:
             raise unknown_name("attention", attention, ATTENTION)
         nn.Module.__init__(self)
-        self.config, self._tables = model.config, {}
+        self.config = model.config
+        self._tables = {}
         for name, child in model.named_children():
             self.add_module(name, child)
         self._fast = [FastBlock(block, LINEARS[linear]) for block in model.blocks if isinstance(block, Block)]
@@ -178,7 +189,8 @@ class FastDiT(DiT):
             raise ValueError("FastDiT has the cached passes only; train and test with DiT")
         per_action = len(times) > 1 and times[-1].shape[1] == layout.chunks * layout.actions
         e, time = self._time(torch.cat(times, dim=1))
-        slot, table = self._slots(layout, per_action).index, self._rope(layout, first)
+        slot = self._slots(layout, per_action).index
+        table = self._rope(layout, first)
         with self._kernels():
             for layer, block in enumerate(self._fast):
                 q, k, v = self._before(block, x, time, slot, table.cos, table.sin)
@@ -240,7 +252,8 @@ class RecordedGenerator(ChunkGenerator):
         negative: Hashable = "",
         record: Callable[[Callable[[], Any]], Callable[[], Any]] = RecordedProgram,
     ) -> None:
-        self._record, self._first_of = record, encoders.first
+        self._record = record
+        self._first_of = encoders.first
         self._kept: dict[object, Tensor] = {}
         self._programs: dict[object, Callable[[], Any]] = {}
         self._lasting: list[_Branch] = []
@@ -287,7 +300,8 @@ class RecordedGenerator(ChunkGenerator):
         return self._programs[key]()
 
     def _observe(self, frames: Frames, start: int) -> None:
-        tokens, new = self.model.config.frame_tokens, self._keep_frames(f"new {frames.count}", frames)
+        tokens = self.model.config.frame_tokens
+        new = self._keep_frames(f"new {frames.count}", frames)
 
         def work() -> None:
             for branch in self.branches:
@@ -313,7 +327,8 @@ class RecordedGenerator(ChunkGenerator):
         if state is None or noise.action is None or self.last is None or not usual:
             return super().generate(state, noise, clamp, move_action, watch, inpaint)
         self.last = self._keep_frames("last", self.last)
-        now, begin = self._keep("state", state), self._keep_frames("noise", noise.video)
+        now = self._keep("state", state)
+        begin = self._keep_frames("noise", noise.video)
         given = ChunkNoise(begin, self._keep("noise of actions", noise.action))
         out = self._program(("generate", self.start), lambda: ChunkGenerator.generate(self, now, given))
         assert out.action is not None
@@ -328,13 +343,11 @@ class Replica:
     """A model on another device that takes tensors from anywhere and answers on the first model's device."""
 
     def __init__(self, model: DiT, home: torch.device) -> None:
-        self.model, self.home, self.config, self.dtype, self.device = (
-            model,
-            home,
-            model.config,
-            model.dtype,
-            model.device,
-        )
+        self.model = model
+        self.home = home
+        self.config = model.config
+        self.dtype = model.dtype
+        self.device = model.device
 
     def _here(self, x: Any) -> Any:
         if isinstance(x, Tensor):

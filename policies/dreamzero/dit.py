@@ -146,7 +146,8 @@ class DiT(nn.Module):
 
     def _embed_frames(self, frames: Frames, y: Tensor | None) -> Tensor:
         """Returns (B, F * tokens, D)."""
-        c, latents = self.config, frames.latents.to(self.dtype)
+        c = self.config
+        latents = frames.latents.to(self.dtype)
         if (y is not None) != (c.condition_channels > 0):
             raise ValueError(f"condition y {'is missing' if y is None else 'given'}: {c.condition_channels = }")
         if y is not None:
@@ -194,7 +195,8 @@ class DiT(nn.Module):
         """Returns the table of a sequence whose clean frames start at 0 and whose noisy frames start at `first`."""
 
         def make() -> rope.RotaryTable:
-            c, d = self.config, self.config.head_dim
+            c = self.config
+            d = self.config.head_dim
             parts = [self._frame_angles(0, layout.clean), self._frame_angles(first, first + layout.first_noisy_frame)]
             for i in range(layout.chunks):
                 start = first + layout.first_noisy_frame + i * layout.frames
@@ -242,7 +244,8 @@ class DiT(nn.Module):
         """Returns the heads' outputs for tokens x (B, T, D) with the timesteps of their slots."""
         per_action = len(times) > 1 and times[-1].shape[1] == layout.chunks * layout.actions
         e, time = self._time(torch.cat(times, dim=1))
-        slots, table = self._slots(layout, per_action), self._rope(layout, first)
+        slots = self._slots(layout, per_action)
+        table = self._rope(layout, first)
         reading = None if self.config.bidirectional or cache is not None else self._plan(layout)
         for block in self.blocks:
             x = block(x, time, slots, table, reading, context, cache)

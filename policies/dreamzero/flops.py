@@ -58,9 +58,12 @@ def cached_pass(
         actions: Whether the pass holds one chunk of actions (sharing one timestep) and its states.
         batch: Samples; two for classifier-free guidance.
     """
-    c, d, b = config, config.width, batch
+    c = config
+    d = config.width
+    b = batch
     h, s = (c.actions_per_chunk, c.states_per_chunk) if actions else (0, 0)
-    cells, slots = math.prod(c.patch), frames + int(actions)
+    cells = math.prod(c.patch)
+    slots = frames + int(actions)
     tokens = frames * c.frame_tokens + h + s
     keys = cached * c.frame_tokens + tokens
     linear = product(b * tokens, *[d] * 7) + product(b * tokens, d, c.ffn, d)  # q k v o, q o across, MLP
@@ -80,7 +83,9 @@ def cached_pass(
 
 def prompt(config: DiTConfig, words: int, images: int = 0, batch: int = 1) -> Flops:
     """Returns the operations of `DiT.encode_context`: once per instruction, not per chunk."""
-    c, d, b = config, config.width, batch
+    c = config
+    d = config.width
+    b = batch
     other = product(b * words, c.text_dim, d, d) + c.layers * 2 * product(b * words, d, d)
     if images:
         other += product(b * images, c.image_dim, c.image_dim, d) + c.layers * 2 * product(b * images, d, d)
@@ -111,7 +116,8 @@ def chunk(
 
 def parameters(config: DiTConfig) -> int:
     """Returns the number of weights of the transformer with its action and state modules."""
-    c, d = config, config.width
+    c = config
+    d = config.width
 
     def linear(inputs: int, outputs: int) -> int:
         return inputs * outputs + outputs

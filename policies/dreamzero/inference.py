@@ -161,7 +161,9 @@ class ChunkGenerator:
     def __init__(
         self, model: DiT, encoders: Encoders, config: GenerationConfig | None = None, negative: Hashable = ""
     ) -> None:
-        self.model, self.encoders, self.negative = model, encoders, negative
+        self.model = model
+        self.encoders = encoders
+        self.negative = negative
         self.config = GenerationConfig() if config is None else config
         c = model.config
         if self.config.on_full == "slide" and self.config.keep_chunks >= c.max_chunks:
@@ -193,7 +195,8 @@ class ChunkGenerator:
             frames: (B, T, ...) raw frames since the last call, in time order; the last is now.
             prompts: One per sample.
         """
-        c, prompts = self.model.config, tuple(prompts)
+        c = self.model.config
+        prompts = tuple(prompts)
         if self.prompts != prompts or frames.shape[1] == 1 or c.bidirectional:
             self._begin(self._reset_frame(frames), prompts)
             return True
@@ -225,7 +228,9 @@ class ChunkGenerator:
 
     @torch.no_grad()
     def _begin(self, frame: Tensor, prompts: tuple[Hashable, ...]) -> None:
-        self.prompts, self.first, self.raw = prompts, self.encoders.first(frame), frame
+        self.prompts = prompts
+        self.first = self.encoders.first(frame)
+        self.raw = frame
         self.branches = self._branches(prompts)
         self.last = self.encoders.video(frame)
         self.counter = self.start = self.last.count
@@ -288,11 +293,13 @@ class ChunkGenerator:
         state: Tensor | None,
     ) -> Prediction:  # fmt: skip
         times = branch.context.text[0][0].shape[0] // frames.latents.shape[0]
-        start, model = self.start, self.model
+        start = self.start
+        model = self.model
         actions: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
         if action is not None and state is not None:
             actions = (_repeat(action, times), _repeat(timestep_action, times), _repeat(state, times))
-        noisy, levels = _repeat_frames(frames, times), _repeat(timestep, times)
+        noisy = _repeat_frames(frames, times)
+        levels = _repeat(timestep, times)
         if model.config.bidirectional:
             assert self.last is not None
             y = self._y(0, start + frames.count, times)
@@ -305,7 +312,8 @@ class ChunkGenerator:
         state: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Returns packed video velocity after guidance and action velocity at timesteps and levels (video, action)."""
-        frames, b = packing.unpack(x), x.shape[0]
+        frames = packing.unpack(x)
+        b = x.shape[0]
         timestep = torch.full((b, frames.count), t[0], dtype=torch.long, device=x.device)
         timestep_action = torch.full((b, packing.chunks), t[1], dtype=torch.long, device=x.device)
         outs = [self._predict(branch, frames, timestep, action, timestep_action, state) for branch in self.branches]
@@ -356,7 +364,8 @@ class ChunkGenerator:
         """
         if not self.branches:
             raise ValueError("nothing was observed yet: call prepare first")
-        c, device = self.model.config, self.model.device
+        c = self.model.config
+        device = self.model.device
         start = noise.video if clamp is None else clamp
         packing = _Packing.of(start, self.last, c.frames_per_chunk)
         x = packing.pack(start).float().to(device)

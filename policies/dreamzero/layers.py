@@ -23,7 +23,9 @@ def attend_spans(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan | None, ex
     if plan is None:
         return attend(q, k, v, None, explicit)
     # split and concatenate, not slices: the gradient of a slice is a tensor of zeros of full size
-    queries, keys, values = q.split(plan.query_sizes, dim=2), k.split(plan.key_sizes, dim=2), v.split(plan.key_sizes, 2)
+    queries = q.split(plan.query_sizes, dim=2)
+    keys = k.split(plan.key_sizes, dim=2)
+    values = v.split(plan.key_sizes, 2)
     outs = []
     for query, pieces in zip(queries, plan.keys, strict=True):
         pair = [x[pieces[0]] if len(pieces) == 1 else torch.cat([x[i] for i in pieces], dim=2) for x in (keys, values)]
@@ -56,9 +58,11 @@ class SelfAttention(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         d = config.width
-        self.heads, self.explicit = config.heads, config.attention == "explicit"
+        self.heads = config.heads
+        self.explicit = config.attention == "explicit"
         self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
-        self.norm_q, self.norm_k = RMSNorm(d, config.eps), RMSNorm(d, config.eps)
+        self.norm_q = RMSNorm(d, config.eps)
+        self.norm_k = RMSNorm(d, config.eps)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d)
@@ -81,11 +85,14 @@ class CrossAttention(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         d = config.width
-        self.heads, self.explicit = config.heads, config.attention == "explicit"
+        self.heads = config.heads
+        self.explicit = config.attention == "explicit"
         self.q, self.k, self.v, self.o = (nn.Linear(d, d) for _ in range(4))
-        self.norm_q, self.norm_k = RMSNorm(d, config.eps), RMSNorm(d, config.eps)
+        self.norm_q = RMSNorm(d, config.eps)
+        self.norm_k = RMSNorm(d, config.eps)
         if config.image_dim:
-            self.k_img, self.v_img = nn.Linear(d, d), nn.Linear(d, d)
+            self.k_img = nn.Linear(d, d)
+            self.v_img = nn.Linear(d, d)
             self.norm_k_img = RMSNorm(d, config.eps)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -115,8 +122,11 @@ class Block(nn.Module):
 
     def __init__(self, config: DiTConfig, layer: int) -> None:
         super().__init__()
-        d, self.eps, self.layer = config.width, config.eps, layer
-        self.self_attn, self.cross_attn = SelfAttention(config), CrossAttention(config)
+        d = config.width
+        self.eps = config.eps
+        self.layer = layer
+        self.self_attn = SelfAttention(config)
+        self.cross_attn = CrossAttention(config)
         self.norm3 = nn.LayerNorm(d, config.eps)
         self.ffn = nn.Sequential(nn.Linear(d, config.ffn), activation(config), nn.Linear(config.ffn, d))
         self.modulation = nn.Parameter(torch.empty(1, 6, d))
@@ -144,7 +154,8 @@ class Head(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        d, self.eps = config.width, config.eps
+        d = config.width
+        self.eps = config.eps
         self.head = nn.Linear(d, math.prod(config.patch) * config.latent_channels)
         self.modulation = nn.Parameter(torch.empty(1, 2, d))
         if config.frame_vector:
@@ -162,7 +173,8 @@ class ImageProjection(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        i, d = config.image_dim, config.width
+        i = config.image_dim
+        d = config.width
         self.proj = nn.Sequential(
             nn.LayerNorm(i), nn.Linear(i, i), nn.GELU(), nn.Linear(i, d), nn.LayerNorm(d)
         )  # fmt: skip

@@ -134,7 +134,8 @@ class SmallDreamZero(nn.Module):
         self.reads = float(config.ablation != "no_key_points")
         if config.ablation == "separate":
             half = replace(config.dit, layers=config.dit.layers // 2)
-            self.dit, self.inverse = DiT(replace(half, action_dim=0)), DiT(half)
+            self.dit = DiT(replace(half, action_dim=0))
+            self.inverse = DiT(half)
         else:
             self.dit = DiT(config.dit)
         for name, size in [("state", STATE_FEATURES), ("action", config.dit.action_dim)]:

@@ -234,7 +234,8 @@ class DreamZero:
         """
         began = time.perf_counter()
         raw = torch.as_tensor(previous, dtype=torch.float32, device=self.device)
-        played, trained = (raw - self.model.action_mean) / self.model.action_std, int(self.meta.get("prefix", 0))
+        played = (raw - self.model.action_mean) / self.model.action_std
+        trained = int(self.meta.get("prefix", 0))
         if trained:
             how = replace(self.sampling, prefix=played[: min(delay, trained)])
         else:
@@ -251,7 +252,8 @@ class DreamZero:
 
     def imagine(self, history: Sequence[Observation], actions: np.ndarray | None = None) -> np.ndarray:
         """Returns (K, h, w, 3) uint8 imagined frames, the actions left at noise, or (H, A) given ones in [-1, 1]."""
-        session, given = self._ready(history), None
+        session = self._ready(history)
+        given = None
         if actions is not None:
             raw = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
             given = ((raw - self.model.action_mean) / self.model.action_std)[None]
@@ -352,7 +354,8 @@ class DreamZero:
 
     def _frames(self, session: DreamZeroSession, steps: Sequence[int]) -> Frames:
         seen = [session.seen[step] for step in steps]
-        latents, points = torch.stack([s.latent for s in seen]), torch.stack([s.points for s in seen])
+        latents = torch.stack([s.latent for s in seen])
+        points = torch.stack([s.points for s in seen])
         return self.model.frames(latents[None], points[None])
 
     def _words(self, session: DreamZeroSession, hidden: bool) -> Words:
@@ -360,7 +363,8 @@ class DreamZero:
 
     def _memory(self, session: DreamZeroSession, step: int, hidden: bool) -> tuple[sampling.GenerationMemory, Tensor]:
         """Returns the memory and the state vector at `step`, the instruction shown or hidden."""
-        words, seen = self._words(session, hidden), session.seen[step]
+        words = self._words(session, hidden)
+        seen = session.seen[step]
         if hidden not in session.memories:
             session.memories[hidden] = sampling.remember(self.model, self._frames(session, [step]), words)
         known = torch.ones(1, 1, 1, device=self.device)
@@ -425,7 +429,8 @@ class DreamZero:
         encode_s: float,
         how: sampling.Sampling | None = None,
     ) -> Plan:
-        step, began = history[-1].step, time.perf_counter()
+        step = history[-1].step
+        began = time.perf_counter()
         video, actions = self._choose(session, step, how or self.sampling)
         sampled = time.perf_counter()
         frames = self._decode(video) if self.mode != "no_video" else None

@@ -59,7 +59,8 @@ class Float8Linear(nn.Module):
         self.register_buffer("weight", values)
         self.register_buffer("scale", scale.t() if by_row else scale)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self.by_row, self.emulate = by_row, emulate
+        self.by_row = by_row
+        self.emulate = emulate
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out) of the same type."""
@@ -161,7 +162,8 @@ class Float4Linear(nn.Module):
         return y.to(x.dtype).unflatten(0, x.shape[:-1])
 
     def _multiply(self, values: Tensor, scales: Tensor) -> Tensor:
-        recipe, swizzle = functional.ScalingType.BlockWise1x16, functional.SwizzleType.SWIZZLE_32_4_4
+        recipe = functional.ScalingType.BlockWise1x16
+        swizzle = functional.SwizzleType.SWIZZLE_32_4_4
         kind = torch.float4_e2m1fn_x2
         return functional.scaled_mm(
             values.view(kind), self.weight.view(kind).t(), scales, recipe, self.scales, recipe, swizzle, swizzle,

@@ -128,14 +128,16 @@ def _evaluate(
 
     The first `held` actions are clean.
     """
-    batch, device = len(action), action.device
+    batch = len(action)
+    device = action.device
     time_v = torch.full((batch, video.count), 1000.0 * levels[0], device=device)
     time_a = torch.full((batch, action.shape[1] if held else 1), 1000.0 * levels[1], device=device)
     time_a[:, :held] = 0.0
     if model.config.ablation == "bidirectional":
         context = memory.video.context
         out = model.dit(memory.base, video, time_v, context, action, time_a, state)
-        seen, acted = out.video, out.action
+        seen = out.video
+        acted = out.action
     elif model.config.ablation == "separate":
         branch = memory.action
         start = memory.start
@@ -144,7 +146,8 @@ def _evaluate(
     else:
         branch = memory.video
         out = model.dit.denoise(branch.cache, video, time_v, memory.start, branch.context, action, time_a, state)
-        seen, acted = out.video, out.action
+        seen = out.video
+        acted = out.action
     assert acted is not None and seen.vectors is not None and memory.base.vectors is not None
     base = memory.base
     return Frames(seen.latents.float() + base.latents, seen.vectors.float() + base.vectors), acted.float()
@@ -176,7 +179,8 @@ def sample(
     if how.guidance != 1.0 and unguided is None:
         raise ValueError("guidance needs the memory with the instruction hidden")
     start = Frames(noise.video.transpose(1, 2), noise.vectors) if clamp is None else clamp
-    moves, acts = how.video and clamp is None, how.action and given is None
+    moves = how.video and clamp is None
+    acts = how.action and given is None
     held = 0 if how.prefix is None or not acts else len(how.prefix)
     levels_v, levels_a = levels_of(how.solver)
 
@@ -184,7 +188,8 @@ def sample(
         sigma_v, sigma_a = levels_v.sigmas[i], levels_a.sigmas[i]
         level_a = 0.0 if given is not None else sigma_a if acts else 1.0
         levels = 0.0 if clamp is not None else sigma_v if moves else 1.0, level_a
-        frames, inpaint = _unpack(video, start), how.inpaint if acts else None
+        frames = _unpack(video, start)
+        inpaint = how.inpaint if acts else None
         with torch.set_grad_enabled(inpaint is not None):
             action = action.detach().requires_grad_(inpaint is not None)
             clean, acted = _evaluate(model, memory, frames, action, levels, state, held)

@@ -111,7 +111,8 @@ def correct(levels: Schedule, i: int, order: int, state: SolverState, m: Tensor)
     s = levels.sigmas
     assert state.x is not None
     h = _lambda(s[i]) - _lambda(s[i - 1])
-    g, e = -h, math.expm1(-h)
+    g = -h
+    e = math.expm1(-h)
     last = state.clean[-1]
     if order == 1:
         change = 0.5 * (m - last)
@@ -243,7 +244,8 @@ def sample(
         move_video, move_action: False leaves that sample as it is.
         watch: Called after every step.
     """
-    levels, step = levels_of(config), SOLVERS[config.solver]
+    levels = levels_of(config)
+    step = SOLVERS[config.solver]
     states = [SolverState(), SolverState()]
     mask = static_mask(config.evaluations if config.caching == "static" else 0, config.steps)
     rule = DynamicRule()

@@ -84,7 +84,8 @@ def clean_attention(layout: TokenLayout, window: int) -> list[AttentionSpan]:
         window: Frames that a chunk sees back from its own end, frame 0 always included; -1 makes everything behind
             frame 0 causal token by token, as the release does when its window is switched off.
     """
-    t, k = layout.frame_tokens, layout.frames
+    t = layout.frame_tokens
+    k = layout.frames
     spans = [AttentionSpan(0, t, ((0, t),))]
     if window < 0:
         return spans + [AttentionSpan(i, i + 1, ((0, i + 1),)) for i in range(t, layout.clean_tokens)]
@@ -164,7 +165,8 @@ def slot_index(layout: TokenLayout, per_action: bool) -> Tensor:
     Slots are [one for all clean frames, if any | one per noisy frame | one per action, or per chunk]; a state has the
     slot of its chunk's first action.
     """
-    o, zero = layout, int(layout.clean > 0)
+    o = layout
+    zero = int(layout.clean > 0)
     parts = [torch.zeros(o.clean_tokens, dtype=torch.long)]
     parts.append(torch.arange(zero, zero + o.first_noisy_frame).repeat_interleave(o.frame_tokens))
     for chunk in range(o.chunks):

@@ -33,8 +33,10 @@ def draw_sigmas(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     Equal sigmas train joint generation, a pure-noise video the policy without video, a clean video inverse dynamics,
     pure-noise actions the video model.
     """
-    action, own = draw_sigma(n, generator), draw_sigma(n, generator)
-    kind, alone = torch.rand(n, generator=generator), torch.rand(n, generator=generator) < NOISE_ACTIONS
+    action = draw_sigma(n, generator)
+    own = draw_sigma(n, generator)
+    kind = torch.rand(n, generator=generator)
+    alone = torch.rand(n, generator=generator) < NOISE_ACTIONS
     equal, independent, noise = VIDEO_MIX
     is_own = (kind >= equal) & (kind < equal + independent)
     is_noise = (kind >= equal + independent) & (kind < equal + independent + noise)

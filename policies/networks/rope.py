@@ -43,7 +43,8 @@ def frame_angles(frames: Tensor, rows: int, columns: int, vector: bool, dims: in
     column = torch.arange(columns).repeat(rows)
     if vector:
         row, column = torch.cat([row, torch.tensor([rows])]), torch.cat([column, torch.tensor([0])])
-    tokens, count = len(row), len(frames)
+    tokens = len(row)
+    count = len(frames)
     parts = [frames.repeat_interleave(tokens), row.repeat(count), column.repeat(count)]
     sizes = [dims - 2 * side, side, side]
     return torch.cat([angles(position, size) for position, size in zip(parts, sizes, strict=True)], dim=1)

@@ -128,12 +128,15 @@ class KeyPoints(nn.Module):
         self.register_buffer("names", name_vectors(config.points), persistent=False)
         self.name_in = nn.Linear(word_embedding.WIDTH, config.naming)
         self.query = nn.Linear(config.naming, w4)
-        self.marks, self.probe = nn.Conv2d(w4, config.landmarks, 1), nn.Conv2d(w4, config.probe, 1)
+        self.marks = nn.Conv2d(w4, config.landmarks, 1)
+        self.probe = nn.Conv2d(w4, config.probe, 1)
         self.sharpness = nn.Parameter(torch.tensor(START_SHARPNESS).log())
-        seen, hidden = config.views * (4 + config.probe), config.hidden
+        seen = config.views * (4 + config.probe)
+        hidden = config.hidden
         self.place1 = nn.Linear(2 * config.views * config.landmarks + STATE_FEATURES + 1, hidden)
         self.place2 = nn.Linear(hidden, hidden)
-        self.layer1, self.layer2 = nn.Linear(seen + config.naming + hidden, 2 * hidden), nn.Linear(2 * hidden, hidden)
+        self.layer1 = nn.Linear(seen + config.naming + hidden, 2 * hidden)
+        self.layer2 = nn.Linear(2 * hidden, hidden)
         self.layer3 = nn.Linear(hidden, 4)
 
     def read(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -147,7 +150,8 @@ class KeyPoints(nn.Module):
         x = self.from4(s4) + functional.interpolate(x, scale_factor=2.0)
         x = functional.silu(self.mix(functional.silu(x)))
         b, _, h, w = x.shape
-        views, width = self.config.views, w // self.config.views
+        views = self.config.views
+        width = w // self.config.views
         names = functional.silu(self.name_in(self.names.to(x.dtype)))
         wanted = functional.conv2d(x, self.query(names)[:, :, None, None])
         maps_of_all = torch.cat([wanted, self.marks(x)], dim=1).float()
@@ -161,7 +165,8 @@ class KeyPoints(nn.Module):
         grid = (cell_centres(h, width).to(x.device) * corners).expand(b, views, -1, -1)  # outermost centres at -1 and 1
         found = weights @ torch.cat([grid, probe], dim=3)  # (B, V, C, 2 + probe)
         # how strong and how narrow the peak is: visible objects have one, absent ones do not
-        strength, focus = (weights * heat).sum(dim=3, keepdim=True), weights.amax(dim=3, keepdim=True)
+        strength = (weights * heat).sum(dim=3, keepdim=True)
+        focus = weights.amax(dim=3, keepdim=True)
         return torch.cat([found, strength, focus], dim=3).transpose(1, 2), log_heat
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,9 +175,11 @@ class KeyPoints(nn.Module):
         Places are (B, C, 4): xyz in units of `POINT_UNIT_M` and a presence logit; log heat is (B, V, C, h * w). The
         state is (B, 12), see `Encoder.standard_state`.
         """
-        count, dtype = len(self.config.points), self.layer1.weight.dtype
+        count = len(self.config.points)
+        dtype = self.layer1.weight.dtype
         everything, log_heat = self.read(maps)
-        found, marks = everything[:, :count].flatten(2), everything[:, count:, :, :2].flatten(1)
+        found = everything[:, :count].flatten(2)
+        marks = everything[:, count:, :, :2].flatten(1)
         # where the cameras stand, from landmarks and state alone: the same for every object
         standing = functional.silu(self.place1(torch.cat([marks, state], dim=1).to(dtype)))
         standing = functional.silu(self.place2(standing))[:, None].expand(-1, count, -1)
@@ -313,7 +320,8 @@ def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
         return values.to(pixels.device)
 
     mean = pixels.mean(dim=1, keepdim=True)
-    saturation, contrast = uniform(0.7, 1.3), uniform(0.75, 1.25) * uniform(0.9, 1.1, 3)
+    saturation = uniform(0.7, 1.3)
+    contrast = uniform(0.75, 1.25) * uniform(0.9, 1.1, 3)
     out = (mean + (pixels - mean) * saturation) * contrast + uniform(-0.12, 0.12)
     keep = uniform(0.0, 1.0) < 0.3
     return torch.where(keep, pixels, out).clamp(-0.5, 0.5)

@@ -60,11 +60,13 @@ def encode_words(sentences: Sequence[str], points: Sequence[str]) -> Words:
     slots = torch.zeros(len(sentences), SLOTS, len(points))
     for i, sentence in enumerate(sentences):
         found = torch.from_numpy(word_embedding.embed(sentence))
-        vectors[i, : len(found)], mask[i, : len(found)] = found, True
+        vectors[i, : len(found)] = found
+        mask[i, : len(found)] = True
         match = torch.from_numpy(word_embedding.match(sentence, points))
         named = torch.nonzero(match.sum(dim=1) > 0.5).flatten()
         if len(named):
-            slots[i, 0], slots[i, -1] = match[named[0]], match[named[-1]]
+            slots[i, 0] = match[named[0]]
+            slots[i, -1] = match[named[-1]]
     return Words(vectors, mask, slots)
 
 
@@ -93,7 +95,8 @@ def scene_features(scene: SceneFeatures, words: Words, points_mean: Tensor) -> T
     A key point is its place, its place seen from the hand, and 1; all zero if it is absent.
     """
     chunks = scene.state.shape[1]
-    xyz, presence = scene.at_chunk[..., :3], scene.at_chunk[..., 3:]
+    xyz = scene.at_chunk[..., :3]
+    presence = scene.at_chunk[..., 3:]
     absolute = (xyz - points_mean) / POINT_UNIT_M
     relative = (xyz - scene.state[:, :, None, :3]) / POINT_UNIT_M * scene.known[:, :, None]
     cells = torch.cat([absolute, relative, torch.ones_like(presence)], dim=-1) * presence  # (B, M, C, 7)

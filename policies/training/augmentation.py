@@ -88,7 +88,8 @@ def borrow_style(latents: Tensor, lender: Tensor, share: Tensor) -> Tensor:
 
 def augment(batch: TrainingBatch, how: Augmentation, names: Sequence[str], generator: torch.Generator) -> TrainingBatch:
     """Returns the batch under random noise, hidden objects and other rooms; `names` are those of the key points."""
-    scene, b = batch.scene, len(batch.actions)
+    scene = batch.scene
+    b = len(batch.actions)
     device = scene.latents.device
 
     def chance(share: float, *shape: int) -> Tensor:
@@ -103,7 +104,9 @@ def augment(batch: TrainingBatch, how: Augmentation, names: Sequence[str], gener
     hand = torch.tensor([name in HAND for name in names], device=device)[:, None]  # known from the state
     spread = how.point_m + (how.doubt_m - how.point_m) * chance(how.doubt, b)[:, None, None, None]
     offset = spread * normal((b, 1, len(names), 3)) * ~hand
-    points, told, state = scene.points.clone(), scene.at_chunk.clone(), scene.state.clone()
+    points = scene.points.clone()
+    told = scene.at_chunk.clone()
+    state = scene.state.clone()
     points[..., :3] += offset
     told[..., :3] += offset + how.point_m * normal(told[..., :3].shape) * ~hand
     told[..., 3] *= ~chance(how.hide_point, b, 1, len(names))

@@ -58,13 +58,17 @@ class Captions:
 
     def exchange(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, augmentation.TrainingBatch, Tensor]:
         """Returns questions about some rows, the moments with the questions as instructions, and the answers."""
-        clips, at = self.clips, rows[:, None]
+        clips = self.clips
+        at = rows[:, None]
         asked = questions.draw(self.present[rows], generator)
         answers = self.kit.answer(asked, self.points[rows], self.present[rows], self.captions[clips.sentence[rows]])
-        points, nothing = clips.points[at].to(self.device), torch.zeros(len(rows), 1, 1, device=self.device)
-        latents, state = clips.latents[at].float().to(self.device), clips.features[at].to(self.device)
+        points = clips.points[at].to(self.device)
+        nothing = torch.zeros(len(rows), 1, 1, device=self.device)
+        latents = clips.latents[at].float().to(self.device)
+        state = clips.features[at].to(self.device)
         scene = SceneFeatures(latents, points, state, nothing, points)
-        words, no_actions = self.asked.at(asked).to(self.device), nothing[..., None]
+        words = self.asked.at(asked).to(self.device)
+        no_actions = nothing[..., None]
         batch = augmentation.TrainingBatch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
         return asked, batch, answers.to(self.device)
 
@@ -83,14 +87,17 @@ class Captions:
         rows = self.test_rows[
             torch.linspace(0, max(0, len(self.test_rows) - 1), VALIDATION).long()[: len(self.test_rows)]
         ]
-        generator, kinds, wrong = torch.Generator().manual_seed(0), [], []
+        generator = torch.Generator().manual_seed(0)
+        kinds = []
+        wrong = []
         for part in rows.split(64):
             asked, batch, answers = self.exchange(part, generator)
             kinds.append((asked > 0).long() + (asked > len(self.names)).long())
             wrong.append(self.network.answer_errors(self._seen(batch), answers).cpu().float())
         if not kinds:
             return (float("nan"),) * len(self.metrics)
-        kind, errors = torch.cat(kinds), torch.cat(wrong)
+        kind = torch.cat(kinds)
+        errors = torch.cat(wrong)
         return tuple(float(errors[kind == i].mean()) for i in range(3))
 
 

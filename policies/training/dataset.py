@@ -147,7 +147,9 @@ class LabelledFrames:
 
 def labelled_frames(folder: str | Path, views: int = 2) -> LabelledFrames:
     """Returns the frames of a folder of any corpus with their labels; states that are not stored are NaN."""
-    stores, parts, held_out = [], [], []
+    stores = []
+    parts = []
+    held_out = []
     for k, path in enumerate(files_of(folder)):
         episode = not path.name.startswith("renders.")
         arrays = load_arrays(path, ["points", "present"])
@@ -215,10 +217,12 @@ def encode_shards(
     target.mkdir(exist_ok=True)
     device = next(encoder.parameters()).device
     for first, files in _shards(folder)[rank::workers]:
-        path, names = target / f"{first:06d}.npz", [file.name for file in files]
+        path = target / f"{first:06d}.npz"
+        names = [file.name for file in files]
         if path.exists() and load_arrays(path, ["files"])["files"].tolist() == names:
             continue
-        latents, points = [], []
+        latents = []
+        points = []
         for file in files:
             frames = locate_frames(file).all()
             states = np.full((len(frames), 8), np.nan, np.float32)  # video does not tell them
@@ -286,7 +290,8 @@ class Clips:
         step = self.step[rows, None, None] + torch.tensor(starts)[:, None] + torch.arange(horizon)
         end = self.length[rows, None, None]
         index = (self.offset[rows, None, None] + torch.minimum(step, end - 1)).clamp_min(0)
-        moves, acted = (step < end)[..., None], (self.offset[rows] >= 0)[:, None, None, None]
+        moves = (step < end)[..., None]
+        acted = (self.offset[rows] >= 0)[:, None, None, None]
         both = []
         for source in (self.actions, self.executed):
             chunk = source[index].clone()
@@ -320,7 +325,12 @@ def load_clips(folders: Sequence[str | Path], encoder_hash: str) -> Clips:
     names = ("step", "states", "known", "length", "last", "offset", "sentence", "held_out")
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     sentences: dict[str, int] = {}
-    latents, points, actions, executed, first, acted = [], [], [], [], 0, 0
+    latents = []
+    points = []
+    actions = []
+    executed = []
+    first = 0
+    acted = 0
     for folder in folders:
         number = 0
         for start, files in _shards(folder):
@@ -340,7 +350,9 @@ def load_clips(folders: Sequence[str | Path], encoder_hash: str) -> Clips:
                     parts[name].append(episode[name] if name in episode else np.full(count, values[name]))
                 actions.append(episode["actions"])
                 executed.append(episode["executed"])
-                first, acted, number = first + count, acted + len(episode["actions"]), number + 1
+                first = first + count
+                acted = acted + len(episode["actions"])
+                number = number + 1
     joined = {name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()}
     encoded = torch.from_numpy(np.concatenate(latents))
     if len(encoded) != first:

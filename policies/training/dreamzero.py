@@ -58,7 +58,9 @@ class DreamZeroJob:
 
     def _sequences(self, rows: Tensor, chunks: int) -> augmentation.TrainingBatch:
         """Returns the sequences of some chunks that begin at some rows."""
-        clips, model, device = self.clips, self.model, self.config.device
+        clips = self.clips
+        model = self.model
+        device = self.config.device
         c = model.config
         frames = clips.frames_at(rows, [c.stride * i for i in range(1 + chunks * c.dit.frames_per_chunk)])
         starts = [c.chunk_steps * i for i in range(chunks)]
@@ -100,11 +102,13 @@ class DreamZeroJob:
 
     @torch.no_grad()
     def _judge(self, model: SmallDreamZero, batch: augmentation.TrainingBatch, number: int) -> Tensor:
-        device, count = self.config.device, len(batch.actions)
+        device = self.config.device
+        count = len(batch.actions)
         generators = [torch.Generator().manual_seed(64 * number + k) for k in range(count)]
         noise = sampling.draw_noise(model.config, generators).to(device)
         frames = model.frames(batch.scene.latents, batch.scene.points)
-        first, future = frames.part(0, 1), frames.part(1, frames.count)
+        first = frames.part(0, 1)
+        future = frames.part(1, frames.count)
         hidden = batch.words.hide(torch.ones(count, dtype=torch.bool, device=device))
         memory = sampling.remember(model, first, batch.words)
         video, guess = sampling.sample(
@@ -131,7 +135,8 @@ class DreamZeroJob:
 
 
 def _sizes(config: TrainConfig, reader: Encoder) -> nano.SmallDreamZeroConfig:
-    points, latent = tuple(reader.config.points), reader.config.latent
+    points = tuple(reader.config.points)
+    latent = reader.config.latent
     layout = config.frames_per_chunk, config.actions_per_chunk
     return nano.config_for(config.config, points, latent, config.ablation, *layout)
 

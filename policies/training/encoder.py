@@ -34,7 +34,8 @@ class EncoderJob:
         self.test_rows = [np.flatnonzero(s.held_out) for s in sources]
 
     def _draw(self, rng: torch.Generator, rows: list[np.ndarray], batch: int) -> encoder.Labelled:
-        parts, left = [], batch
+        parts = []
+        left = batch
         for i, (source, own) in enumerate(zip(self.sources, rows, strict=True)):
             count = left // (len(rows) - i)
             left -= count

@@ -58,7 +58,8 @@ def loss(
     # a video shows what was done; what the expert would have done is what a policy should learn
     actions = torch.where(inverse[:, None, None, None], batch.executed, batch.actions)
     words = batch.words.hide(hidden)
-    dit, k = model.config.dit, model.config.dit.frames_per_chunk
+    dit = model.config.dit
+    k = model.config.dit.frames_per_chunk
     clean = model.frames(batch.scene.latents, batch.scene.points)
     target = clean.part(1, clean.count)
     b, m, h, a = actions.shape
@@ -77,7 +78,8 @@ def loss(
     if how.prefix:
         given = give_prefix(batch, how.prefix, generator)
         action = torch.where(given[..., None], batch.executed, action)
-        free, sigma_a = (~given).float(), (sigma_a[..., None] * ~given).flatten(1)
+        free = (~given).float()
+        sigma_a = (sigma_a[..., None] * ~given).flatten(1)
     levels = level * 1000.0, sigma_a * 1000.0
     video, acted = _predict(model, clean, noisy, target, levels, action.flatten(1, 2), batch, words)
     base = chunk_bases(dit, clean)
@@ -88,7 +90,8 @@ def loss(
     error = (acted.float().view(b, m, h, a) - actions).square().mean(dim=3)
     error = (error * free).sum(dim=2) / free.sum(dim=2)
     has = batch.has_actions * batch.counts
-    total, moved = counts.sum().clamp_min(1.0), has.sum().clamp_min(1.0)
+    total = counts.sum().clamp_min(1.0)
+    moved = has.sum().clamp_min(1.0)
     shown = 0.0 if model.config.ablation == "no_video_loss" else 1.0
     return (
         shown * (picture * counts).sum() / total,

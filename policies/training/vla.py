@@ -80,7 +80,8 @@ class VlaJob:
 
     def _moments(self, rows: Tensor) -> augmentation.TrainingBatch:
         """Returns the moments at some rows with the chunks that follow, actions as the environment takes them."""
-        clips, device = self.clips, self.config.device
+        clips = self.clips
+        device = self.config.device
         at = rows[:, None]
         points = clips.points[at].to(device)
         scene = SceneFeatures(

@@ -179,7 +179,8 @@ class Layer(nn.Module):
     def __init__(self, sizes: Sizes, width: int, hidden: int, condition: int) -> None:
         super().__init__()
         self.sizes = sizes
-        inner, keys = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
+        inner = sizes.heads * sizes.head_dim
+        keys = sizes.kv_heads * sizes.head_dim
         self.attn_norm = AdaRMSNorm(width, condition) if condition else GemmaRMSNorm(width)
         self.q_proj = nn.Linear(width, inner, bias=False)
         self.k_proj = nn.Linear(width, keys, bias=False)
@@ -291,7 +292,9 @@ class TwoExperts(nn.Module, ABC):
         free = torch.zeros(tokens.shape[1], device=tokens.device) if starts is None else starts
         bias = bias_of(block_mask(free, valid))
         turn = rotation(valid.long().cumsum(1) - 1, self.sizes.head_dim, tokens.dtype)
-        x, pairs, last = tokens, [], len(self.prefix.layers) - 1
+        x = tokens
+        pairs = []
+        last = len(self.prefix.layers) - 1
         for i, layer in enumerate(self.prefix.layers):
             y, _ = layer.attn_norm(x)
             k, v = layer.keys(y, turn)
@@ -308,7 +311,8 @@ class TwoExperts(nn.Module, ABC):
         bias = bias_of(torch.cat([memory.valid[:, None].expand(-1, count, -1), own], dim=2))
         # positions go on behind the valid tokens, wherever these stand
         positions = memory.valid.sum(dim=1, keepdim=True) + torch.arange(count, device=own.device)
-        turn, x = rotation(positions, self.sizes.head_dim, suffix.tokens.dtype), suffix.tokens
+        turn = rotation(positions, self.sizes.head_dim, suffix.tokens.dtype)
+        x = suffix.tokens
         for layer, keys, values in zip(self.action.layers, memory.keys, memory.values, strict=True):
             y, gate = layer.attn_norm(x, suffix.condition)
             k, v = layer.keys(y, turn)
@@ -341,7 +345,8 @@ class TwoExperts(nn.Module, ABC):
         def field(x: Tensor) -> Tensor:
             return self.velocity(memory, x, t, state).float()
 
-        x, t = noise, torch.ones(len(noise), device=noise.device)
+        x = noise
+        t = torch.ones(len(noise), device=noise.device)
         for i in range(steps):
             x = x - (field(x) if guidance is None else rtc.guided_velocity(field, x, 1.0 - i / steps, guidance)) / steps
             t = t - 1.0 / steps

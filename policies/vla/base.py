@@ -48,7 +48,9 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "l1": "wambench.policies.vla.l1_regression",
     }
 )
-STATE_FLOOR, ACTION_FLOOR = 0.005, 0.05  # least spread that is believed, as for DreamZero nano
+# least standard deviation that is believed, as for DreamZero nano
+STATE_FLOOR = 0.005
+ACTION_FLOOR = 0.05
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ class Stem(nn.Module):
 
     def forward(self, seen: EncodedObservation) -> tuple[Tensor, Tensor]:
         """Returns (B, P + 1 + L, w) tokens and (B, P + 1 + L) bool which of them are valid."""
-        image, language = self.image(seen), self.language(seen)
+        image = self.image(seen)
+        language = self.language(seen)
         valid = torch.cat([seen.mask.new_ones(image.shape[:2]), seen.mask], dim=1)
         return torch.cat([image, language], dim=1), valid
 
@@ -269,8 +272,12 @@ class Actor:
                 f"execute must be in 1..{network.inputs.horizon} and steps at least 1, got {execute}, {self.steps}"
             )
         self.convention = ControlConvention()
-        self.network, self.encoder = network.to(device), reader.to(device)
-        self.execute, self.smooth, self.device, self.meta = execute, smooth, device, meta
+        self.network = network.to(device)
+        self.encoder = reader.to(device)
+        self.execute = execute
+        self.smooth = smooth
+        self.device = device
+        self.meta = meta
         self.chunk_steps = network.inputs.horizon
         if smooth:
             smoothing.check(self.chunk_steps)
@@ -310,7 +317,8 @@ class Actor:
             raise ValueError(f"frames are {frames.shape[1:3]}, the encoder expects {self.encoder.config.canvas}")
         pixels, states = (x.to(self.device) for x in encoding.as_tensors(frames, np.stack([o.state for o in now])))
         latents, points = self.encoder.encode(pixels, states)
-        features, known = state_features(states), torch.ones(1, 1, 1, device=self.device)
+        features = state_features(states)
+        known = torch.ones(1, 1, 1, device=self.device)
         return [
             SceneFeatures(z[None, None], p[None, None], s[None, None], known, p[None, None])
             for z, p, s in zip(latents, points, features, strict=True)
@@ -325,7 +333,8 @@ class Actor:
         encode_s: float,
         guidance: rtc.Guidance | None = None,
     ) -> Plan:
-        began, inputs = time.perf_counter(), self.network.inputs
+        began = time.perf_counter()
+        inputs = self.network.inputs
         generator = generator_at(session.seed, step)
         noise = torch.randn(1, inputs.horizon, inputs.action_dim, generator=generator).to(self.device)
         seen = observe(scene, session.words, self.network.points_mean, inputs.patch)

@@ -95,7 +95,8 @@ class Groot(vla.Network):
         self, seen: vla.EncodedObservation, noise: Tensor, steps: int, guidance: rtc.Guidance | None = None
     ) -> Tensor:
         """See `base.Network.sample`."""
-        context, state = self.context(seen), self._state(seen)
+        context = self.context(seen)
+        state = self._state(seen)
         return self.action.undo(groot_head.sample(self.head, context, state, noise, steps, guidance=guidance))
 
     def to_dict(self) -> dict[str, Any]:

@@ -95,8 +95,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, source: int) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q, self.to_out = nn.Linear(width, width), nn.Linear(width, width)
-        self.to_k, self.to_v = nn.Linear(source, width), nn.Linear(source, width)
+        self.to_q = nn.Linear(width, width)
+        self.to_out = nn.Linear(width, width)
+        self.to_k = nn.Linear(source, width)
+        self.to_v = nn.Linear(source, width)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d)
@@ -142,7 +144,8 @@ class GrootHead(nn.Module):
         self.position_embedding = nn.Embedding(c.positions, c.width)
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.blocks = nn.ModuleList(GrootBlock(c, reads=i % 2 == 0) for i in range(c.layers))
-        self.proj_out_1, self.proj_out_2 = nn.Linear(c.width, 2 * c.width), nn.Linear(c.width, c.out)
+        self.proj_out_1 = nn.Linear(c.width, 2 * c.width)
+        self.proj_out_2 = nn.Linear(c.width, c.out)
         for module in self.modules():
             if isinstance(module, CategoryLinear):
                 nn.init.normal_(module.W, std=module.W.shape[1] ** -0.5)
@@ -174,7 +177,8 @@ class GrootHead(nn.Module):
             bucket: (B,) int64 from 0 (noise) to 999.
             embodiment: (B,) int64 weight banks; None: the first.
         """
-        horizon, dtype = actions.shape[1], self.proj_out_1.weight.dtype
+        horizon = actions.shape[1]
+        dtype = self.proj_out_1.weight.dtype
         time = self.time(cosines(bucket).to(dtype))
         acts = self.action_encoder(actions.to(dtype), bucket[:, None].expand(-1, horizon), embodiment)
         acts = acts + self.position_embedding.weight[:horizon]

@@ -36,9 +36,13 @@ from wambench.policies.vla.pi05 import STATE_TOKENS, STEM_HIDDEN, bins
 
 # The token table: bins of state numbers, marks, words of answers, FAST tokens. Its size is fixed, its meaning fitted.
 MARKS = STATE_TOKENS
-START, END, ASK = MARKS, MARKS + 1, MARKS + 2
-WORDS, WORD_ROWS = MARKS + 3, 252
-ACTIONS, ACTION_ROWS = WORDS + WORD_ROWS, 512
+START = MARKS
+END = MARKS + 1
+ASK = MARKS + 2
+WORDS = MARKS + 3
+WORD_ROWS = 252
+ACTIONS = WORDS + WORD_ROWS
+ACTION_ROWS = 512
 VOCABULARY = ACTIONS + ACTION_ROWS
 SCALE = 2.0  # steps per unit of a frequency in FAST (10 as released)
 SAID = 13  # tokens of an action that are learned, low frequencies first; END counts
@@ -110,7 +114,8 @@ class Ki(vla.Network):
         insulated: bool = True,
     ) -> None:
         super().__init__(inputs, "quantile")
-        self.hidden, self.insulated = hidden, insulated
+        self.hidden = hidden
+        self.insulated = insulated
         self.stem = vla.Stem(inputs, sizes.prefix[0], hidden)
         self.core = KiCore(sizes, inputs.action_dim)
         self.speech = nn.Linear(sizes.prefix[0], VOCABULARY - MARKS, bias=False)
@@ -122,7 +127,8 @@ class Ki(vla.Network):
         for what, count, rows in (("FAST tokens", fast.size if fast else 0, ACTION_ROWS), ("words", known, WORD_ROWS)):
             if count > rows:
                 raise ValueError(f"the token table has room for {rows} {what}, not for {count}")
-        self.fast, self.words = fast, tuple(words)
+        self.fast = fast
+        self.words = tuple(words)
 
     def prefix(self, seen: vla.EncodedObservation) -> tuple[Tensor, Tensor]:
         """Returns the prefix (B, N, w) and (B, N) which of it is valid: image and scene, words, state."""
@@ -137,7 +143,8 @@ class Ki(vla.Network):
     def logits(self, seen: vla.EncodedObservation, ids: Tensor) -> tuple[Tensor, PrefixMemory]:
         """Returns logits of what follows ids (B, L), counted from `MARKS` on, and what the action expert may read."""
         tokens, valid = self.prefix(seen)
-        said, count = ids != NOTHING, ids.shape[1]
+        said = ids != NOTHING
+        count = ids.shape[1]
         before = tokens.shape[1]
         starts = torch.cat([torch.zeros(before), torch.ones(count)]).to(ids.device)
         both = torch.cat([tokens, self.core.prefix.embed(ids.clamp_min(0))], dim=1)
@@ -191,7 +198,8 @@ class Ki(vla.Network):
 
     def to_dict(self) -> dict[str, Any]:
         """See `base.Network.to_dict`."""
-        sizes, fast = asdict(self.core.sizes), self.fast.to_dict() if self.fast else None
+        sizes = asdict(self.core.sizes)
+        fast = self.fast.to_dict() if self.fast else None
         own = {"hidden": self.hidden, "fast": fast, "words": list(self.words), "insulated": self.insulated}
         return {"sizes": sizes, "inputs": asdict(self.inputs), **own}
 
@@ -209,7 +217,8 @@ def build(size: str, inputs: vla.Inputs) -> Ki:
 
 def from_dict(config: dict[str, Any]) -> Ki:
     """Returns the network of a stored config."""
-    sizes, inputs = Sizes.from_dict(config["sizes"]), vla.Inputs.from_dict(config["inputs"])
+    sizes = Sizes.from_dict(config["sizes"])
+    inputs = vla.Inputs.from_dict(config["inputs"])
     fast = Fast.from_dict(config["fast"]) if config["fast"] else None
     return Ki(sizes, inputs, config["hidden"], fast, config["words"], config["insulated"])
 

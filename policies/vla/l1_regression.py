@@ -45,7 +45,8 @@ class L1Block(nn.Module):
     def __init__(self, width: int, ffn: int, heads: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.own, self.across = Attention(width, heads, width), Attention(width, heads, width)
+        self.own = Attention(width, heads, width)
+        self.across = Attention(width, heads, width)
         self.ff = nn.Sequential(nn.Linear(width, ffn), nn.ReLU(), nn.Linear(ffn, width))
 
     def forward(self, x: Tensor, encoded: Tensor, bias: Tensor) -> Tensor:
@@ -66,10 +67,12 @@ class L1(vla.Network):
         self.sizes = s = sizes
         self.stem = vla.Stem(inputs, s.width, s.hidden)
         self.state_in = nn.Linear(STATE_FEATURES, s.width)
-        self.reader, self.norm = TokenEncoder(s.width, s.ffn, s.encoder, s.heads), nn.LayerNorm(s.width)
+        self.reader = TokenEncoder(s.width, s.ffn, s.encoder, s.heads)
+        self.norm = nn.LayerNorm(s.width)
         self.queries = nn.Parameter(torch.randn(inputs.horizon, s.width) * 0.02)
         self.blocks = nn.ModuleList(L1Block(s.width, s.ffn, s.heads) for _ in range(s.decoder))
-        self.last, self.out = nn.LayerNorm(s.width), nn.Linear(s.width, inputs.action_dim)
+        self.last = nn.LayerNorm(s.width)
+        self.out = nn.Linear(s.width, inputs.action_dim)
 
     def forward(self, seen: vla.EncodedObservation) -> Tensor:
         """Returns (B, H, A) normalised actions."""

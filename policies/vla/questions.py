@@ -91,10 +91,12 @@ class Answers:
         item = ((asked - 1) % count).clamp_min(0)
         rows = torch.arange(len(asked))
         short = torch.full((len(asked), max(4, captions.shape[1])), PADDING)
-        short[:, 0], short[:, 1] = 1 + present[rows, item].long(), 0
+        short[:, 0] = 1 + present[rows, item].long()
+        short[:, 1] = 0
         offsets = torch.tensor([3, 3 + CELLS[0], 3 + CELLS[0] + CELLS[1]])
         where = torch.full_like(short, PADDING)
-        where[:, :3], where[:, 3] = cells(points[rows, item]) + offsets, 0
+        where[:, :3] = cells(points[rows, item]) + offsets
+        where[:, 3] = 0
         caption = torch.full_like(short, PADDING)
         caption[:, : captions.shape[1]] = captions
         out = torch.where((asked <= count)[:, None], where, short)

@@ -25,7 +25,8 @@ class TokenEncoder(nn.Module):
     def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
         """tokens (B, N, w), valid (B, N) bool -> (B, N, w); what is not valid is read by nothing."""
         bias = bias_of(block_mask(torch.zeros(tokens.shape[1], device=tokens.device), valid))
-        turn, x = rotation(valid.long().cumsum(1) - 1, self.head_dim, tokens.dtype), tokens
+        turn = rotation(valid.long().cumsum(1) - 1, self.head_dim, tokens.dtype)
+        x = tokens
         for layer in self.layers:
             assert isinstance(layer, Layer)
             y, _ = layer.attn_norm(x)

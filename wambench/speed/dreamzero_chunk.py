@@ -46,10 +46,13 @@ from wambench.policies.training import loop
 from wambench.policies.weight_files import ENCODER, packaged
 
 GUIDANCE = 5.0
-WORDS, IMAGES = {"14b": 512}, 257  # a nano instruction has about a dozen words
+WORDS = {"14b": 512}  # by config; an instruction of the others has about a dozen
+IMAGES = 257
 LARGEST_ON_CPU = 2_000_000_000
 SIDE = 8192  # of the square product that a GPU's rate is measured with, beside the model's own shapes
-GIGA, TERA, MIB = 1e9, 1e12, 2**20
+GIGA = 1e9
+TERA = 1e12
+MIB = 2**20
 STAGES = ("encode", "observe", "denoise", "decode", "other")
 
 
@@ -168,7 +171,8 @@ class Senses:
     """Random latents, words, image tokens and condition that stand in for the encoders, ready on the device."""
 
     def __init__(self, config: DiTConfig, words: int, device: torch.device) -> None:
-        self.config, g = config, torch.Generator(device).manual_seed(0)
+        self.config = config
+        g = torch.Generator(device).manual_seed(0)
         c = config
 
         def draw(*shape: int) -> Tensor:
@@ -203,7 +207,8 @@ class GrowingCache(KVCache):
     """Keys and values joined anew at every pass, as the released code does: what static buffers save."""
 
     def __init__(self, config: DiTConfig, batch: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.limit, self.length = config.window * config.frame_tokens, 0
+        self.limit = config.window * config.frame_tokens
+        self.length = 0
         self.buffer = torch.empty(0, 2, batch, device=device)
         empty = torch.zeros(2, batch, config.heads, 0, config.head_dim, device=device, dtype=dtype)
         self.layers = [(empty[0], empty[1])] * config.layers
@@ -388,7 +393,8 @@ class Bench:
     """Measures variants of one model on one device."""
 
     def __init__(self, given: BenchConfig) -> None:
-        self.given, self.device = given, torch.device(given.device)
+        self.given = given
+        self.device = torch.device(given.device)
         c = config_for(given.config)
         check_fits(c, given.config, self.device)
         # products written out are for CPUs
@@ -426,7 +432,8 @@ class Bench:
             reader, _ = encoder.load(packaged(ENCODER))
         except ValueError as error:
             return nothing, str(error)
-        made, wanted = reader.config.latent, self.config.latent_shape
+        made = reader.config.latent
+        wanted = self.config.latent_shape
         if made != wanted:
             return nothing, f"{ENCODER} makes latents of shape {made}, {self.given.config} reads {wanted}"
         reader = reader.to(self.device)
@@ -441,7 +448,8 @@ class Bench:
         if dtype not in self._models:
             self._models.clear()  # one at a time
             self._fast.clear()
-            kind, weights = getattr(torch, dtype), self.given.weights
+            kind = getattr(torch, dtype)
+            weights = self.given.weights
             if weights is None:
                 self._models[dtype] = random_model(self.config, self.device, kind)
             else:
@@ -463,7 +471,8 @@ class Bench:
         sampler = SamplerConfig(v.steps, caching=caching, evaluations=v.evaluations or 8)
         scale = 1.0 if v.branches == "one" else GUIDANCE
         config = GenerationConfig(sampler, guidance=scale, batched=v.branches in ("one", "batch"))
-        encoders, negative = self.senses.encoders, ""
+        encoders = self.senses.encoders
+        negative = ""
         if v.branches == "devices":
             return TwoDeviceGenerator(model, encoders, config, negative, copy.deepcopy(model).to("cuda:1"))
         kind = RecordedGenerator if v.recorded else ChunkGenerator if v.static else GrowingGenerator
@@ -474,14 +483,18 @@ class Bench:
 
     def stages(self, v: Variant) -> dict[str, float | None]:
         """Returns median milliseconds of the stages of a chunk, the last of a cache life."""
-        head, k, m = self._head(v), self.config.frames_per_chunk, self.config.max_chunks
+        head = self._head(v)
+        k = self.config.frames_per_chunk
+        m = self.config.max_chunks
         for chunk in range(m - 1):
             head.prepare(self._raw(int(chunk > 0)), ["act"])
             head.finish()
         before = head.start, head.counter, head.branches[0].cache.length, head.raw
         taken: dict[str, list[float]] = {name: [] for name in ("observe", "denoise", "other")}
         for _ in range(2 + self.given.repeats):
-            head.start, head.counter, head.raw = before[0], before[1], before[3]
+            head.start = before[0]
+            head.counter = before[1]
+            head.raw = before[3]
             for branch in head.branches:
                 branch.cache.length = before[2]
             marks = [self._now()]
@@ -528,7 +541,8 @@ class Bench:
 
     def operations(self, v: Variant) -> flops.Flops:
         """Returns the operations of a variant's chunk."""
-        c, batch = self.config, 1 if v.branches == "one" else 2
+        c = self.config
+        batch = 1 if v.branches == "one" else 2
         cached = 1 + c.frames_per_chunk * (c.max_chunks - 2)
         total = flops.chunk(c, v.spent, cached, self.words, self.images, batch, v.cache)
         return total if v.cache else total + flops.prompt(c, self.words, self.images, batch)

@@ -45,7 +45,8 @@ def not_available(reason: str | None) -> str | None:
 
 def rungs(bench: Bench) -> list[Rung]:
     """Returns the optimisations in their order, with what this device cannot do."""
-    given, device = bench.given, bench.device
+    given = bench.given
+    device = bench.device
     on_gpu = None if device.type == "cuda" else not_available("needs an NVIDIA GPU")
     compiles = None if given.compiles else "left out: not asked for (--compile)"
     guided = None if given.guided else "left out: this config runs without guidance (--cfg)"
@@ -84,7 +85,8 @@ def rungs(bench: Bench) -> list[Rung]:
 
 def climb(bench: Bench, on_line: Callable[[str], None]) -> list[BenchRow]:
     """Returns the first table: every optimisation on top of the ones before it."""
-    rows, now = [], Variant()
+    rows = []
+    now = Variant()
     for rung in rungs(bench):
         variant = replace(now, **rung.changes)
         row = BenchRow(rung.name, variant, rung.unavailable)
@@ -146,7 +148,9 @@ def policy(given: BenchConfig, on_line: Callable[[str], None] = lambda line: Non
 
 def describe(bench: Bench) -> dict[str, Any]:
     """Returns what was measured, on what, and the matrix rates found there."""
-    given, c, cuda = bench.given, bench.config, bench.device.type == "cuda"
+    given = bench.given
+    c = bench.config
+    cuda = bench.device.type == "cuda"
     return {
         "config": given.config,
         "weights": given.weights or "random",

@@ -100,7 +100,9 @@ def _spec(env: TabletopEnv, index: int) -> EpisodeSpec:
 
 def _rates(rounds: int, steps: int) -> dict[str, Any]:
     """Steps per second with two views every step, with views at the policy's rate, without views; and resets."""
-    stock, blind, env = _stock(True), _stock(False), _ours()
+    stock = _stock(True)
+    blind = _stock(False)
+    env = _ours()
     stock.reset(), blind.reset(), env.begin(_spec(env, 0))
     rng = np.random.default_rng(0)
     actions = rng.uniform(-0.5, 0.5, (steps, 7))
@@ -140,8 +142,12 @@ def _shares() -> dict[str, Any]:
 
     env = _ours()
     env.begin(_spec(env, 0))
-    scene, action = env.scene, np.zeros(7)
-    physics, control, rendering, copying = Stopwatch(), Stopwatch(), Stopwatch(), Stopwatch()
+    scene = env.scene
+    action = np.zeros(7)
+    physics = Stopwatch()
+    control = Stopwatch()
+    rendering = Stopwatch()
+    copying = Stopwatch()
 
     def substeps() -> None:
         for _ in range(scene.arm.substeps):
@@ -250,7 +256,8 @@ def _expert_episodes(indices: list[int]) -> float:
 def _workers(episodes: int) -> dict[str, Any]:
     """Expert episodes per hour with one worker and with two at once, in turns; same episodes for each worker."""
     indices = list(range(episodes))
-    alone, together = Stopwatch(), []
+    alone = Stopwatch()
+    together = []
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(_expert_episodes, [indices[:1]] * 2, chunksize=1)  # compiles the scene in both
         for _ in range(ROUNDS_OF_WORKERS):
@@ -290,7 +297,8 @@ def text(result: dict[str, Any]) -> str:
     ]
     lines = [f"{'control steps/s':36s}{'stock':>10s}{'wambench':>10s}{'ratio':>8s}"]
     lines += [f"{name:36s}{r[stock]:10.1f}{r[ours]:10.1f}{r[ratio]:8.1f}" for name, stock, ours, ratio in rates]
-    stock, ours = r["stock_reset_ms"], r["reset_ms"]
+    stock = r["stock_reset_ms"]
+    ours = r["reset_ms"]
     lines.append(f"{'reset, ms':36s}{stock:10.0f}{ours:10.1f}{stock / ours:8.0f}")
     one, two = r["episodes_per_hour"], r["episodes_per_hour_two_workers"]
     lines += ["", f"{'expert episodes/hour':36s}{'1 worker':>10s}{'2 workers':>10s}{'ratio':>8s}"]

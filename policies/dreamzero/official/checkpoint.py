@@ -30,8 +30,10 @@ from torch import Tensor, nn
 
 from wambench.interface import unknown_name
 
-MODEL, TEXT = "action_head.model.", "action_head.text_encoder."
-IMAGE, VAE = "action_head.image_encoder.model.", "action_head.vae.model."
+MODEL = "action_head.model."
+TEXT = "action_head.text_encoder."
+IMAGE = "action_head.image_encoder.model."
+VAE = "action_head.vae.model."
 COMPONENTS = (MODEL, TEXT, IMAGE, VAE)
 LORA = "action_head.model.base_model.model."
 SHOWN = 8  # names of each kind in a message
@@ -209,7 +211,9 @@ def fill(
     Returns:
         What fitted; the tensors that did not are left as they were. Call `require` to make it an error.
     """
-    filled, missing, mismatched = 0, [], []
+    filled = 0
+    missing = []
+    mismatched = []
     for name, target in module.state_dict().items():
         source = sources[name]
         if source.name not in tensors:
@@ -271,7 +275,9 @@ class Adapted(Mapping[str, Tensor]):
     """
 
     def __init__(self, own: Mapping[str, Tensor], base: Mapping[str, Tensor], alpha: float | None = None) -> None:
-        self._own, self._base, self._alpha = own, base, alpha
+        self._own = own
+        self._base = base
+        self._alpha = alpha
         self._whole: dict[str, str] = {}
         self._deltas: dict[str, dict[str, str]] = {}
         for raw in own:
@@ -310,7 +316,8 @@ class Renamed(Mapping[str, Tensor]):
     """Tensors under names with a prefix put in front."""
 
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        self._tensors, self._prefix = tensors, prefix
+        self._tensors = tensors
+        self._prefix = prefix
 
     def __getitem__(self, name: str) -> Tensor:
         if not name.startswith(self._prefix):

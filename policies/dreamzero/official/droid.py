@@ -28,7 +28,8 @@ TEXT_LENGTH = 512
 TOKENIZER = "google/umt5-xxl"
 CROP = 0.95  # share of each side that the evaluation crop keeps
 VIEW_SIZE = (176, 320)
-ACTIONS_PER_CHUNK, VIDEO_STRIDE = 24, 3  # 15 Hz actions, 5 Hz video: 8 frames a chunk
+ACTIONS_PER_CHUNK = 24  # at 15 Hz
+VIDEO_STRIDE = 3  # control steps a frame: 5 Hz, 8 frames a chunk
 JOINTS = slice(0, 7)  # relative part of a DROID action; the gripper after it is absolute
 NEGATIVE_PROMPT = (
     "Vibrant colors, overexposed, static, blurry details, text, subtitles, style, artwork, painting, image, still, "
@@ -83,7 +84,8 @@ def prompt(instruction: str, embodiment: str = "oxe_droid") -> str:
     """
     if embodiment not in EMBODIMENTS:
         raise unknown_name("embodiment", embodiment, EMBODIMENTS)
-    robot, words = EMBODIMENTS[embodiment], _spoken(instruction).lower()
+    robot = EMBODIMENTS[embodiment]
+    words = _spoken(instruction).lower()
     if not robot.views:
         return clean(f"A single view video shows that a {robot.subject} {words}")
     return clean(f"A multi-view video shows that a {robot.subject} {words} {robot.views} The {robot.subject} {words}")
@@ -259,7 +261,8 @@ def sample_chunks(
 def _steps(length: int, anchor: int, language: Sequence[Any], stride: int) -> list[int]:
     """Returns the chunk starts in the order in which they are tried: anchor, one back, one forward, two back, ..."""
     anchor = max(0, min(anchor, length - 1))
-    order, open_ends = [anchor], {-1: True, 1: True}
+    order = [anchor]
+    open_ends = {-1: True, 1: True}
     for distance in range(1, length // stride + 2):
         for side in (-1, 1):
             step = anchor + side * distance * stride

@@ -48,7 +48,8 @@ class VideoVae(nn.Module):
 
     def __init__(self, autoencoder: nn.Module, unused: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.autoencoder, self.unused = autoencoder, unused
+        self.autoencoder = autoencoder
+        self.unused = unused
         self._slots = sum(isinstance(part, nn.Conv3d) for part in self.autoencoder.decoder.modules())
 
     def encode(self, video: Tensor) -> Tensor:
@@ -100,7 +101,8 @@ class TextEncoder(nn.Module):
 
     def __init__(self, stack: nn.Module, unused: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.stack, self.unused = stack, unused
+        self.stack = stack
+        self.unused = unused
 
     def hidden_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Returns (B, L, D) states after the final norm; keys where `mask` (B, L) is 0 are blocked."""
@@ -123,7 +125,8 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, tower: nn.Module, unused: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.tower, self.unused = tower, unused
+        self.tower = tower
+        self.unused = unused
 
     def preprocess(self, image: Tensor) -> Tensor:
         """Returns the (B, 3, S, S) input of the tower (S = 224) for a (B, 3, H, W) image in [-1, 1].

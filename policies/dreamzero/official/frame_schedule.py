@@ -28,7 +28,8 @@ class History:
         """Args: protocol: One of `PROTOCOLS`. chunk_frames: Raw frames of a chunk, 4K."""
         if protocol not in PROTOCOLS:
             raise unknown_name("history protocol", protocol, PROTOCOLS)
-        self.protocol, self.chunk_frames = protocol, chunk_frames
+        self.protocol = protocol
+        self.chunk_frames = chunk_frames
         self.forget()
 
     def forget(self) -> None:

@@ -255,13 +255,15 @@ def losses(
     """
     c = model.config
     h = c.actions_per_chunk
-    sigma_action, weight_action = levels.sigma_action, levels.weight_action
+    sigma_action = levels.sigma_action
+    weight_action = levels.weight_action
     if sigma_action.shape[1] != batch.action.shape[1]:
         sigma_action, weight_action = (x.repeat_interleave(h, dim=1) for x in (sigma_action, weight_action))
     state = batch.state
     if c.bidirectional:  # every token reads the states: only the first one is known when the window begins
         state = state[:, : c.states_per_chunk].repeat(1, state.shape[1] // c.states_per_chunk, 1)
-    clean, x = batch.clean, _add_noise_to_frames(batch.clean, noise.video, levels.sigma)
+    clean = batch.clean
+    x = _add_noise_to_frames(batch.clean, noise.video, levels.sigma)
     action = add_noise(batch.action, noise.action, sigma_action)
     first = 0 if c.noisy_first_frame else 1
     out = model(
@@ -292,7 +294,8 @@ def _targets(
     model: DiT, clean: Frames, noise: ObjectiveNoise, action: Tensor, first: int
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Returns what the heads should say about latents, vectors and actions."""
-    later, noisy = clean.part(first, clean.count), noise.video.part(first, clean.count)
+    later = clean.part(first, clean.count)
+    noisy = noise.video.part(first, clean.count)
     if model.config.prediction == "velocity":
         vectors = None
         if noisy.vectors is not None and later.vectors is not None:

@@ -306,7 +306,8 @@ def encoders(parts: Parts, words: Callable[[str], tuple[Tensor, Tensor]]) -> Enc
         parts: The networks.
         words: Tokenizer, see `droid.tokenizer`.
     """
-    device, dtype = parts.model.device, parts.model.dtype
+    device = parts.model.device
+    dtype = parts.model.dtype
     raw = RAW_PER_LATENT * (parts.model.config.window - 1) + 1
 
     def video(canvases: Tensor) -> Frames:
@@ -560,7 +561,8 @@ class OfficialDreamZero:
             generated = self._generate(session, clamp=imagined, inpaint=inpaint)
         else:
             generated = self._generate(session, inpaint=inpaint)
-        actions, sampled = self._commands(session, generated), self._clock()
+        actions = self._commands(session, generated)
+        sampled = self._clock()
         frames = None if self.mode == "no_video" else self._decode(session, generated.video)
         timings = {"encode_s": encoded - began, "sample_s": sampled - encoded, "decode_s": self._clock() - sampled}
         if frames is None:
@@ -581,7 +583,9 @@ class OfficialDreamZero:
         if session.step >= 0:
             session.head.finish()
         session.head.prepare(session.history.take(canvases), [session.prompt])
-        session.step, session.state, session.newest = now.step, np.asarray(now.state), canvases[:, -1:]
+        session.step = now.step
+        session.state = np.asarray(now.state)
+        session.newest = canvases[:, -1:]
         return session
 
     def _canvases(self, observations: Sequence[Observation]) -> Tensor:
