@@ -10,7 +10,6 @@ from wambench.attribution import paths, paths_training, tracker
 from wambench.attribution.oracle import KeyPoints
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
-from wambench.policies.weight_files import packaged
 
 POINTS = ("red_cube", "bin", *encoder.HAND)
 

@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import Encoder, state_features
-from wambench.policies.weight_files import ENCODER, packaged
 from wambench.rotations import rotation_of_sine
 
 if TYPE_CHECKING:
