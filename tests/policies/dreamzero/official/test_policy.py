@@ -24,6 +24,7 @@ from wambench.policies.dreamzero.inference import ChunkGenerator, ChunkNoise, En
 from wambench.policies.dreamzero.official import droid
 from wambench.policies.dreamzero.official import encoders as wan
 from wambench.policies.dreamzero.official.checkpoint import VAE, Checkpoint
+from wambench.policies.dreamzero.official.parts import transformer_config, view_size
 from wambench.policies.dreamzero.official.policy import (
     DROID,
     OfficialDreamZero,
@@ -31,8 +32,6 @@ from wambench.policies.dreamzero.official.policy import (
     from_canvas,
     is_official,
     to_canvas,
-    transformer_config,
-    view_size,
 )  # fmt: skip
 
 for library in ("diffusers", "transformers", "ftfy", "yaml"):
