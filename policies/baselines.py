@@ -1,4 +1,4 @@
-"""The floor: a policy that keeps still and one that moves at random. Any number worth reporting is above both."""
+"""Two baselines: a policy that keeps still and one that moves at random. A result worth reporting is above both."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ gradient is a vector-Jacobian product through the network; leaving the network o
 another method, and moves the result by far more than any tolerance (tests).
 
 The paper counts tau from 0 (noise) to 1 (data), with dx/dtau = data - noise. DreamZero and pi0 count sigma = 1 - tau
-with velocity noise - data; `guided` is for these, and a flow policy plugs in by
+with velocity noise - data; `guided_velocity` is for these, and a flow policy plugs in by
 
     velocity = lambda x: self.velocity(x, sigma)
     v = velocity(x) if guidance is None else rtc.guided_velocity(velocity, x, sigma, guidance)

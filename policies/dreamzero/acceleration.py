@@ -3,7 +3,7 @@
 - `FastDiT` has the methods of `DiT` and shares its weights. Queries, keys and values come from one matrix. A block is
   two functions around the attention, "before" and "after", which `torch.compile` compiles once for all layers and all
   cache lengths: everything between two matrix products becomes one kernel, and attention reads the static `KVCache`
-  itself. Linear layers can be replaced by those of `lowbit`.
+  itself. Linear layers can be replaced by those of `quantization`.
 - `RecordedGenerator` is a `ChunkGenerator` that records its clean pass and its whole denoising loop, sampler included,
   as one CUDA graph each and replays them: no value leaves the device, and all shapes and buffers are fixed.
 - `TwoDeviceGenerator` runs the two branches of guidance on two devices at the same time.
@@ -233,7 +233,7 @@ class RecordedProgram(Generic[T]):
 
 
 class RecordedGenerator(ChunkGenerator):
-    """A head that replays its two programs, the clean pass and the whole denoising loop, without the host between.
+    """A `ChunkGenerator` that replays two recorded programs, its clean pass and its denoising loop, without the host.
 
     One recording for each position in the cache life. All that they read stays where it is: caches, encoded prompts,
     condition, newest frame, noise, state. What cannot be recorded (a clamped video, the dynamic caching rule, somebody
@@ -372,7 +372,7 @@ class Replica:
 
 
 class TwoDeviceGenerator(ChunkGenerator):
-    """A head whose negative prompt runs on a second device at the same time; only velocities are exchanged.
+    """A `ChunkGenerator` whose negative prompt runs on a second device at the same time; they exchange velocities.
 
     Args:
         model, encoders, config, negative: As of `ChunkGenerator`; the config must guide and must not batch.

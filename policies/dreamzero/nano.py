@@ -1,4 +1,4 @@
-"""The small DreamZero: what stands in for VAE, umT5 and CLIP, and the objective it is trained with.
+"""The small DreamZero: what stands in for VAE, umT5 and CLIP. It is trained by `training.nano_loss`.
 
 The transformer is `dit.DiT`, unchanged; this file says what its tokens hold on a laptop.
 
@@ -14,8 +14,8 @@ Design decisions:
   model, policy without video, and inverse dynamics. Sequences with a hidden instruction teach a future's actions by
   the future alone (there the actions that were executed, noise included), and give the unconditional branch of
   guidance.
-- Demonstrations show training rooms only. Their latents borrow channel statistics from other sequences of the batch
-  (adaptive instance normalisation, Huang & Belongie 2017), which looks like another room to the transformer.
+- Demonstrations show training environments only. Their latents borrow channel statistics from other sequences of the
+  batch (adaptive instance normalisation, Huang & Belongie 2017), which looks like another environment to the network.
 """
 
 from __future__ import annotations

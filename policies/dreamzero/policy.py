@@ -54,8 +54,16 @@ class EncodedFrame:
 
 @dataclass
 class DreamZeroSession:
-    """One episode: instruction, seed, what was seen by env step, the caches with the step of their newest frame, and
-    what was imagined last, as frames (K, h, w, 3) and as the model knows it."""
+    """One episode as the policy knows it.
+
+    Attributes:
+        seed: Of the episode.
+        words: The instruction.
+        seen: Real frames by env step.
+        memories: Caches of real frames, by whether the instruction is hidden.
+        newest: Env step of the newest real frame (-1 before the first).
+        dream: What was imagined last, as frames (K, h, w, 3) and as the model knows it.
+    """
 
     seed: int
     words: Words
@@ -336,11 +344,11 @@ class DreamZero:
             steps = [steps[0]] * (len(self.frame_offsets) - len(steps)) + steps
         played = self.options.schedule == "single" or (steps[-1] == now and all(step in session.seen for step in steps))
         window = self.model.config.dit.window
-        room = all(memory.start + len(steps) < window for memory in session.memories.values())
+        fits = all(memory.start + len(steps) < window for memory in session.memories.values())
         if (
             session.memories
             and played
-            and (self.options.history == "sliding" or (self.options.history == "cache" and room))
+            and (self.options.history == "sliding" or (self.options.history == "cache" and fits))
         ):
             frames = self._frames(session, steps)
             for hidden, memory in session.memories.items():

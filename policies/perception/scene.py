@@ -79,7 +79,7 @@ class SceneFeatures:
         points: (B, F, C, 4) world xyz in m and presence in [0, 1].
         state: (B, M, S) state features at the start of every chunk.
         known: (B, M, 1) 1 where the state is known, 0 in video of another arm.
-        at_chunk: (B, M, C, 4) the key points that the state token tells (the same frames', or disturbed).
+        at_chunk: (B, M, C, 4) the key points in the state token: those of the frames, in training with noise.
     """
 
     latents: Tensor

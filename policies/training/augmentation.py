@@ -50,7 +50,7 @@ class Augmentation:
         blank: Share of sequences whose latents are blank, so that key points must do.
         point_m: Noise on the key points of objects: one draw per sequence, for all its frames, and for the state token
             another per chunk.
-        doubt: Share of sequences whose draw is `doubt_m` instead: rooms in which perception is worse.
+        doubt: Share of sequences whose draw is `doubt_m` instead: environments in which perception is worse.
         doubt_m: See `doubt`.
         state_m: Noise on the position of the hand.
         hide_point: Probability that a key point is hidden from the state token.
@@ -87,7 +87,7 @@ def borrow_style(latents: Tensor, lender: Tensor, share: Tensor) -> Tensor:
 
 
 def augment(batch: TrainingBatch, how: Augmentation, names: Sequence[str], generator: torch.Generator) -> TrainingBatch:
-    """Returns the batch under random noise, hidden objects and other rooms; `names` are those of the key points."""
+    """Returns the batch with noise, hidden objects and borrowed styles; `names` are those of the key points."""
     scene = batch.scene
     b = len(batch.actions)
     device = scene.latents.device

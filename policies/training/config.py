@@ -44,7 +44,7 @@ class TrainConfig:
         init: Weights file of the same kind and config to start from (None: from scratch).
         minutes: Wall-clock budget of the training loop; or
         steps: number of optimiser steps; or
-        flops: operations of the training, counted (`training_flops`); for comparisons at equal compute.
+        flops: operations of the training, counted (`training.flops`); for comparisons at equal compute.
         workers: Processes, one core each.
         batch: Samples per process and step.
         seed: Of initial weights, batches and noise.
@@ -52,8 +52,8 @@ class TrainConfig:
         ema: Decay per step of the averaged weights that are evaluated and written.
         device: "cpu" or "cuda"; on a GPU use one worker.
         video_share: Share of sequences from video without actions, where there is some.
-        levels: Law of the noise levels of dreamzero, see `nano.Disturbance`.
-        ablation: A name of `nano.ABLATIONS`.
+        levels: Law of the noise levels of dreamzero, see `networks.flow_matching.LEVELS`.
+        ablation: A name of `dreamzero.nano.ABLATIONS`.
         frames_per_chunk, actions_per_chunk: Layout of dreamzero's chunks.
         prefix: Most actions of dreamzero's chunks that are given (training-time real-time chunking).
     """
@@ -173,7 +173,7 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
 
 
 def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: float = 0.0) -> dict[str, Any]:
-    """Returns what weights say of their training; `flops` are those of a sample, 0 if they were not counted."""
+    """Returns the training provenance for the metadata of weights; `flops` are per sample, 0 if not counted."""
     counted = {"flops_per_sample": round(flops), "flops": flops * state.samples} if flops else {}
     if flops:
         tqdm.write(f"{state.samples} samples, {flops:.3g} FLOPs each: {flops * state.samples:.4g} in all")

@@ -160,7 +160,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> DreamZeroJob
 
 
 def finish(job: DreamZeroJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
-    """Writes the weights with how they came about; `flops` are those of a sample."""
+    """Writes the weights and their training provenance; `flops` are the operations of a sample."""
     model = job.model.eval()
     corpora = "+".join(dataset.read_manifest(folder).corpus for folder in config.data)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(model)), strict=True))

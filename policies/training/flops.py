@@ -1,7 +1,8 @@
 """What a training costs: floating-point operations of a step, counted while it runs.
 
 A multiply-add counts two, and only matrix products and attention are counted (`torch.utils.flop_counter`), as in
-`flops`. Counting instead of deriving serves every method alike, forward and backward, frozen parts and all.
+`dreamzero.flops`. Counting what runs, instead of deriving it from sizes, treats every method alike, with its forward
+and backward passes and its frozen parts.
 """
 
 from __future__ import annotations

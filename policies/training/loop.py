@@ -5,7 +5,7 @@ buffer for all weights (one optimiser call, one exchange), bfloat16 arithmetic w
 processor has it. Gradients are exchanged through shared memory between two barriers, which costs a copy; a process
 group would send them through sockets.
 
-Every step derives its randomness from (seed, step, rank), so a resumed run repeats an undisturbed one.
+Every step derives its randomness from (seed, step, rank), so that a resumed run repeats one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ class Weights:
             self.average.lerp_(self.master, 1.0 - decay)
         return norm
 
-    def averaged(self) -> _Averaged:
+    def averaged(self) -> _AveragedWeights:
         """Returns a context in which the model computes with the averaged weights."""
-        return _Averaged(self)
+        return _AveragedWeights(self)
 
     def freeze(self) -> None:
         """Leaves the averaged float32 weights in the model."""
@@ -191,7 +191,9 @@ class Weights:
             }
 
 
-class _Averaged:
+class _AveragedWeights:
+    """The context in which a model computes with the averaged weights."""
+
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
 

@@ -3,7 +3,8 @@
     train(TrainConfig("encoder", "v1", ("data/demos", "data/renders"), "encoder.safetensors", minutes=6))
     train(TrainConfig("dreamzero", "nano", ("data/demos",), "nano.safetensors", minutes=15))
 
-What is learned, and how, is in `<kind>_train.py`. A killed run continues from the checkpoint beside its output.
+What is learned, and how, is in the module of each family (`training.dreamzero`, `training.vla`, `training.encoder`). A
+killed run continues from the checkpoint beside its output.
 `<out>.csv` logs losses, throughput and validation.
 """
 

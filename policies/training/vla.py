@@ -184,7 +184,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
 
 
 def finish(job: VlaJob, config: TrainConfig, state: loop.TrainState, flops: float) -> None:
-    """Writes the weights with how they came about; `flops` are those of a sample."""
+    """Writes the weights and their training provenance; `flops` are the operations of a sample."""
     network = job.model.eval()
     folders = config.data if job.side else with_actions(config)
     scores = dict(zip(job.metrics, (round(v, 5) for v in job.validate(network)), strict=True))

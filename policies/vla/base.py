@@ -1,6 +1,6 @@
 """What all vision-language-action baselines share: what they see, how they are stored, and how they act.
 
-They see exactly what DreamZero nano sees (`nano.Scene`, `nano.Words`): the latent of the frozen encoder in patches, the
+They see exactly what DreamZero nano sees (`perception.scene`): the latent of the frozen encoder in patches, the
 key points with the objects that the instruction names, the robot's state, and the words. A method is a `Network`: a
 module with a loss on chunks of actions and a way to sample one. `Actor` makes a policy of it,
 `policies/training/vla.py` trains it. A VLA has no memory and imagines nothing.
@@ -102,7 +102,7 @@ class EncodedObservation:
 
     Attributes:
         patches: (B, P, Z p q) standardised latent patches of both views, row by row.
-        scene: (B, E) where objects are, where the named ones are, mean word (`nano.scene_features`).
+        scene: (B, E) where objects are, where the named ones are, mean word (`perception.scene.scene_features`).
         state: (B, S) state features, not normalised; zero where unknown.
         known: (B,) bool, whether the robot's state is known.
         words: (B, L, `word_embedding.WIDTH`), zero where the mask is False.

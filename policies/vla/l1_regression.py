@@ -1,4 +1,4 @@
-"""The floor of the comparison: a chunk of actions by regression, in the manner of ACT (Zhao et al. 2023).
+"""The simplest baseline: a chunk of actions by regression, in the manner of ACT (Zhao et al. 2023).
 
 An encoder reads the observation and the state, a decoder turns one learned query per action into that action, the loss
 is the L1 distance. ACT's latent style variable is left out: without it the method is plain regression, and what the

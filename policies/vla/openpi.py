@@ -113,7 +113,7 @@ def to_delta(actions: np.ndarray, state: np.ndarray, mask: np.ndarray, sign: flo
 
 
 def undo_longer(kind: str, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Returns the values of normalised x (..., n) with statistics (m,), m <= n; see `normalise` for both kinds.
+    """Returns the values of normalised x (..., n) with statistics (m,), m <= n (`actions.normalization`).
 
     What the statistics do not cover passes unchanged under quantiles, and as mean 0 and deviation 1 under z-scores.
     """

@@ -193,7 +193,7 @@ class Senses:
 
     @property
     def encoders(self) -> Encoders:
-        """What a head asks."""
+        """The callables that a `ChunkGenerator` asks."""
         return Encoders(self._video, self._text, lambda raw: self.first)
 
     def _video(self, raw: Tensor) -> Frames:
@@ -227,7 +227,7 @@ class GrowingCache(KVCache):
 
 
 class GrowingGenerator(ChunkGenerator):
-    """A head whose caches grow and whose host looks at every step of the sampler."""
+    """A `ChunkGenerator` whose caches grow and whose host looks at every step of the sampler."""
 
     def _branch(self, prompts: list[Prompt]) -> _Branch:
         self.branches = []

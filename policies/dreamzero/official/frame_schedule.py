@@ -3,8 +3,8 @@
 The model was trained on 4K + 1 equally spaced frames per executed chunk. Public clients send less:
 
 - "8+1": all frames since the last call with the one before them (4K + 1): what training used.
-- "repeat4": 4 of these 4K + 1, at about -23, -16, -8 and 0 of 24 control steps; the head doubles them (official
-  client).
+- "repeat4": 4 of these 4K + 1, at about -23, -16, -8 and 0 of 24 control steps; the inference loop doubles them
+  (official client).
 - "single": one frame a call into a server that keeps the last 4 and repeats the oldest (simulation clients of the
   official server): with whole chunks executed they are a chunk apart each.
 - "stateless": one frame a call straight into the model, which then starts anew every time.

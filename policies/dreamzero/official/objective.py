@@ -1,7 +1,7 @@
 """The released training objective: noise levels, noising, losses.
 
 Reference implementation, checked against the release by `make parity`; no command uses it. The small models that
-`wambench train` makes learn from `training.nano_loss` instead, because they predict clean values and add disturbances.
+`wambench train` makes learn from `training.nano_loss` instead, because they predict clean values from augmented input.
 
 The release's table has 1000 ids: u = 1 - id / 1000, sigma = s u / (1 + (s - 1) u) with shift s = 5, timestep
 1000 sigma, x = (1 - sigma) clean + sigma noise, and a bell-shaped loss weight. The paper draws sigma uniformly and
