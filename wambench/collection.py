@@ -95,7 +95,7 @@ class CollectConfig:
         rooms: str = "",
         arms: Sequence[str] = (),
     ) -> CollectConfig:
-        """Returns the configuration of what a user says: an environment set and arms that are not named are the usual ones."""
+        """Returns the configuration of what a user says; what is not named is what is usual for the corpus."""
         from wambench.envs.robot import OTHER_ARMS
 
         if corpus == "tracks" and rooms:
@@ -195,9 +195,7 @@ def _job(
     config: CollectConfig, index: int, file: str, arm: str, task: str = "", count: int = 1, paraphrase: bool = False
 ) -> _Job:
     path = config.out / file
-    return _Job(
-        config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase
-    )
+    return _Job(config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase)
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
