@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-RUN_OUT := results/dreamzero-unseen-tasks
+RUN_OUT := runs/dreamzero-unseen-tasks
 
 # Software rendering: one OpenMP thread per process (two fighting for a core are 10 to 20 times slower).
 export OMP_NUM_THREADS ?= 1

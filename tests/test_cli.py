@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -45,6 +47,30 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
     assert example.startswith(f"wambench {name}")
     arguments = cli.parser().parse_args(example.split()[1:])  # an example that would be refused is none
     assert callable(arguments.command)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "besides"),
+    [
+        ("run", "wambench.evaluation.config:RunConfig", set()),
+        ("sweep", "wambench.analysis.latency_sweep:SweepConfig", set()),
+        ("collect", "wambench.collection:CollectConfig", set()),
+        ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
+        ("bench", "wambench.speed.policy:BenchConfig", {"what", "json", "random_weights"}),
+    ],
+)
+def test_every_option_is_a_field_of_its_configuration(name: str, config: str, besides: set[str]) -> None:
+    """Configurations are made by name: an option that no field takes would be lost without a word."""
+    module, _, cls = config.partition(":")
+    fields = {field.name for field in dataclasses.fields(getattr(importlib.import_module(module), cls))}
+    (commands,) = (a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    options = {action.dest for action in commands.choices[name]._actions}
+    assert options - {"help", "task_module"} - besides <= fields
+
+
+def test_files_of_the_command_line_stay_small() -> None:
+    files = [ROOT / "wambench" / "cli.py", *(ROOT / "wambench" / "commands").glob("*.py")]
+    assert max(len(file.read_text().splitlines()) for file in files) < 600
 
 
 def test_every_command_is_tested() -> None:
@@ -92,6 +118,8 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("plot nowhere --out figures", "no run at nowhere"),
         ("experts --episodes 0", "episodes must be positive, not 0"),
         ("experts --tasks LiftCub", "did you mean 'LiftCube'?"),
+        ("run --policy my_policy.py --split seen", "no such file: my_policy.py"),
+        ("list --task-module my_tasks.py", "no such file"),
     ],
 )
 def test_errors_are_one_line(

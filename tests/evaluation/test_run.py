@@ -52,6 +52,7 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     [
         ({"policy": "nop"}, "did you mean 'noop'?"),
         ({"policy": "missing.py:Mine"}, "no such file: missing.py"),
+        ({"policy": "tests/speed/test_policy.py"}, "names a file without its class; the file has: "),
         ({"policy": "tests/stubs.py:Stedy"}, "did you mean 'Steady'?"),
         ({"policy": "no_such_module:Mine"}, "no module named 'no_such_module'"),
         ({"split": "unseen-task"}, "did you mean 'unseen-tasks'?"),

@@ -1,6 +1,6 @@
 """`wambench attribute`: which part of a policy lost the progress of its failed episodes.
 
-    attribute(Path("results/dreamzero-unseen-tasks"), episodes=4, workers=2)   -> RUN/attribution.csv
+    attribute(Path("runs/dreamzero-unseen-tasks"), episodes=4, workers=2)   -> RUN/attribution.csv
 
 This is the loop over episodes. Each of the three definitions of docs/attribution.md is a file: the read-out
 (`readout`), the intervention (`counterfactuals`) and the first divergence (`first_divergence`). The loop continues

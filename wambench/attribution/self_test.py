@@ -1,6 +1,6 @@
 """How far the answers of attribution are right: policies with a known fault are played and attributed like any other.
 
-    self_test(Path("results/self-test"), episodes=30, workers=2)   -> DIR/self-test.csv, and a summary
+    self_test(Path("runs/self-test"), episodes=30, workers=2)   -> DIR/self-test.csv, and a summary
 
 Episodes of a fault that succeed anyhow are counted, not attributed.
 """
