@@ -173,12 +173,14 @@ def _name(task_id: str) -> str:
 
 
 def holds_another(path: Path, config: JsonConfig) -> bool:
-    """Returns whether a folder holds a run that cannot go on with a configuration."""
+    """Returns whether a folder holds a run that cannot go on with a configuration; one that is damaged may."""
     try:
-        merged(json.loads((path / RUN).read_text())["config"], json.loads(json.dumps(config)))
-    except OSError:
-        return False  # no run at all
-    except (ValueError, KeyError, TypeError):
+        theirs = json.loads((path / RUN).read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError):  # no run at all, or one that opening the folder complains about
+        return False
+    try:
+        merged(theirs, json.loads(json.dumps(config)))
+    except ValueError:
         return True
     return False
 
