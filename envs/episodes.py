@@ -11,7 +11,7 @@ import numpy as np
 
 from wambench.envs.factors import draw_elsewhere, draw_look
 from wambench.envs.objects import DISTRACTORS
-from wambench.envs.task import Task
+from wambench.envs.task import Placement, Task
 from wambench.interface import EpisodeSpec
 
 CONTROL_HZ = 20.0
@@ -37,6 +37,12 @@ def _without_rivals(distractors: Mapping[str, Any], instruction: str) -> dict[st
     kinds = [kind if kind in fair else spare.pop(0) if spare else None for kind in drawn]
     placed = [{**one, "kind": kind} for one, kind in zip(distractors["placed"], kinds, strict=True) if kind is not None]
     return {"count": len(placed), "placed": placed}
+
+
+def _plain(placed: Placement) -> dict[str, float]:
+    """Returns a placement as JSON values; `surface` only where there is one, as in specs of before it existed."""
+    values = {key: round(float(value), 6) for key, value in dataclasses.asdict(placed).items()}
+    return values if values["surface"] else {key: value for key, value in values.items() if key != "surface"}
 
 
 def episode_spec(
@@ -74,9 +80,6 @@ def episode_spec(
         horizon=task.horizon + (task.script.longer.get(factor, 0) if task.script else 0),
         control_hz=CONTROL_HZ,
         visual=visual,
-        poses={
-            name: {key: round(float(value), 6) for key, value in dataclasses.asdict(poses[name]).items()}
-            for name in task.objects
-        },
+        poses={name: _plain(poses[name]) for name in task.objects},
         look={**look, "distractors": _without_rivals(look["distractors"], task.instruction)},
     )

@@ -53,6 +53,11 @@ class SceneView:
             return self._site_xpos[self._site[name]].copy()
         return self._xpos[self._body[name]].copy()
 
+    def start(self, name: str) -> np.ndarray:
+        """Returns the (2,) horizontal position at which an object stood when the episode began."""
+        placed = self._scene.poses[name]
+        return np.array([placed["x"], placed["y"]])
+
     def point(self, name: str) -> np.ndarray:
         """Returns the (3,) position of a key point: one of the hand's (`objects.HAND_POINTS`), or as in `pos`."""
         if name == "hand":

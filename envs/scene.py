@@ -56,6 +56,8 @@ def _textures() -> dict[str, tuple[str, ...]]:
 
 
 def _add_object(spec: mujoco.MjSpec, item: SceneObject, pos: np.ndarray) -> None:
+    for name, shell in item.meshes.items():
+        spec.add_mesh(name=name, uservert=shell.vertices.ravel().tolist(), userface=shell.faces.ravel().tolist())
     body = spec.worldbody.add_body(name=item.name, pos=list(pos), mocap=item.puppet)
     if item.free:
         body.add_freejoint(name=f"{item.name}_free")
@@ -139,6 +141,7 @@ class Scene:
         arm_joints, arm_qpos: Ids of its joints, and where their positions are in `qpos`.
         objects: Names of the objects of the family.
         scale: Relative size of the free objects in this episode.
+        poses: Where the episode placed the objects, by name.
     """
 
     def __init__(self, objects: tuple[str, ...], visual: str = "fast", arm: str = "Panda") -> None:
@@ -148,6 +151,7 @@ class Scene:
         self.objects = objects
         self.visual = visual
         self.scale = 1.0
+        self.poses: Mapping[str, Mapping[str, float]] = {}
         self.arm_name = arm
         parts = robot.ARMS[arm]
         self.arm = Arm(self.model, joints=parts.joints, motors=parts.motors)
@@ -176,7 +180,7 @@ class Scene:
         """Sets the scene to the start of an episode."""
         for name, value in self._pristine.items():
             getattr(self.model, name)[...] = value
-        look = episode.look
+        look, self.poses = episode.look, episode.poses
         self.scale = 1.0 + look["object"]["scale"]
         self._apply_object_look(look["object"])
         self._apply_surfaces(look)
@@ -213,6 +217,7 @@ class Scene:
         for name in self.objects:
             item, p = OBJECTS[name], poses[name]
             lift = p["z"] * (self.scale if item.free else 1.0)  # so that stacks of any scale stand without a gap
+            lift += p.get("surface", 0.0)
             base = np.array([p["x"], p["y"], TABLE_Z + lift])
             if item.free:
                 base[2] += item.half[2] * self.scale

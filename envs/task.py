@@ -15,7 +15,7 @@ import numpy as np
 from wambench.envs.script import Memory, Moment, Motions
 from wambench.interface import EpisodeSpec
 
-NOVELTIES = ("seen", "word", "pairing", "motion")
+NOVELTIES = ("seen", "word", "pairing", "motion", "composition")
 SCRIPTED = ("memory", "dynamic")  # tasks of the splits of these names, in which things happen by themselves
 
 
@@ -23,8 +23,9 @@ SCRIPTED = ("memory", "dynamic")  # tasks of the splits of these names, in which
 class Placement:
     """Where an object starts: x, y (m, world), yaw (rad), height of its base above the table (m), joint (m or rad).
 
-    The height of a free object is multiplied by the scale of the episode, so that stacks stand without a gap. For an
-    object without a joint `joint` is any number that the task's script wants to know.
+    The height `z` of a free object is multiplied by the scale of the episode, so that stacks of free objects stand
+    without a gap; `surface` is not, because what stands fixed keeps its size. For an object without a joint `joint` is
+    any number that the task's script wants to know.
     """
 
     x: float
@@ -32,6 +33,7 @@ class Placement:
     yaw: float = 0.0
     z: float = 0.0
     joint: float = 0.0
+    surface: float = 0.0
 
 
 class View(Protocol):
@@ -42,6 +44,9 @@ class View(Protocol):
 
     def pos(self, name: str) -> np.ndarray:
         """Returns the (3,) position of an object's origin, or of one of its named sites ("drawer/handle")."""
+
+    def start(self, name: str) -> np.ndarray:
+        """Returns the (2,) horizontal position at which an object stood when the episode began."""
 
     def rot(self, name: str) -> np.ndarray:
         """Returns the (3, 3) rotation of an object."""

@@ -36,6 +36,32 @@ _ROWS = (
     "wipe_spot",
     "topple_tower",
     "unstack",
+    "lift_left_cube",
+    "lift_right_cube",
+    "place_nearest_in_bin",
+    "slide_hatch_left",
+    "slide_hatch_right",
+    "switch_on",
+    "switch_off",
+    "insert_peg",
+    "hang_mug",
+    "cover_pan",
+    "sweep_dice",
+    "set_table",
+    "sort_cubes",
+    "shut_drawer",
+    "deposit_cube",
+    "open_chest",
+    "close_chest",
+    "place_tomato_on_shelf",
+    "lift_taller_bottle",
+    "uncover_pan",
+    "cook_tomato",
+    "open_then_press",
+    "close_then_press",
+    "bin_then_lift",
+    "push_and_place",
+    "fill_and_cover",
     "shell_game",
     "put_back",
     "press_count",
@@ -71,13 +97,30 @@ UNSEEN = tuple(task.name for task in _ALL if task.novelty not in ("seen", *SCRIP
 MEMORY = tuple(task.name for task in _ALL if task.novelty == "memory")
 DYNAMIC = tuple(task.name for task in _ALL if task.novelty == "dynamic")
 
+_SEEN = "seen tasks, training environments, held-out seeds: the control"
+_UNSEEN_ENVS = "seen tasks in environments that differ in the named factors"
+_UNSEEN_TASKS = "verbs with no action demonstration, in unseen environments"
+
+# The task lists of the first leaderboard, frozen: whatever is added later, they stay.
+SEEN_V1 = (
+    "LiftCube", "PlaceInBin", "PlaceOnPlate", "StackCubes", "PushCube", "OpenDrawer", "CloseDrawer", "PressButton",
+    "BusTable",
+)  # fmt: skip
+UNSEEN_V1 = (
+    "HoistCube", "DepressButton", "WithdrawDrawer", "PushBottle", "PlaceBottleInBin", "PullBlock", "TurnDial",
+    "FlipLever", "WipeSpot", "ToppleTower", "Unstack",
+)  # fmt: skip
+
 SHIPPED_SPLITS: Mapping[str, Split] = MappingProxyType(
     {
         split.name: split
         for split in (
-            Split("seen", SEEN, "train", "seen tasks, training environments, held-out seeds: the control"),
-            Split("unseen-envs", SEEN, "unseen", "seen tasks in environments that differ in the named factors"),
-            Split("unseen-tasks", UNSEEN, "unseen", "verbs with no action demonstration, in unseen environments"),
+            Split("seen", SEEN, "train", _SEEN),
+            Split("unseen-envs", SEEN, "unseen", _UNSEEN_ENVS),
+            Split("unseen-tasks", UNSEEN, "unseen", _UNSEEN_TASKS),
+            Split("seen-v1", SEEN_V1, "train", _SEEN),
+            Split("unseen-envs-v1", SEEN_V1, "unseen", _UNSEEN_ENVS),
+            Split("unseen-tasks-v1", UNSEEN_V1, "unseen", _UNSEEN_TASKS),
             Split("memory", MEMORY, "train", "the right action cannot be told from the present frame; factors: delays"),
         )
     }
@@ -95,6 +138,42 @@ def extend(own: Sequence[Task], splits: Sequence[Split]) -> None:
             raise ValueError(f"a {kind} named {clash[0]!r} exists already: give yours another name")
     _tasks.update({task.name: task for task in own})
     _splits.update({split.name: split for split in splits})
+
+
+@dataclass(frozen=True)
+class Published:
+    """A definition of a split under which rows were published.
+
+    Attributes:
+        name: The split's name in those rows.
+        frozen: The split that has the same tasks today.
+        version: Of all its tasks at that time.
+    """
+
+    name: str
+    frozen: str
+    version: int
+
+
+# Split hash in the `run.json` of published rows -> what was played. The first leaderboard was played with version 0 of
+# every task; `provenance.split_hash` of a frozen split is the hash of the versions that would be played now.
+PUBLISHED: Mapping[str, Published] = MappingProxyType(
+    {
+        "37f4027350ac40e4b6180224613632cde57121e5b6e951990ae1a3e047764ff3": Published("seen", "seen-v1", 0),
+        "f21376cee2c6588f4d0a6a1205ffa8b84f8228a16301eb886e88e4c22b265d43": Published(
+            "unseen-envs", "unseen-envs-v1", 0
+        ),
+        "650c075ae3ea3a40d592abf69d0b448e691cce874f65d2a71bbbf186dce88763": Published(
+            "unseen-tasks", "unseen-tasks-v1", 0
+        ),
+    }
+)
+
+
+def current_splits() -> tuple[Split, ...]:
+    """Returns all splits but the frozen ones."""
+    frozen = {entry.frozen for entry in PUBLISHED.values()}
+    return tuple(split for split in SPLITS.values() if split.name not in frozen)
 
 
 def find(name: str) -> Task:

@@ -119,14 +119,23 @@ def _room(view: View, cube: np.ndarray, yaw: float, others: Sequence[str]) -> fl
     return room
 
 
-def grasp(view: View, name: str, at: np.ndarray, yaw: float, travel: float = TRAVEL) -> np.ndarray:
-    """Moves the open fingers around `at`, a point of the object, from above, and closes them there."""
+def grasp(view: View, name: str, at: np.ndarray, yaw: float, travel: float = TRAVEL, care: float = 1.0) -> np.ndarray:
+    """Moves the open fingers around `at`, a point of the object, from above, and closes them there.
+
+    Args:
+        view: The scene.
+        name: The object.
+        at: (3,) where the fingers close.
+        yaw: Of the hand about the vertical.
+        travel: Height above the table at which the hand crosses the scene.
+        care: How near to `at` the hand must be before it closes, as a part of what a cube asks for.
+    """
     # within this the fingers are around the object; once they close, a disturbance shall not open them again
-    reach = 0.020 if view.width() < WIDE else 0.015
+    reach = care * (0.020 if view.width() < WIDE else 0.015)
     off = np.abs(view.eef() - at)
     if view.grasped(name) or (np.linalg.norm(off[:2]) < reach and off[2] < reach):
         return servo(view, at, CLOSE, yaw)
-    return funnel(view, at, OPEN, yaw, radius=0.014, travel=travel, slope=2.5)
+    return funnel(view, at, OPEN, yaw, radius=0.014 * care, travel=travel, slope=2.5)
 
 
 def carry(view: View, name: str, goal: np.ndarray, radius: float = 0.01, travel: float = TRAVEL) -> np.ndarray:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from wambench.envs.objects import loose, mechanisms, puppets, receptacles
-from wambench.envs.objects.parts import BLUE, GREEN, ORANGE, RED, YELLOW, SceneObject
+from wambench.envs.objects.parts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, SceneObject
 
 CUBE = (0.022, 0.022, 0.022)
 BRICK = (0.020, 0.020, 0.028)
@@ -31,10 +31,37 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("brick_1", True, BRICK, loose.box(BRICK, ORANGE, 0.06)),
             SceneObject("brick_2", True, SLIM_BRICK, loose.box(SLIM_BRICK, YELLOW, 0.06)),
             SceneObject("brick_3", True, BRICK, loose.box(BRICK, ORANGE, 0.06)),
-            SceneObject("bottle", True, (0.026, 0.026, 0.065), loose.bottle),
+            SceneObject("bottle", True, (0.026, 0.026, 0.065), loose.bottle()),
+            SceneObject("small_bottle", True, (0.026, 0.026, 0.039), loose.bottle(0.6)),
+            SceneObject("red_cube_2", True, CUBE, loose.box(CUBE, RED, 0.06)),
+            SceneObject("blue_cube_2", True, CUBE, loose.box(CUBE, BLUE, 0.06)),
+            SceneObject("mug", True, (0.027, 0.027, 0.036), loose.mug),
+            SceneObject("peg", True, (0.0135, 0.0135, 0.042), loose.peg),
+            SceneObject("lid", True, (0.070, 0.070, 0.018), loose.lid),
+            SceneObject("tomato", True, (0.0175, 0.0175, 0.0145), loose.tomato),
+            SceneObject("spoon", True, (0.070, 0.017, 0.0075), loose.spoon),
+            SceneObject("book", True, loose.BOOK, loose.book),
+            *(SceneObject(f"die_{i}", True, loose.DIE, loose.die) for i in range(1, 5)),
             SceneObject("bin", False, (0.075, 0.075, 0.022), receptacles.bin),
             SceneObject("plate", False, (0.065, 0.065, 0.004), receptacles.plate),
             SceneObject("zone", False, (0.05, 0.05, 0.001), receptacles.zone),
+            SceneObject("red_tray", False, (0.062, 0.062, 0.022), receptacles.tray(0.062, (0.78, 0.25, 0.22))),
+            SceneObject("blue_tray", False, (0.062, 0.062, 0.022), receptacles.tray(0.062, (0.28, 0.38, 0.80))),
+            SceneObject(
+                "pan", False, (0.052, 0.052, 0.021), receptacles.pan, meshes={"pan_shell": receptacles.PAN_SHELL}
+            ),
+            SceneObject("board", False, (0.072, 0.060, 0.006), receptacles.board),
+            SceneObject("coaster", False, (0.048, 0.048, 0.002), receptacles.coaster),
+            SceneObject("napkin", False, (0.080, 0.038, 0.0012), receptacles.napkin),
+            SceneObject("holder", False, (0.032, 0.032, 0.011), receptacles.holed_block(0.032, 0.022, GREY)),
+            SceneObject(
+                "socket", False, (0.046, 0.046, 0.018), receptacles.holed_block(0.046, receptacles.BLOCK_HEIGHT, PURPLE)
+            ),
+            SceneObject("hook", False, (0.045, 0.035, 0.075), receptacles.hook),
+            SceneObject("shelf", False, receptacles.SHELF, receptacles.shelf),
+            SceneObject("hatch", False, mechanisms.HATCH, mechanisms.hatch, (-0.058, 0.058)),
+            SceneObject("switch", False, (0.062, 0.040, 0.018), mechanisms.switch, (-0.2, 0.2)),
+            SceneObject("chest", False, mechanisms.CHEST, mechanisms.chest, (0.0, 1.5)),
             SceneObject("drawer", False, (0.075, 0.085, 0.055), mechanisms.drawer, (0.0, 0.14)),
             SceneObject("button", False, (0.05, 0.05, 0.027), mechanisms.button, (0.0, 0.014)),
             SceneObject("dial", False, (0.07, 0.07, 0.04), mechanisms.dial, (0.0, 2.0)),
@@ -68,7 +95,7 @@ KEYPOINTS = (
 
 DISTRACTORS: tuple[SceneObject, ...] = (
     SceneObject("distractor_can", True, (0.0305, 0.0305, 0.050), loose.can, answers_to=("can", "bottle", "tin")),
-    SceneObject("distractor_mug", True, (0.052, 0.036, 0.040), loose.mug, answers_to=("mug", "cup")),
+    SceneObject("distractor_mug", True, (0.052, 0.036, 0.040), loose.distractor_mug, answers_to=("mug", "cup")),
     SceneObject(
         "distractor_carton",
         True,

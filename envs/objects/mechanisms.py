@@ -20,6 +20,7 @@ from wambench.envs.objects.parts import (
     STICK,
     WHITE,
     WOOD,
+    YELLOW,
     add_geom,
 )
 
@@ -104,6 +105,70 @@ def lever(body: mujoco.MjsBody) -> None:
     add_geom(stick, CAPSULE, (0.009, 0.038), (0, 0, 0.045), GREEN, mass=0.03, slippery=True)
     add_geom(stick, SPHERE, (0.016,), (0, 0, 0.092), GREEN, mass=0.02, slippery=True)
     stick.add_site(name=f"{body.name}/knob", pos=[0, 0, 0.092])
+
+
+HATCH = (0.045, 0.125, 0.025)
+HATCH_TRAVEL = 0.058
+
+
+def hatch(body: mujoco.MjsBody) -> None:
+    """A long box, open above, and a cover half as long that slides along y over it: positive is +y."""
+    x, y, z = HATCH
+    t, wood = 0.004, (0.80, 0.70, 0.55)
+    add_geom(body, BOX, (x, y, t), (0, 0, t), (0.30, 0.20, 0.13))
+    for sx, sy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        add_geom(body, BOX, (t if sx else x, t if sy else y, z), (sx * (x - t), sy * (y - t), z), wood)
+    cover = body.add_body(name=f"{body.name}_cover", pos=[0, 0, 2 * z + 0.004])
+    cover.add_joint(
+        name=body.name, type=SLIDE_JOINT, axis=[0, 1, 0], range=[-HATCH_TRAVEL, HATCH_TRAVEL], limited=1,
+        damping=4.0, frictionloss=0.8, solimp_friction=STICK,
+    )  # fmt: skip
+    add_geom(cover, BOX, (x, 0.066, 0.003), (0, 0, 0), (0.25, 0.45, 0.42), mass=0.12)
+    add_geom(cover, BOX, (0.012, 0.012, 0.022), (0, 0, 0.025), ORANGE, mass=0.03, slippery=True)
+    cover.add_site(name=f"{body.name}/handle", pos=[0, 0, 0.025])
+
+
+SWITCH_THROW = 0.20
+
+
+def switch(body: mujoco.MjsBody) -> None:
+    """A rocker: its green half, at +x, is down when it is on (positive angles), its red half when it is off."""
+    add_geom(body, BOX, (0.062, 0.040, 0.012), (0, 0, 0.012), WHITE)
+    rocker = body.add_body(name=f"{body.name}_rocker", pos=[0, 0, 0.030])
+    rocker.add_joint(
+        name=body.name, type=HINGE_JOINT, axis=[0, 1, 0], range=[-SWITCH_THROW, SWITCH_THROW], limited=1,
+        damping=0.01, frictionloss=0.05, solimp_friction=STICK,
+    )  # fmt: skip
+    for side, rgb in ((1, GREEN), (-1, RED)):
+        add_geom(rocker, BOX, (0.023, 0.030, 0.005), (side * 0.023, 0, 0), rgb, mass=0.02)
+        rocker.add_site(name=f"{body.name}/{'on' if side > 0 else 'off'}", pos=[side * 0.032, 0, 0.005])
+
+
+CHEST = (0.055, 0.060, 0.028)
+CHEST_BAR = 0.032  # height of the bar's middle above the lid
+
+
+def chest(body: mujoco.MjsBody) -> None:
+    """A box with a lid hinged at its far side; the lid's bar lies along y, positive angles open."""
+    x, y, z = CHEST
+    t, red = 0.004, (0.62, 0.20, 0.16)
+    add_geom(body, BOX, (x, y, t), (0, 0, t), red)
+    for sx, sy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        add_geom(body, BOX, (t if sx else x, t if sy else y, z), (sx * (x - t), sy * (y - t), z), red)
+    top = body.add_body(name=f"{body.name}_lid", pos=[x, 0, 2 * z + 0.004])
+    top.add_joint(
+        name=body.name, type=HINGE_JOINT, axis=[0, 1, 0], range=[0.0, 1.5], limited=1,
+        damping=0.02, frictionloss=0.06, solimp_friction=STICK,
+    )  # fmt: skip
+    add_geom(top, BOX, (x, y, 0.003), (-x, 0, 0), (0.75, 0.30, 0.22), mass=0.06)
+    for side in (1, -1):
+        stand = CHEST_BAR / 2
+        add_geom(top, BOX, (0.003, 0.003, stand), (-2 * x + 0.014, side * 0.030, stand), GREY, mass=0.004)
+    along = (0.7071, 0.7071, 0.0, 0.0)
+    at = (-2 * x + 0.014, 0, CHEST_BAR)
+    add_geom(top, CAPSULE, (0.006, 0.030), at, YELLOW, mass=0.01, quat=along, friction=GRIP)
+    top.add_site(name=f"{body.name}/bar", pos=list(at))
+    body.add_site(name=f"{body.name}/hinge", pos=[x, 0, 2 * z + 0.004])
 
 
 SPOT_DOMES = ((0.0, 0.0), (0.024, 0.014), (-0.022, 0.018), (0.016, -0.022), (-0.018, -0.018))

@@ -1,6 +1,7 @@
 """The splits are data: disjoint, complete, and frozen by a hash that a change has to rewrite knowingly."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,9 +33,12 @@ def test_every_task_is_seen_or_unseen() -> None:
 def test_breadth() -> None:
     seen = [tasks.TASKS[name] for name in tasks.SPLITS["seen"].tasks]
     unseen = [tasks.TASKS[name] for name in tasks.SPLITS["unseen-tasks"].tasks]
-    assert len(seen) >= 8 and len({t.verb for t in seen}) >= 6
-    assert len(unseen) >= 8 and len({t.verb for t in unseen}) >= 7
-    assert {t.novelty for t in unseen} == set(NOVELTIES) - {"seen"}
+    assert len(seen) >= 20 and len({task.verb for task in seen}) >= 14
+    assert len(unseen) >= 20
+    for novelty in NOVELTIES:
+        assert novelty == "seen" or sum(task.novelty == novelty for task in unseen) >= 5, novelty
+    assert len({task.verb for task in (*seen, *unseen)}) >= 25
+    assert sum(len(task.stages) >= 5 and task.horizon > 800 for task in (*seen, *unseen)) >= 3
 
 
 def test_novelty_is_what_it_says() -> None:
@@ -49,10 +53,35 @@ def test_novelty_is_what_it_says() -> None:
             assert others, known
             new = f"{name} is a new pairing: it needs an object that no seen task of the verb {task.verb!r} has"
             assert all(set(task.objects) - set(other.objects) for other in others), new
+        elif task.novelty == "composition":
+            parts = task.verb.split(", ")
+            assert len(parts) > 1 and set(parts) <= verbs, f"{name} composes verbs of seen tasks ({', '.join(verbs)})"
+            assert task.verb not in verbs, f"{name}: a seen task shows {task.verb!r} in a row"
         else:
             said = f"{name} says novelty {task.novelty!r}, but a seen task has its verb {task.verb!r} already: "
             said += "give it another verb, or novelty='seen' (the verb is demonstrated) or 'pairing' (on a new object)"
             assert task.verb not in verbs and task.verb.split()[0] not in words, said
+
+
+def test_a_frozen_split_is_what_was_published() -> None:
+    """The published hashes follow from the frozen task lists, so neither can change unnoticed."""
+    for found, entry in tasks.PUBLISHED.items():
+        split = tasks.SPLITS[entry.frozen]
+        ids = [f"{task}-v{entry.version}" for task in split.tasks]
+        assert provenance.definition_hash(split, entry.name, ids) == found
+        assert split.environments == tasks.SPLITS[entry.name].environments
+        assert set(split.tasks) <= set(tasks.SPLITS[entry.name].tasks)
+
+
+def test_published_rows_say_which_split_they_were_played_on() -> None:
+    """Every run folder under results/ carries a hash that is known: of a published definition, or of today's."""
+    folders = list((GOLDEN.parents[1] / "results").rglob("run.json"))
+    assert folders
+    for path in folders:
+        run = json.loads(path.read_text())
+        split, found = run["config"]["split"], run["split_hash"]
+        entry = tasks.PUBLISHED.get(found)
+        assert provenance.split_hash(split) == found or (entry is not None and entry.name == split), path
 
 
 def test_instructions_are_distinct() -> None:

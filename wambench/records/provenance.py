@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,20 @@ def of_run(split: str) -> dict[str, Any]:
 
 
 def split_hash(name: str) -> str:
-    """Returns the SHA-256 of a split's definition, versions of its tasks included."""
-    split = dataclasses.asdict(tasks.SPLITS[name])
-    split["tasks"] = [tasks.TASKS[task].id for task in split["tasks"]]
-    return hashlib.sha256(json.dumps(split, sort_keys=True).encode()).hexdigest()
+    """Returns the SHA-256 of a split's definition, versions of its tasks included.
+
+    A frozen split is hashed under the name it was published with, so that its hash is that of the published rows as
+    long as its tasks have the versions that were played (`tasks.PUBLISHED`).
+    """
+    split = tasks.SPLITS[name]
+    published = {entry.frozen: entry.name for entry in tasks.PUBLISHED.values()}
+    return definition_hash(split, published.get(name, name), [tasks.TASKS[task].id for task in split.tasks])
+
+
+def definition_hash(split: tasks.Split, name: str, ids: Sequence[str]) -> str:
+    """Returns the SHA-256 of a split's definition under a name, with the versioned ids of its tasks given."""
+    definition = {**dataclasses.asdict(split), "name": name, "tasks": list(ids)}
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

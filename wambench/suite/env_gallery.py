@@ -29,7 +29,7 @@ def contact_sheets(out: Path, seed: int = 0) -> list[Path]:
     """
     out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for split in tasks.SPLITS.values():
+    for split in tasks.current_splits():
         if split.tasks:
             paths.append(out / f"environments-{split.name}.png")
             save_figure(_sheet(split, seed), paths[-1], dpi=100.0)

@@ -83,7 +83,7 @@ def pairs(task: str, split: str, factor: str, index: int = 0, seed: int = 0) -> 
 def scenes() -> Iterator[tuple[str, str, str]]:
     """Yields (task, split, factor) of all tasks of all splits, task by task, because each has simulators to compile."""
     for name in tasks.TASKS:
-        for split in tasks.SPLITS.values():
+        for split in tasks.current_splits():
             if name in split.tasks:
                 yield name, split.name, tasks.default_factor(split.name)
 
