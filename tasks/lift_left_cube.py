@@ -37,7 +37,7 @@ def left(view: View) -> str:
 def lifted(view: View, name: str) -> bool:
     """The hand holds the object still, its underside high above the table."""
     high = predicates.bottom(view, name) > lift_cube.HEIGHT and predicates.over_table(view, name)
-    return high and predicates.held(view, name) and predicates.at_rest(view, name, lift_cube.STILL)
+    return high and predicates.held(view, name) and predicates.at_rest(view, name)
 
 
 def raise_cube(view: View, cube: str, others: tuple[str, ...]) -> np.ndarray:

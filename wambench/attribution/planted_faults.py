@@ -95,6 +95,9 @@ class MisplacedView:
         name = self._meant(name)
         return np.asarray(self._view.pos(name) + self._shift.get(name.split("/")[0], 0.0))
 
+    def start(self, name: str) -> np.ndarray:
+        return self._view.start(self._meant(name))
+
     def rot(self, name: str) -> np.ndarray:
         return self._view.rot(self._meant(name))
 
