@@ -14,7 +14,7 @@ from wambench.tasks import predicates, skills
 OBJECTS = ("pan", "lid", "tomato", "board")
 BOARD_TOP = 0.012
 CENTRED = 0.012  # m: a lid nearer to the middle of the pan covers it, whatever its size
-KNOB = 0.30  # where the fingers close, above the lid's middle in half heights
+KNOB = 0.6  # where the fingers close, above the middle of the lid's height in half heights: clear of its disc
 TRAVEL = 0.16
 
 
