@@ -10,7 +10,7 @@ import numpy as np
 from wambench.interface import Observation, Outcome, Plan, Simulator
 
 
-class ExpertWorld(Simulator, Protocol):
+class ExpertSim(Simulator, Protocol):
     """A simulator whose task has an expert."""
 
     def expert_action(self) -> np.ndarray:
@@ -30,7 +30,7 @@ class ScriptedExpert:
         sim: The simulator of the rollout.
     """
 
-    def __init__(self, sim: ExpertWorld) -> None:
+    def __init__(self, sim: ExpertSim) -> None:
         self.sim = sim
         self.convention = sim.convention
         self.chunk_steps = self.convention.frame_stride

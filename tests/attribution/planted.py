@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from wambench import registration, tasks
+from wambench.attribution.planted_faults import MisplacedView
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
-from wambench.envs.task import View
 from wambench.interface import Chunk, Episode, Plan
 from wambench.tasks import predicates, skills
 
@@ -19,33 +18,19 @@ CHUNK = 8
 SLIPPERY = 0.0005
 
 
-class Seen:
-    """A view in which objects have the place of others, or stand somewhere else.
+def expert(
+    task: str, named: Mapping[str, str] | None = None, shift: Mapping[str, Sequence[float]] | None = None
+) -> Act:
+    """Returns the expert of a task, in whatever scene, who takes objects for others or sees them elsewhere.
 
     Args:
-        view: The true one.
+        task: Name of the task.
         named: Name -> the object that is meant.
-        shift: Name -> (3,) displacement in m.
+        shift: Object -> displacement in m.
     """
-
-    def __init__(
-        self, view: View, named: Mapping[str, str] | None = None, shift: Mapping[str, Any] | None = None
-    ) -> None:
-        self._view, self._named, self._shift = view, named or {}, shift or {}
-
-    def pos(self, name: str) -> np.ndarray:
-        where = self._view.pos(self._named.get(name, name))
-        return where + np.asarray(self._shift.get(name.split("/")[0], 0.0))
-
-    def __getattr__(self, name: str) -> Any:
-        known = getattr(self._view, name)
-        return (lambda *names: known(*(self._named.get(n, n) for n in names))) if callable(known) else known
-
-
-def expert(task: str, **seen: Any) -> Act:
-    """Returns the expert of a task, in whatever scene, who sees it as `Seen` says."""
     act = tasks.find(task).expert
-    return lambda sim, step: act(Seen(sim.view, **seen))
+    moved = {name: np.array(displacement) for name, displacement in (shift or {}).items()}
+    return lambda sim, step: act(MisplacedView(sim.view, named or {}, moved))
 
 
 def until(step: int, first: Act, then: Act) -> Act:

@@ -163,7 +163,7 @@ def test_expert_frames_are_rendered_and_drawn(tmp_path: Path) -> None:
             np.abs(saved["frames"][0].astype(int) - canvas(episode.observations[0], ("agentview", "wrist"))).max() > 50
         )
     figure = filmstrips.draw_strips(tmp_path, [row], "video")
-    assert ", episode 0)" in figure.subfigs[0].get_suptitle()
+    assert f"{spec.task}, episode 0" in figure.subfigs[0].get_suptitle()
     assert len(figure.subfigs[0].axes) == 3 * filmstrips.MOMENTS
 
 

@@ -70,11 +70,11 @@ class Trace:
 
     def displacements(self) -> np.ndarray:
         """Returns (N,) the largest distance of each object from where it started."""
-        return np.linalg.norm(self.places - self.places[0], axis=2).max(axis=0)
+        return np.asarray(np.linalg.norm(self.places - self.places[0], axis=2).max(axis=0))
 
     def hand_distances(self) -> np.ndarray:
         """Returns (T, N) distances of the hand from the objects."""
-        return np.linalg.norm(self.places - self.hand[:, None], axis=2)
+        return np.asarray(np.linalg.norm(self.places - self.hand[:, None], axis=2))
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,13 @@ def measure(own: Trace, expert: Trace) -> Measures:
     goal = _find_goals(expert, target)
     other = ~target
     near = own.hand_distances()
-    seconds = lambda what, which: float(what[:, which].any(axis=1).sum() / hz) if which.any() else 0.0  # noqa: E731
-    closest = lambda which: float(near[:, which].min()) if which.any() else math.inf  # noqa: E731
+
+    def seconds(what: np.ndarray, which: np.ndarray) -> float:
+        return float(what[:, which].any(axis=1).sum() / hz) if which.any() else 0.0
+
+    def closest(which: np.ndarray) -> float:
+        return float(near[:, which].min()) if which.any() else math.inf
+
     stages = np.flatnonzero(np.diff(own.progress) > 0)
     begun = int(np.argmax(own.touched[:, target].any(axis=1))) if own.touched[:, target].any() else len(own.hand)
     along = [_share_along(own, expert, i) for i in np.flatnonzero(target)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from wambench.envs.task import Task, View
 from wambench.interface import EpisodeSpec, Observation, Outcome, Simulator, canvas
-from wambench.policies.expert import ExpertWorld
+from wambench.policies.expert import ExpertSim
 
 if TYPE_CHECKING:
     from wambench.attribution.pose_alignment import PosableScene
@@ -45,7 +45,7 @@ class ControlledScene(Protocol):
         """The controller of the arm."""
 
 
-class OracleSim(ExpertWorld, Protocol):
+class OracleSim(ExpertSim, Protocol):
     """A simulator that can be branched, rendered and asked; `envs.tabletop.TabletopEnv` is one."""
 
     task: Task

@@ -90,7 +90,8 @@ def bend_path(way: np.ndarray, steps: Sequence[int], positions: np.ndarray) -> n
     """
     knots = [0, *steps]
     off = np.concatenate([np.zeros((1, 3)), positions - way[np.array(steps) - 1]])
-    return way + np.stack([np.interp(np.arange(1, len(way) + 1), knots, column) for column in off.T], axis=1)
+    bends = [np.interp(np.arange(1, len(way) + 1), knots, column) for column in off.T]
+    return np.asarray(way + np.stack(bends, axis=1))
 
 
 class Servo:

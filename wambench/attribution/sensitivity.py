@@ -65,7 +65,7 @@ def _blocks(pictures: np.ndarray) -> np.ndarray:
     block = min(BLOCK, height, width)
     h, w = height // block, width // block
     cut = pictures[..., : h * block, : w * block, :].astype(np.float32)
-    return cut.reshape(*pictures.shape[:-3], h, block, w, block, 3).mean(axis=(-4, -2))
+    return np.asarray(cut.reshape(*pictures.shape[:-3], h, block, w, block, 3).mean(axis=(-4, -2)))
 
 
 def horizon(episodes: Sequence[Episode]) -> dict[int, tuple[float, float, int]]:
