@@ -17,6 +17,7 @@ from wambench.tasks import SPLITS, TASKS
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
+STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "attribute", "plot")
 COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
 
@@ -113,6 +114,10 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("sweep --policy noop --split seen --latency 0,fast --out s", "'0,fast' is not of the form 0,0.1,0.4"),
         ("sweep --policy noop --split seen --latency 0,99 --out s", "latency must be between 0 and 60 seconds"),
         ("sweep --policy noop noop --split seen --out s", "policies must be given, each once"),
+        (
+            f"sweep --policy {STUBS}:Steady {STUBS.parent}/../tests/stubs.py:Steady --split seen --out s",
+            "would have one folder",
+        ),
         ("sweep --policy noop --split seen --execution sink --out s", "did you mean 'sync'?"),
         ("leaderboard nowhere", "no run at nowhere"),
         ("plot nowhere --out figures", "no run at nowhere"),

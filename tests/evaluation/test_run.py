@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -432,8 +433,10 @@ def test_errors_stay_until_they_are_asked_for_again(config: Maker, tmp_path: Pat
     ear = Ear()
     mended = run(dataclasses.replace(it, retry_errors=True), line_sim, ear)
     assert {row.status for row in mended} == {"ok"} and [row.key for row in mended] == [row.key for row in broken]
-    assert f"{len(errors)} of 8 recorded episodes are errors that are played again, 0 of them" in ear.lines[0]
+    assert f"{len(errors)} of 8 recorded episodes are errors that are played again" == ear.lines[0]
     assert "has changed since" in ear.lines[1]
+    origin = json.loads((it.folder / "run.json").read_text())
+    assert origin["policy_hash"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert not list((it.folder / "errors").iterdir())
     assert timeless(read_rows(it.folder / "episodes.csv")) == timeless(mended)
 
@@ -446,8 +449,10 @@ def test_errors_of_the_machine_are_played_again_by_themselves(config: Maker) -> 
     assert (it.folder / "errors" / f"{records.episode_stem(died[0].key)}.txt").read_text() == died[0].error + "\n"
     ear = Ear()
     again = run(it, line_sim, ear)  # it dies again
-    what = f"{len(died)} of 8 recorded episodes are errors that are played again, {len(died)} of them of the machine"
-    assert ear.lines[0].startswith(what)
+    n = len(died)
+    assert ear.lines[0].startswith(
+        f"{n} of 8 recorded episodes are errors that are played again, {n} of them errors of"
+    )
     assert timeless(again) == timeless(first) == timeless(read_rows(it.folder / "episodes.csv"))
 
 
@@ -513,7 +518,7 @@ def test_no_row_ok_is_exit_code_1_and_a_worker_killed_from_outside_is_played_aga
     assert [row.of_machine for row in read_rows(out / "episodes.csv")].count(True) == 1
     process = start(out, "--episodes", "4", "--workers", "1", "--policy-args", "pause_s=0.2")
     _, errors = process.communicate(timeout=300)
-    assert "1 of 8 recorded episodes are errors that are played again, 1 of them of the machine" in errors
+    assert "1 of 8 recorded episodes are errors that are played again, 1 of them errors of the machine" in errors
     assert {row.status for row in read_rows(out / "episodes.csv")} == {"ok"} and not list((out / "errors").iterdir())
 
 

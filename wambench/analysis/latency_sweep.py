@@ -75,6 +75,10 @@ class SweepConfig:
             for executor in self.execution:
                 for seconds in self.latency:
                     self.run_of(policy, executor, seconds)
+        folders = [Path(policy).name for policy in self.policies]
+        if len(set(folders)) < len(folders):
+            asked = ", ".join(self.policies)
+            raise ValueError(f"{asked}: policies in files of one name would have one folder; rename a file")
 
     def run_of(self, policy: str, executor: str, seconds: float) -> RunConfig:
         """Returns the run of one point; where the simulator waits it is the one without latency."""

@@ -26,6 +26,7 @@ from wambench.attribution.tracker import (
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import Encoder, state_features
 from wambench.policies.training.dataset import files_of, load_arrays, locate_frames, read_manifest
+from wambench.progress_bar import progress_bar
 
 HOLD_OUT = 12  # every so many episodes one is held out
 STRANGE = 0.06  # share of training pairs whose second frame is of another episode, or noise
@@ -80,8 +81,6 @@ class Episodes:
 
 def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episodes:
     """Returns the frames of folders of `wambench collect --corpus tracks`, encoded; each clean and once degraded."""
-    from tqdm import tqdm
-
     generator = torch.Generator().manual_seed(seed)
     parts: list[Episodes] = []
     start = 0
@@ -89,7 +88,9 @@ def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episode
         if read_manifest(folder).points != reader.config.points:
             raise ValueError(f"{folder}: its key points are not those of the encoder")
         count_objects = sum(name not in encoding.HAND for name in reader.config.points)
-        for k, path in enumerate(tqdm(files_of(folder), desc="encoding", unit="file")):
+        paths = files_of(folder)
+        bar = progress_bar(total=len(paths), desc="encoding", unit="file")
+        for k, path in enumerate(paths):
             arrays = load_arrays(path, ["states", "frame_steps", "points", "present", "pixels"])
             frames = torch.from_numpy(locate_frames(path).all())
             version = 1 + (k + k // HOLD_OUT) % 2
@@ -109,6 +110,8 @@ def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episode
                 )
             )
             start += count
+            bar.update()
+        bar.close()
     return _join(parts)
 
 

@@ -23,6 +23,7 @@ from wambench.records.run_folder import GROWING
 
 Tell = Callable[[str], None]
 FIXED = ("split_hash", "weights_hash", "task_module_hash")  # rows made with others do not belong into one table
+LATEST = ("policy_hash",)  # of a file that may have been mended meanwhile
 
 
 def to_stderr(line: str) -> None:
@@ -99,8 +100,8 @@ def _tell_errors(rows: Sequence[Row], retry_errors: bool, tell: Tell) -> None:
     retried = [row for row in errors if again(row, retry_errors)]
     if retried:
         of_machine = sum(row.of_machine for row in retried)
-        what = f"{of_machine} of them of the machine (killed worker, full disk)"
-        tell(f"{len(retried)} of {len(rows)} recorded episodes are errors that are played again, {what}")
+        what = f", {of_machine} of them errors of the machine (killed worker, full disk)" if of_machine else ""
+        tell(f"{len(retried)} of {len(rows)} recorded episodes are errors that are played again{what}")
     kept = len(errors) - len(retried)
     if kept:
         tell(f"{kept} of {len(rows)} recorded episodes are errors; --retry-errors plays them again")
@@ -133,7 +134,7 @@ def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make
         own = {"task_module_hash": task_module.source_hash(config.split)}
         if folder.origin and folder.origin.get("policy_hash") not in (None, source):
             tell(f"{config.policy} has changed since {folder.path} was begun; rows that are there stay")
-        folder.begin({**provenance.of_run(config.split), **pool.info, "policy_hash": source, **own}, FIXED)
+        folder.begin({**provenance.of_run(config.split), **pool.info, "policy_hash": source, **own}, FIXED, LATEST)
         tell(f"{config.label} on {config.split}, recorded in {folder.path}")
         left = {job.key for job in todo}
         done = [key for key in folder.rows if key not in left]

@@ -76,12 +76,13 @@ class RunFolder:
                     self.path.rmdir()
         self._lock.close()
 
-    def begin(self, origin: Mapping[str, Any], fixed: Iterable[str] = ()) -> None:
+    def begin(self, origin: Mapping[str, Any], fixed: Iterable[str] = (), latest: Iterable[str] = ()) -> None:
         """Writes run.json, or when continuing checks that what produces the rows is still the same.
 
         Args:
             origin: Everything a reader must know to judge the rows, JSON.
             fixed: The entries of `origin` that must not change between the parts of a run.
+            latest: The entries that run.json has as they are now; all others stay as they were at the beginning.
         """
         for name in fixed:
             if self.origin and self.origin.get(name) != origin.get(name):
@@ -89,9 +90,10 @@ class RunFolder:
                     f"{self.path} was begun with {name} {self.origin.get(name)!r}, now it is {origin.get(name)!r}: "
                     "give another --out"
                 )
-        if self.origin.get("config") != self.config:
-            all_of_it = {**origin, **self.origin, "config": self.config}
-            write_whole(self.path / RUN, _text({"config": self.config} | all_of_it))
+        kept = {name: value for name, value in self.origin.items() if name not in latest}
+        now = {"config": self.config} | {**origin, **kept, "config": self.config}
+        if now != self.origin:
+            write_whole(self.path / RUN, _text(now))
         if not (self.path / ROWS).exists():
             write_whole(self.path / ROWS, HEADER)
 
