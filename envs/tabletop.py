@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from wambench.envs import snapshot
-from wambench.envs.episodes import episode_spec
+from wambench.envs.episodes import CONTROL_HZ, episode_spec
 from wambench.envs.privileged_view import SceneView
 from wambench.envs.progress import ProgressTracker
 from wambench.envs.rendering import Renderer
@@ -20,27 +20,54 @@ from wambench.envs.scene import CAMERAS, Scene
 from wambench.envs.scene_poser import ScenePoser
 from wambench.envs.script import Moment
 from wambench.envs.task import Task
-from wambench.interface import ControlConvention, EpisodeSpec, Observation, Outcome, SimulationDiverged
+from wambench.envs.window import Window
+from wambench.interface import (
+    ControlConvention,
+    EpisodeSpec,
+    Observation,
+    Outcome,
+    SimulationDiverged,
+    unknown_name,
+)
 
 MAX_SPEED = 100.0  # m/s or rad/s: no sane state of these scenes is near it
+RENDER_MODES = ("rgb_array", "human")
+WINDOW_VIEW = (480, 480)  # pixels of a view in the window of render mode "human"
+OPTIONS = ("spec",)  # of reset
+UNPICKLED = ("_scene", "_view", "_tracker", "_diverged", "_renderer", "_window")  # made anew from spec and snapshot
+# MuJoCo's counters of positions, velocities, accelerations and controls that are not finite or huge. Counting one up,
+# it resets itself to the model's zero pose and goes on, so that nothing else would show.
+BAD_NUMBERS = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+BAD_KINDS = ("positions", "velocities", "accelerations", "controls")
 
 
 class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     """A Panda at a table, one task.
 
     Observation: dict of one (h, w, 3) uint8 upright RGB image per camera ("agentview", "wrist") and "state", (8,)
-    float64: end-effector position in m (3), axis-angle in rad (3), finger positions in m (2).
+    float64: end-effector position in m (3), axis-angle in rad (3), finger positions in m (2). The hand hangs at half a
+    turn, where axis-angle is not continuous: its three numbers change sign together, several times in an episode.
+    With `rotation="rotation_6d"` the state is (11,): the first two columns of the rotation matrix (6) stand instead,
+    which are continuous. The arrays that `reset` and `step` return belong to the caller.
 
     Action: (7,) in [-1, 1]: end-effector displacement (+-0.05 m per axis), rotation (axis-angle, +-0.5 rad), gripper
     (+1 closes). Carried out by robosuite's OSC_POSE at 20 Hz.
 
     Reward: the increase of the task's progress, so that an episode's return is its progress in [0, 1].
 
-    End: `terminated` when the success predicate has held for one second, `truncated` at the horizon.
+    End: `terminated` when the success predicate has held for one second, `truncated` at the horizon, which is also
+    `spec.max_episode_steps`; both can be true in the last step. A step after the end raises
+    `gymnasium.error.ResetNeeded`.
+
+    Info: "instruction", "progress" in [0, 1], "stages" reached (joined by ";"), "success" and "is_success" now,
+    "success_ever"; after a reset also "spec".
 
     Randomisation: poses and the environment factors of `envs.factors`, all from the seed; the `EpisodeSpec` in
     `env.unwrapped.episode` (and `info["spec"]` after reset) says everything, and `reset(options={"spec": spec})`
     repeats it.
+
+    Copies: `pickle` and `copy.deepcopy` take the spec and a snapshot of the running episode along, so that a copy goes
+    on bitwise equal. Changes made by hand to the MuJoCo model, and open windows, are not copied.
 
     Args:
         task: What should happen. `wambench.registration.make` finds it by name and checks split and factor.
@@ -48,13 +75,20 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         factor: "all", "none" or one of `envs.factors.FACTORS`.
         image_size: (height, width) of both cameras in pixels.
         visual: "fast" or "full", see `envs.rendering`.
-        render_mode: "rgb_array" or None.
-        video_hz: Observations per second that `step_chunk` returns.
+        render_mode: "rgb_array"; "human", which shows both views in a window in every reset and step and needs
+            `wambench[view]` and a display; or None.
+        video_hz: Observations per second that `step_chunk` returns; divides 20.
         arm: Which arm stands at the table, a name of `envs.robot.ARMS`. Every split is played by the Panda; the others
             are for action-free video, which its `EpisodeSpec` therefore does not tell.
+        cameras: Which views an observation has, in this order.
+        rotation: Of the state: "axis_angle" or "rotation_6d", see `ControlConvention.rotation`.
+
+    Raises:
+        ValueError: An argument is out of its range or unknown; the message says what exists.
+        RuntimeError: Render mode "human" without a display.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's own convention)
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 20}  # noqa: RUF012 (Gymnasium's own convention)
 
     def __init__(
         self,
@@ -66,16 +100,26 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         render_mode: str | None = None,
         video_hz: float = 5.0,
         arm: str = "Panda",
+        cameras: Sequence[str] = tuple(CAMERAS),
+        rotation: str = "axis_angle",
     ) -> None:
+        if render_mode not in (None, *RENDER_MODES):
+            raise unknown_name("render mode", str(render_mode), RENDER_MODES)
+        for camera in cameras:
+            if camera not in CAMERAS:
+                raise unknown_name("camera", str(camera), CAMERAS)
+        if rotation not in ROTATIONS:
+            raise unknown_name("rotation of the state", str(rotation), ROTATIONS)
         self.task = task
         self.split = split
         self.factor = factor
-        self.convention = ControlConvention(image_size=(image_size[0], image_size[1]), video_hz=video_hz)
+        self.convention = ControlConvention(tuple(cameras), image_size, video_hz=video_hz, rotation=rotation)
         self.visual = visual
         self.arm = find_arm(arm)
         self.render_mode = render_mode
         self._scene: Scene | None = None
         self._renderer: Renderer | None = None
+        self._window = Window(task.id, CONTROL_HZ) if render_mode == "human" else None
         self.episode: EpisodeSpec | None = None
         self.observation_space = _observation_space(self.convention)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
@@ -85,38 +129,67 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Starts an episode; `options={"spec": EpisodeSpec or its JSON}` decides everything, else the seed does."""
+        """Starts an episode; `options={"spec": EpisodeSpec or its JSON}` decides everything, else the seed does.
+
+        Raises:
+            ValueError: An option is unknown, or the spec is none or that of another task.
+        """
         super().reset(seed=seed)
+        for name in options or {}:
+            if name not in OPTIONS:
+                raise unknown_name("reset option", str(name), OPTIONS)
         episode = (options or {}).get("spec")
         if isinstance(episode, str):
             episode = EpisodeSpec.from_json(episode)
         if episode is None:
             draw = int(self.np_random.integers(2**31 - 1))
             episode = episode_spec(self.task, self.split, self.factor, 0, draw, self.visual)
-        outcome = self.begin(episode)
-        return self._as_dict(outcome.observations[-1]), {**_info(outcome), "spec": episode.to_json()}
+        if not isinstance(episode, EpisodeSpec):
+            raise ValueError(f"the spec of an episode is an EpisodeSpec or its JSON, not {type(episode).__name__}")
+        outcome = self.begin(episode, render=False)
+        self._show()
+        return self._observe_dict(), {**self._info(outcome), "spec": episode.to_json()}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Carries out one (7,) action.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The episode has not begun, or is over.
+            SimulationDiverged: Positions, velocities or accelerations left every sane range.
+        """
+        self._require_running()
         before = self._tracker.progress
         outcome = self.advance(action)
-        return (
-            self._as_dict(self.observe()),
-            outcome.progress - before,
-            outcome.terminated,
-            outcome.truncated,
-            _info(outcome),
-        )
+        self._show()
+        reward = outcome.progress - before
+        return self._observe_dict(), reward, outcome.terminated, outcome.truncated, self._info(outcome)
 
     def render(self) -> np.ndarray | None:
-        """Returns the agentview as (h, w, 3) uint8 in render mode "rgb_array", else None."""
-        if self.render_mode != "rgb_array":
-            return None
-        return self._images(("agentview",), self.convention.image_size)["agentview"]
+        """Returns the agentview as (h, w, 3) uint8 in render mode "rgb_array", else None; "human" shows it."""
+        if self.render_mode == "rgb_array":
+            return self._images(("agentview",), self.convention.image_size)["agentview"]
+        self._show()
+        return None
 
     def close(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+        if self._window is not None:
+            self._window.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name not in UNPICKLED}
+        return kept | {"snapshot": self.snapshot() if self.episode is not None else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._scene, self._renderer = None, None
+        self._window = Window(self.task.id, CONTROL_HZ) if self.render_mode == "human" else None
+        snapshot = vars(self).pop("snapshot")
+        if self.episode is not None:
+            self.begin(self.episode, render=False)
+            self.restore(snapshot)
 
     # -- interface.Simulator ---------------------------------------------------------------------------------------
 
@@ -127,8 +200,9 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         scene = self._family(episode.visual)
         scene.reset(episode)
         self.episode = episode
-        self._tracker = ProgressTracker(self.task, episode.control_hz)
         self._steps = 0
+        self._check_finite()
+        self._tracker = ProgressTracker(self.task, episode.control_hz)
         self._view.moment = Moment(episode, 0, self.task.script.start if self.task.script else {})
         if self.task.script:
             scene.move(self.task.script.motions(self._view.moment))
@@ -136,16 +210,26 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._outcome((self.observe(),) if render else ())
 
     def advance(self, action: np.ndarray) -> Outcome:
-        """Carries out one (7,) action without rendering."""
+        """Carries out one (7,) action without rendering, also beyond the end of the episode.
+
+        Raises:
+            SimulationDiverged: Positions, velocities or accelerations left every sane range.
+        """
         self._advance(np.asarray(action, dtype=np.float64))
         return self._outcome(())
 
     def step_chunk(self, actions: np.ndarray) -> Outcome:
-        """Carries out (n, 7) actions; renders at the video rate and at the last step only."""
-        stride, horizon, seen = self.convention.frame_stride, self._loaded().horizon, []
+        """Carries out (n, 7) actions; renders at the video rate and at the last step only.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The episode has not begun, or is over.
+            SimulationDiverged: Positions, velocities or accelerations left every sane range.
+        """
+        self._require_running()
+        stride, seen = self.convention.frame_stride, []
         for i, action in enumerate(np.asarray(actions, dtype=np.float64)):
             self._advance(action)
-            ended = self._tracker.settled or self._steps >= horizon
+            ended = self._over()
             if ended or self._steps % stride == 0 or i == len(actions) - 1:
                 seen.append(self.observe())
             if ended:
@@ -163,14 +247,24 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return snapshot.pack(physics, scene.arm.get_state(), latches)
 
     def restore(self, state: bytes) -> None:
-        """Continues from a snapshot of the same episode, bitwise equal to the original."""
+        """Continues from a snapshot of the same episode, bitwise equal to the original.
+
+        Raises:
+            ValueError: It is no snapshot, or one of another scene.
+            SimulationDiverged: It holds numbers that are not finite.
+        """
         scene = self.scene
         physics, arm, latches = snapshot.unpack(state)
+        size = mujoco.mj_stateSize(scene.model, mujoco.mjtState.mjSTATE_INTEGRATION)
+        if len(physics) != size:
+            raise ValueError(f"a snapshot of another scene: it has {len(physics)} numbers, {self.task.id} has {size}")
+        self._diverged[:] = 0  # what happened before this call is over
         mujoco.mj_setState(scene.model, scene.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
         scene.arm.set_state(arm)
         # step1 recomputes what depends on position and velocity and leaves the warm start alone
         mujoco.mj_step1(scene.model, scene.data)
         self._steps = latches.pop("steps")
+        self._check_finite()
         if self.task.script:
             self._view.moment = Moment(self._loaded(), self._steps, latches.pop("memory"))
         self._tracker.set_state(latches)
@@ -217,18 +311,27 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             view.moment = truth
 
     def observe(self) -> Observation:
-        """Renders both cameras now."""
+        """Renders all cameras of the convention now; what is returned cannot be written into."""
         convention = self.convention
         images = self._images(convention.cameras, convention.image_size)
         return Observation(step=self._steps, images=images, state=self.proprioception())
 
     def proprioception(self) -> np.ndarray:
-        """Returns the (8,) state vector without rendering."""
-        state = np.empty(8)
-        state[:3], state[3:6], state[6:] = self._view.eef(), axis_angle(self._view.eef_rot()), self._view.fingers()
-        return state
+        """Returns the state vector without rendering, (8,), or (11,) with rotation "rotation_6d"; a fresh array."""
+        rotation = ROTATIONS[self.convention.rotation](self._view.eef_rot())
+        return np.concatenate([self._view.eef(), rotation, self._view.fingers()])
 
     # -- private -----------------------------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        return self._tracker.settled or self._steps >= self._loaded().horizon
+
+    def _require_running(self) -> None:
+        """Raises ResetNeeded unless an episode is running."""
+        episode = self._loaded()
+        if self._over():
+            why = f"success at step {self._steps}" if self._tracker.settled else f"horizon of {episode.horizon} steps"
+            raise gymnasium.error.ResetNeeded(f"the episode is over ({why}): call reset() first")
 
     def _loaded(self) -> EpisodeSpec:
         if self.episode is None:
@@ -237,9 +340,12 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _family(self, visual: str | None = None) -> Scene:
         if self._scene is None or (visual is not None and visual != self._scene.visual):
-            self.close()
+            if self._renderer is not None:
+                self._renderer.close()
+                self._renderer = None
             self._scene = Scene(self.task.objects, visual or self.visual, self.arm)
             self._view = SceneView(self._scene)
+            self._diverged = self._scene.data.warning.number[BAD_NUMBERS]  # a view
         return self._scene
 
     def _advance(self, action: np.ndarray) -> None:
@@ -250,6 +356,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             scene.move(script.motions(self._view.moment))
         scene.arm.step(scene.data, action)
         self._steps += 1
+        self._check_finite()
         speeds = scene.data.qvel
         if not speeds @ speeds < MAX_SPEED**2:  # quicker than the largest, which cannot be more than the root of it
             fastest = np.abs(speeds).max()
@@ -261,6 +368,14 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
                 self._view.moment = replace(self._view.moment, memory=script.notice(self._view))
         self._tracker.update(self._view)
 
+    def _check_finite(self) -> None:
+        """Raises SimulationDiverged if MuJoCo has met a number that is not finite or huge since the last reset."""
+        if self._diverged.any():
+            kinds = " and ".join(kind for kind, count in zip(BAD_KINDS, self._diverged, strict=True) if count)
+            raise SimulationDiverged(
+                f"the simulation diverged at step {self._steps}: {kinds} that are not finite or above 1e10"
+            )
+
     def _outcome(self, observations: tuple[Observation, ...]) -> Outcome:
         tracker = self._tracker
         return Outcome(
@@ -271,15 +386,33 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             success=tracker.success,
             success_ever=tracker.success_ever,
             terminated=tracker.settled,
-            truncated=self._steps >= self._loaded().horizon and not tracker.settled,
+            truncated=self._steps >= self._loaded().horizon,
         )
 
     def _images(self, cameras: tuple[str, ...], size: tuple[int, int]) -> dict[str, np.ndarray]:
         images = self.renderer.render(self.scene.data, [CAMERAS[name] for name in cameras], size)
         return {name: images[CAMERAS[name]] for name in cameras}
 
-    def _as_dict(self, observation: Observation) -> dict[str, np.ndarray]:
-        return {**observation.images, "state": observation.state}
+    def _observe_dict(self) -> dict[str, np.ndarray]:
+        """Returns an observation as Gymnasium has it: fresh arrays, which belong to whoever asked."""
+        images = self._images(self.convention.cameras, self.convention.image_size)
+        return {**images, "state": self.proprioception()}
+
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "instruction": self._loaded().instruction,
+            "progress": outcome.progress,
+            "stages": ";".join(outcome.stages),
+            "success": outcome.success,
+            "is_success": outcome.success,
+            "success_ever": outcome.success_ever,
+        }
+
+    def _show(self) -> None:
+        """Shows both views side by side in the window of render mode "human"."""
+        if self._window is not None:
+            views = self._images(tuple(CAMERAS), WINDOW_VIEW)
+            self._window.show(np.concatenate(list(views.values()), axis=1))
 
 
 def axis_angle(rotation: np.ndarray) -> np.ndarray:
@@ -290,21 +423,23 @@ def axis_angle(rotation: np.ndarray) -> np.ndarray:
     return vector
 
 
+def rotation_6d(rotation: np.ndarray) -> np.ndarray:
+    """Returns the first two columns of a (3, 3) rotation matrix, one after the other, (6,) in [-1, 1].
+
+    Continuous in the rotation, which three or four numbers cannot be (Zhou et al., arXiv 1812.07035).
+    """
+    return rotation[:, :2].T.ravel()
+
+
+# Rotation of the state -> the function, and the largest magnitude of its numbers, rounding included.
+ROTATIONS = {"axis_angle": axis_angle, "rotation_6d": rotation_6d}
+LARGEST = {"axis_angle": [2 * np.pi] * 3, "rotation_6d": [1.0 + 1e-6] * 6}
+
+
 def _observation_space(
     convention: ControlConvention,
 ) -> Any:  # Dict is a Space of the right dict, which its types do not say
     image = gymnasium.spaces.Box(0, 255, (*convention.image_size, 3), np.uint8)
-    bound = np.array([2.0] * 3 + [2 * np.pi] * 3 + [0.1] * 2)
+    bound = np.array([2.0] * 3 + LARGEST[convention.rotation] + [0.1] * 2)
     state = gymnasium.spaces.Box(-bound, bound, dtype=np.float64)
     return gymnasium.spaces.Dict({**{name: image for name in convention.cameras}, "state": state})
-
-
-def _info(outcome: Outcome) -> dict[str, Any]:
-    values: Mapping[str, Any] = {
-        "progress": outcome.progress,
-        "stages": ";".join(outcome.stages),
-        "success": outcome.success,
-        "is_success": outcome.success,
-        "success_ever": outcome.success_ever,
-    }
-    return dict(values)

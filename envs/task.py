@@ -6,7 +6,10 @@ see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -213,3 +216,22 @@ class Task:
     def id(self) -> str:
         """Versioned id, e.g. "PressButton-v1"."""
         return f"{self.name}-v{self.version}"
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Task], tuple[str, str]]:
+        """Pickles a task as the module variable that holds it: predicates and experts are functions without names."""
+        for module in dict.fromkeys(self._modules()):
+            for name, value in vars(sys.modules[module]).items() if module in sys.modules else ():
+                if value is self:
+                    return task_at, (module, name)
+        raise pickle.PicklingError(f"{self.id} cannot be pickled: no module variable beside its functions holds it")
+
+    def _modules(self) -> Iterator[str]:
+        """Yields the names of the modules that define the functions of the task."""
+        for function in (self.success, self.expert, self.place, *(stage.reached for stage in self.stages)):
+            yield getattr(function, "__module__", "")
+
+
+def task_at(module: str, name: str) -> Task:
+    """Returns the task that a variable of a module holds; what a pickled task calls."""
+    task: Task = getattr(importlib.import_module(module), name)
+    return task

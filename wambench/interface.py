@@ -14,12 +14,21 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 STATUSES = ("ok", "env_error", "policy_error", "timeout")
+# Rotation format -> what the state vector holds unless a convention says otherwise.
+STATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "axis_angle": ("eef_pos", "eef_axis_angle", "gripper_qpos"),
+        "rotation_6d": ("eef_pos", "eef_rotation_6d", "gripper_qpos"),
+        "none": (),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +43,20 @@ class ControlConvention:
         action: Meaning of the first six action numbers; "osc_pose_delta" is robosuite's OSC_POSE: a displacement
             of the end effector, [-1, 1] scaled to +-0.05 m per axis and +-0.5 rad (axis-angle).
         action_frame: Frame of the displacement: "base" (for the shipped scenes parallel to the simulator).
-        rotation: Rotation format of action and state.
+        rotation: Rotation format of the state, a key of `STATES`; that of the action belongs to `action`.
+            "axis_angle": the rotation vector (3, rad), with an angle in [0, pi]. The hand of these scenes hangs at
+            half a turn, where the vectors of neighbouring rotations have opposite signs: all three numbers jump
+            several times in an episode. "rotation_6d": the first two columns of the rotation matrix, hand to world,
+            one after the other (6, in [-1, 1]); it has no jumps (Zhou et al., arXiv 1812.07035). "none": no rotation.
         gripper: "close_positive": +1 closes, -1 opens (robosuite's convention).
         action_dim: Length of an action.
-        state: What the state vector holds, in order: eef position (3, m), axis-angle (3, rad), finger qpos (2, m).
+        state: What the state vector holds, in order; () stands for what `STATES` has for `rotation`: eef position
+            (3, m), rotation (3 or 6), finger qpos (2, m).
+
+    Raises:
+        ValueError: A field makes no sense by itself or beside the others; the message names it. Words that this suite
+            does not know are allowed, because simulators and robots elsewhere have conventions of their own, and
+            `mismatches` compares them; only `rotation` is one of a list.
     """
 
     cameras: tuple[str, ...] = ("agentview", "wrist")
@@ -49,7 +68,52 @@ class ControlConvention:
     rotation: str = "axis_angle"
     gripper: str = "close_positive"
     action_dim: int = 7
-    state: tuple[str, ...] = ("eef_pos", "eef_axis_angle", "gripper_qpos")
+    state: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("cameras", "image_size", "state"):  # JSON has lists where a convention has tuples
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)):
+                raise ValueError(f"{name} must be a tuple, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        self._check_numbers()
+        self._check_words()
+
+    def _check_numbers(self) -> None:
+        """Raises ValueError unless sizes are positive integers and the video rate divides the control rate."""
+        if len(self.image_size) != 2 or not all(_is_positive_integer(size) for size in self.image_size):
+            raise ValueError(f"image_size must be (height, width), two positive integers, not {self.image_size!r}")
+        object.__setattr__(self, "image_size", tuple(int(size) for size in self.image_size))
+        if not _is_positive_integer(self.action_dim):
+            raise ValueError(f"action_dim must be a positive integer, not {self.action_dim!r}")
+        for name in ("control_hz", "video_hz"):
+            rate = getattr(self, name)
+            if not (_is_number(rate) and 0 < rate < math.inf):
+                raise ValueError(f"{name} must be a positive number, not {rate!r}")
+        ratio = self.control_hz / self.video_hz
+        if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
+            raise ValueError(
+                f"video_hz must divide control_hz: {self.video_hz:g} does not divide {self.control_hz:g}; "
+                f"the nearest rate that does is {self.control_hz / max(1, round(ratio)):g}"
+            )
+
+    def _check_words(self) -> None:
+        """Raises ValueError unless names are words and rotation and state agree; fills in the state."""
+        for name in ("action", "action_frame", "rotation", "gripper"):
+            if not _is_word(getattr(self, name)):
+                raise ValueError(f"{name} must be a word, not {getattr(self, name)!r}")
+        for name in ("cameras", "state"):
+            words = getattr(self, name)
+            if not all(_is_word(word) for word in words) or len(set(words)) < len(words):
+                raise ValueError(f"{name} must be different words, not {words!r}")
+        if not self.cameras:
+            raise ValueError("cameras must name at least one camera")
+        if self.rotation not in STATES:
+            raise unknown_name("rotation", self.rotation, STATES)
+        object.__setattr__(self, "state", self.state or STATES[self.rotation])
+        for rotation in ("axis_angle", "rotation_6d"):
+            if rotation != self.rotation and f"eef_{rotation}" in self.state:
+                raise ValueError(f"rotation is {self.rotation!r}, but state holds 'eef_{rotation}'")
 
     @property
     def frame_stride(self) -> int:
@@ -72,6 +136,18 @@ class ControlConvention:
         hold = np.zeros(self.action_dim)
         hold[-1] = last[-1] if last is not None else (-1.0 if self.gripper == "close_positive" else 1.0)
         return hold
+
+
+def _is_positive_integer(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value > 0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and value.strip() != ""
 
 
 def mismatches(environment: ControlConvention, policy: ControlConvention) -> list[str]:
@@ -99,17 +175,32 @@ def unknown_name(kind: str, asked: str, known: Iterable[str]) -> ValueError:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy sees at one control step.
+    """What a policy sees at one control step. It is also what is recorded, so nobody can write into it.
 
     Attributes:
         step: Control steps since reset (0 for the first observation).
-        images: Camera name -> (h, w, 3) uint8, upright RGB.
-        state: (8,) float64: eef position (m), axis-angle (rad), finger positions (m).
+        images: Camera name -> (h, w, 3) uint8, upright RGB; a read-only mapping of read-only arrays.
+        state: (8,) float64, read-only: eef position (m), axis-angle (rad, see `ControlConvention.rotation` for its
+            jumps), finger positions (m); (11,) with rotation "rotation_6d".
     """
 
     step: int
     images: Mapping[str, NDArray[np.uint8]]
     state: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", MappingProxyType({name: read_only(i) for name, i in self.images.items()}))
+        object.__setattr__(self, "state", read_only(self.state))
+
+    def __reduce__(self) -> tuple[type[Observation], tuple[int, dict[str, np.ndarray], np.ndarray]]:
+        return Observation, (self.step, dict(self.images), self.state)  # a mapping proxy cannot be pickled
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Returns a view of an array that cannot be written through; no element is copied."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def canvas(observation: Observation, cameras: Sequence[str]) -> NDArray[np.uint8]:

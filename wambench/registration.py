@@ -32,10 +32,19 @@ def make(task: str, split: str | None = None, factor: str | None = None, **optio
 
 
 def register_all() -> None:
-    """Registers "wambench/<Task>-v<version>" for every task; importing wambench does it."""
+    """Registers "wambench/<Task>-v<version>" for every task; importing wambench does it.
+
+    `spec.max_episode_steps` is the task's horizon, so `gymnasium.make` adds its TimeLimit, which truncates in the same
+    step as the environment itself.
+    """
     import gymnasium
 
     for task in tasks.TASKS.values():
         name = f"wambench/{task.id}"
         if name not in gymnasium.registry:
-            gymnasium.register(name, entry_point="wambench.registration:make", kwargs={"task": task.name})
+            gymnasium.register(
+                name,
+                entry_point="wambench.registration:make",
+                max_episode_steps=task.horizon,
+                kwargs={"task": task.name},
+            )

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from wambench.envs import meshes, rendering, robot
+from wambench.envs import meshes, opengl, rendering, robot
 from wambench.envs.rendering import Renderer, frame_hash, gl_backend
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -312,8 +312,9 @@ def test_bad_requests_are_refused() -> None:
 
 
 def test_missing_opengl_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "_REQUESTED", "")
-    monkeypatch.setattr(rendering, "_egl_works", lambda: False)
-    monkeypatch.setattr(rendering, "_osmesa_works", lambda: False)
+    monkeypatch.setattr(opengl, "_REQUESTED", "")
+    monkeypatch.setattr(opengl, "_egl_works", lambda: False)
+    monkeypatch.setattr(opengl, "_osmesa_works", lambda: False)
+    monkeypatch.setattr(opengl, "_backend", opengl.choose_backend)
     with pytest.raises(RuntimeError, match=r"libegl1 and libgl1-mesa-dri .*libosmesa6"):
         gl_backend()

@@ -37,7 +37,11 @@ class Pose:
 
 
 def pose_of(state: np.ndarray) -> Pose:
-    """Returns the pose in an (8,) robot state (`interface.Observation`)."""
+    """Returns the pose in a robot state (`interface.Observation`): (8,) with axis-angle or (11,) with rotation_6d."""
+    if len(state) == 11:
+        first, second = state[3:6], state[6:9]
+        matrix = np.stack([first, second, np.cross(first, second)], axis=1)
+        return Pose(state[:3].copy(), matrix, float(abs(state[9] - state[10])))
     return Pose(state[:3].copy(), rotation_matrix(state[3:6]), float(abs(state[6] - state[7])))
 
 

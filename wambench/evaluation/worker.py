@@ -61,9 +61,20 @@ class EpisodeJob:
 
 
 def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> TabletopEnv:
-    """Returns the simulator of a task, with the image size and video rate that the policy asks for."""
-    size, video_hz = convention.image_size, convention.video_hz
-    return registration.make(task, split=config.split, image_size=size, visual=config.visual, video_hz=video_hz)
+    """Returns the simulator of a task as the policy asks for it: image size, video rate, rotation, and cameras.
+
+    What the simulator does not have stays as it is, and is told with all other mismatches before the first episode.
+    """
+    own = ControlConvention()
+    return registration.make(
+        task,
+        split=config.split,
+        image_size=convention.image_size,
+        visual=config.visual,
+        video_hz=convention.video_hz,
+        cameras=convention.cameras if set(convention.cameras) <= set(own.cameras) else own.cameras,
+        rotation=own.rotation if convention.rotation == "none" else convention.rotation,
+    )
 
 
 @dataclass(frozen=True)
