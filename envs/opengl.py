@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -104,7 +105,9 @@ def choose_backend() -> str:
 def former_context_kept() -> Iterator[None]:
     """Makes current again, at the end, the context that was current in this thread at the beginning, or none.
 
-    On macOS nothing is put back. Switching costs a few microseconds.
+    Meanwhile no garbage is collected: it may hold an old context of somebody (robosuite leaves one behind at every hard
+    reset), and MuJoCo's and robosuite's way of freeing it takes the current context away from the thread, whoever's it
+    is. On macOS nothing is put back. Switching costs a few microseconds.
 
     Raises:
         RuntimeError: As `open_context`.
@@ -113,10 +116,14 @@ def former_context_kept() -> Iterator[None]:
         raise RuntimeError(FORKED)
     remember = {"egl": _egl_context, "osmesa": _osmesa_context, "glfw": _glfw_context}.get(_backend())
     put_back: PutBack = remember() if remember else (lambda: None)
+    collects = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
         put_back()
+        if collects:
+            gc.enable()
 
 
 @functools.cache

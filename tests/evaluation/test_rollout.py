@@ -77,6 +77,34 @@ def test_error_of_the_policy_keeps_what_came_before(spec: EpisodeSpec) -> None:
     assert (episode.progress, episode.stages, episode.steps, len(episode.chunks)) == (0.5, ("half",), 24, 3)
 
 
+def test_a_policy_cannot_write_into_its_own_record(spec: EpisodeSpec) -> None:
+    class Scribbler(Steady):
+        def act(self, history):  # type: ignore[no-untyped-def]
+            plan, tried = super().act(history), 0
+            for array in (history[-1].state, *history[-1].images.values()):
+                try:
+                    array -= 5
+                except ValueError:
+                    tried += 1
+            assert tried == 3
+            self.mine.append(plan)
+            return plan
+
+    policy, honest = Scribbler(), rollout(LineSim(SMALL), Steady(), spec)
+    policy.mine = []
+    episode = rollout(LineSim(SMALL), policy, spec)
+    for plan in policy.mine:  # what it answered stays its own
+        plan.actions[:] = 0
+        plan.frames[:] = 0
+    assert episode.status == "ok"
+    for one, other in zip(episode.observations, honest.observations, strict=True):
+        assert np.array_equal(one.state, other.state) and np.array_equal(one.images["wrist"], other.images["wrist"])
+    for chunk, same in zip(episode.chunks, honest.chunks, strict=True):
+        assert np.array_equal(chunk.plan.actions, same.plan.actions)
+        assert np.array_equal(chunk.plan.frames, same.plan.frames)  # type: ignore[arg-type]
+        assert not chunk.plan.actions.flags.writeable and not chunk.plan.frames.flags.writeable  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("broken", ["begin", "snapshot", "step_chunk"])
 def test_error_of_the_world_is_its_own(spec: EpisodeSpec, broken: str) -> None:
     def fail(*_: object) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wambench.interface import ControlConvention, InvalidPlan, Plan
+from wambench.interface import ControlConvention, InvalidPlan, Plan, read_only
 
 TOLERANCE = 1e-6  # float32 rounding of an action at its limit
 
 
 def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
-    """Returns a copy of the plan that its policy can no longer change, actions (H, A) float64 in [-1, 1].
+    """Returns a copy of the plan that nobody can change any more, actions (H, A) float64 in [-1, 1].
 
     Raises InvalidPlan, saying what is wrong, if it is no plan under `convention`.
     """
@@ -33,7 +33,7 @@ def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
     frames, frame_steps = _checked_frames(plan, convention)
     if largest > 1:
         actions = actions.clip(-1, 1)
-    return Plan(actions, execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
+    return Plan(read_only(actions), execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
 
 
 def without_tensors(plan: Plan) -> Plan:
@@ -71,4 +71,4 @@ def _checked_frames(plan: Plan, convention: ControlConvention) -> tuple[np.ndarr
         raise InvalidPlan(f"frame_steps are {steps.dtype} {steps.shape}, expected integers ({len(frames)},)")
     if (np.diff(steps) <= 0).any() or (steps < 0).any():
         raise InvalidPlan(f"frame_steps must rise from 0 or later, not {steps.tolist()}")
-    return frames, steps.astype(np.int64)
+    return read_only(frames), read_only(steps.astype(np.int64))
