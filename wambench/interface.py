@@ -15,10 +15,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 STATUSES = ("ok", "env_error", "policy_error", "timeout")
 # Rotation format -> what the state vector holds unless a convention says otherwise.
@@ -192,11 +194,11 @@ class Observation:
         object.__setattr__(self, "images", MappingProxyType({name: read_only(i) for name, i in self.images.items()}))
         object.__setattr__(self, "state", read_only(self.state))
 
-    def __reduce__(self) -> tuple[type[Observation], tuple[int, dict[str, np.ndarray], np.ndarray]]:
+    def __reduce__(self) -> tuple[type[Observation], tuple[int, dict[str, NDArray[np.uint8]], NDArray[np.float64]]]:
         return Observation, (self.step, dict(self.images), self.state)  # a mapping proxy cannot be pickled
 
 
-def read_only(array: np.ndarray) -> np.ndarray:
+def read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
     """Returns a view of an array that cannot be written through; no element is copied."""
     view = np.asarray(array).view()
     view.flags.writeable = False

@@ -78,6 +78,8 @@ def test_error_of_the_policy_keeps_what_came_before(spec: EpisodeSpec) -> None:
 
 
 def test_a_policy_cannot_write_into_its_own_record(spec: EpisodeSpec) -> None:
+    mine: list[Plan] = []
+
     class Scribbler(Steady):
         def act(self, history):  # type: ignore[no-untyped-def]
             plan, tried = super().act(history), 0
@@ -87,15 +89,14 @@ def test_a_policy_cannot_write_into_its_own_record(spec: EpisodeSpec) -> None:
                 except ValueError:
                     tried += 1
             assert tried == 3
-            self.mine.append(plan)
+            mine.append(plan)
             return plan
 
     policy, honest = Scribbler(), rollout(LineSim(SMALL), Steady(), spec)
-    policy.mine = []
     episode = rollout(LineSim(SMALL), policy, spec)
-    for plan in policy.mine:  # what it answered stays its own
+    for plan in mine:  # what it answered stays its own
         plan.actions[:] = 0
-        plan.frames[:] = 0
+        plan.frames[:] = 0  # type: ignore[index]
     assert episode.status == "ok"
     for one, other in zip(episode.observations, honest.observations, strict=True):
         assert np.array_equal(one.state, other.state) and np.array_equal(one.images["wrist"], other.images["wrist"])
