@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+INVISIBLE = ("offscreen", "dummy")  # what SDL draws into unseen; nobody's wish unless SDL_VIDEODRIVER says so
 NO_DISPLAY = "; without a screen use render_mode='rgb_array', and gymnasium.wrappers.RecordVideo for a film"
 
 
@@ -38,6 +39,10 @@ class Window:
             self._pygame.display.init()
         except self._pygame.error as error:
             raise RuntimeError(f'render_mode="human" finds no display ({error}){NO_DISPLAY}') from error
+        driver = self._pygame.display.get_driver()
+        if driver in INVISIBLE and driver != os.environ.get("SDL_VIDEODRIVER"):
+            self._pygame.display.quit()
+            raise RuntimeError(f'render_mode="human" finds no display (SDL would draw {driver}){NO_DISPLAY}')
         self._title, self._fps = title, fps
         self._clock = self._pygame.time.Clock()
         self._surface: Any = None

@@ -46,7 +46,8 @@ def wobble(env: TabletopEnv, steps: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, 7))
 
 
-def test_gymnasium_accepts_it(env: TabletopEnv) -> None:
+def test_gymnasium_accepts_it(env: TabletopEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # render mode "human" opens a window
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = gymnasium.make(f"wambench/{env.task.id}", render_mode="rgb_array")
