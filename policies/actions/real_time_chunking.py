@@ -172,7 +172,10 @@ def splice(old: Tensor, new: Tensor, delay: int, executed: int) -> Tensor:
 
 
 def shift_chunk(chunk: Tensor, executed: int) -> Tensor:
-    """Returns a chunk (..., H, A) as seen s steps later: chunk[s:], then zeros. For `bid`."""
+    """Returns a chunk (..., H, A) as seen s steps later: chunk[s:], then zeros.
+
+    Reference implementation, checked against the paper's code by `make parity`; no command uses it.
+    """
     return torch.cat([chunk[..., executed:, :], torch.zeros_like(chunk[..., :executed, :])], dim=-2)
 
 

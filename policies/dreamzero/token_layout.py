@@ -140,7 +140,10 @@ def plan(spans: Sequence[AttentionSpan]) -> AttentionPlan:
 
 
 def mask(spans: Sequence[AttentionSpan], tokens: int) -> Tensor:
-    """Returns the (T, T) bool matrix "row attends to column"."""
+    """Returns the (T, T) bool matrix "row attends to column".
+
+    It checks the spans against the release (`make parity`); the transformer attends by spans, without a matrix.
+    """
     seen = torch.zeros(tokens, tokens, dtype=torch.bool)
     for span in spans:
         for start, stop in span.keys:

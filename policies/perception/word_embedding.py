@@ -55,11 +55,6 @@ def embed(text: str) -> np.ndarray:
     return np.stack([_word_vector(word) for word in words])
 
 
-def similarity(a: str, b: str) -> float:
-    """Returns the cosine of two words."""
-    return float(_word_vector(a.lower()) @ _word_vector(b.lower()))
-
-
 def match(text: str, names: Sequence[str]) -> np.ndarray:
     """Returns (L, C) weights, rows summing to at most 1: which named object each word of an instruction refers to.
 

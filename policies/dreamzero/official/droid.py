@@ -233,7 +233,9 @@ def sample_chunks(
     stride: int = ACTIONS_PER_CHUNK,
     video_stride: int = VIDEO_STRIDE,
 ) -> Sample:
-    """Returns the chunks around an anchor that share its instruction.
+    """Returns the chunks around an anchor that share its instruction, as the release samples its training data.
+
+    Reference implementation, checked against the release by `make parity`; no command uses it.
 
     From the anchor in steps of a chunk, one back, one forward, until the episode ends or the instruction at the step
     differs (instructions inside a chunk are not compared). A chunk needs its frames inside the episode, otherwise it is

@@ -6,13 +6,18 @@ import pytest
 from wambench.policies.perception import word_embedding
 
 
+def similarity(a: str, b: str) -> float:
+    """Returns the cosine of two words."""
+    return float(word_embedding.embed(a)[0] @ word_embedding.embed(b)[0])
+
+
 @pytest.mark.parametrize(
     ("word", "near", "far"),
     [("depress", "press", "stack"), ("withdraw", "drawer", "button"), ("unstack", "stack", "push")],
 )
 def test_shared_stems_are_near(word: str, near: str, far: str) -> None:
-    assert word_embedding.similarity(word, near) > word_embedding.similarity(word, far) + 0.2
-    assert word_embedding.similarity("press", "depress") > word_embedding.similarity("press", "stack")
+    assert similarity(word, near) > similarity(word, far) + 0.2
+    assert similarity("press", "depress") > similarity("press", "stack")
 
 
 def test_embedding_is_fixed() -> None:
