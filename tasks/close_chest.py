@@ -63,4 +63,7 @@ TASK = Task(
     success=is_closed,
     expert=expert,
     horizon=150,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+    },
 )

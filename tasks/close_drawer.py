@@ -54,6 +54,7 @@ TASK = Task(
     expert=expert,
     horizon=130,
     allowed_attacks={
+        "CloseThenPress": "it begins with closing the drawer",
         "touch and go": "what is done stays done when the hand leaves",
     },
 )

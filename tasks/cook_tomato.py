@@ -44,4 +44,8 @@ TASK = Task(
     success=fill_and_cover.done,
     expert=expert,
     horizon=820,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+        "FillAndCover": "its expert clears away a lid that lies on the pan first",
+    },
 )

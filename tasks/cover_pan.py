@@ -82,10 +82,15 @@ def fill(view: View) -> np.ndarray:
     return skills.grasp(view, "tomato", view.pos("tomato"), skills.grip_yaw(view, "tomato"), TRAVEL, care=0.7)
 
 
+def lid_over(view: View, below: str, height: float) -> bool:
+    """The hand holds the lid no more than 5 cm above something of a height above the table."""
+    close = -predicates.SINK < predicates.bottom(view, "lid") - height < 0.05
+    return close and predicates.distance(view, "lid", below) < 0.04 and predicates.held(view, "lid")
+
+
 def lid_over_pan(view: View) -> bool:
-    """The hand holds the lid above the pan."""
-    above = predicates.bottom(view, "lid") > PAN_HEIGHT - predicates.TOUCH
-    return above and predicates.distance(view, "lid", "pan") < 0.03 and predicates.held(view, "lid")
+    """The hand holds the lid closely above the pan."""
+    return lid_over(view, "pan", PAN_HEIGHT)
 
 
 TASK = Task(
@@ -108,4 +113,10 @@ TASK = Task(
     success=done,
     expert=cover,
     horizon=200,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+        "pick": "picking the object up and letting it down there is what the words ask for",
+        "FillAndCover": "it ends with covering the pan",
+        "CookTomato": "it ends with covering the pan",
+    },
 )

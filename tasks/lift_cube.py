@@ -44,4 +44,9 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=130,
+    allowed_attacks={
+        "LiftLeftCube": "in some scenes the red cube is the left one",
+        "LiftRightCube": "in some scenes the red cube is the right one",
+        "BinThenLift": "it ends with lifting the red cube",
+    },
 )

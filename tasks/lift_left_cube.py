@@ -77,6 +77,7 @@ def task(name: str, instruction: str, motion: str, choose: Choice) -> Task:
         ),
         success=done,
         expert=expert,
+        allowed_attacks=dict.fromkeys(("LiftCube", "HoistCube", "BinThenLift"), "in some scenes it is the red cube"),
     )
 
 

@@ -81,6 +81,7 @@ TASK = Task(
     expert=expert,
     horizon=150,
     allowed_attacks={
+        "OpenThenPress": "it begins with opening the drawer",
         "touch and go": "what is done stays done when the hand leaves",
     },
 )

@@ -63,4 +63,10 @@ TASK = dataclasses.replace(
     success=done,
     expert=expert,
     horizon=200,
+    allowed_attacks={
+        **place_in_bin.TASK.allowed_attacks,
+        "PlaceInBin": "in some scenes the red cube is the nearest one",
+        "DepositCube": "in some scenes the red cube is the nearest one",
+        "BinThenLift": "in some scenes the blue cube is the nearest one",
+    },
 )

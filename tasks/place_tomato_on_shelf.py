@@ -68,10 +68,14 @@ TASK = Task(
     place=place,
     stages=(
         Stage("grasp", 0.2, lambda v: predicates.held(v, "tomato")),
-        Stage("carry", 0.2, lambda v: over_board(v) and predicates.held(v, "tomato"), after="grasp"),
-        Stage("place", 0.6, done, after="carry"),
+        Stage("lower", 0.2, lambda v: over_board(v) and predicates.lowered(v, "tomato", TOP), after="grasp"),
+        Stage("place", 0.6, done, after="lower"),
     ),
     success=done,
     expert=expert,
     horizon=200,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+        "pick": "picking the object up and letting it down there is what the words ask for",
+    },
 )

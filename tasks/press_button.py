@@ -54,4 +54,8 @@ TASK = Task(
     success=is_pressed,
     expert=expert,
     horizon=110,
+    allowed_attacks={
+        "OpenThenPress": "it ends with pressing the button",
+        "CloseThenPress": "it ends with pressing the button",
+    },
 )

@@ -20,6 +20,10 @@ def done(view: View) -> bool:
     return lid_on_board(view) and predicates.clear_of_fingers(view, "lid") and predicates.at_rest(view, "lid")
 
 
+def _lid_over_board(view: View) -> bool:
+    return cover_pan.lid_over(view, "board", cover_pan.BOARD_TOP)
+
+
 def uncover(view: View) -> np.ndarray:
     """Lays the lid down on the board."""
     goal = view.pos("board") + [0, 0, cover_pan.BOARD_TOP + view.size("lid")[2]]
@@ -40,10 +44,17 @@ TASK = Task(
     place=lambda rng: cover_pan.kitchen(rng, "pan"),
     stages=(
         Stage("grasp", 0.2, lambda v: predicates.held(v, "lid")),
-        Stage("take off", 0.2, lambda v: predicates.raised(v, "lid", 0.05), after="grasp"),
-        Stage("lay down", 0.6, done, after="take off"),
+        Stage("take off", 0.15, lambda v: predicates.raised(v, "lid", 0.05), after="grasp"),
+        Stage("lower", 0.1, _lid_over_board, after="take off"),
+        Stage("lay down", 0.55, done, after="lower"),
     ),
     success=done,
     expert=uncover,
     horizon=200,
+    allowed_attacks={
+        "touch and go": "what is done stays done when the hand leaves",
+        "pick": "picking the object up and letting it down there is what the words ask for",
+        "FillAndCover": "its expert begins by clearing the lid away",
+        "CookTomato": "it begins with uncovering the pan",
+    },
 )

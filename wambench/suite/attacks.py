@@ -59,6 +59,7 @@ def _wait(view: SceneView, gripper: float, steps: int = 8) -> Actions:
 def _movable(task: Task) -> list[str]:
     """Returns what can be moved: free objects, and the named sites of mechanisms."""
     sites = {"drawer": "drawer/handle", "button": "button/top", "dial": "dial/peg", "lever": "lever/knob"}
+    sites |= {"hatch": "hatch/handle", "switch": "switch/on", "chest": "chest/bar"}
     return [
         sites.get(name, name) for name in task.objects if OBJECTS[name].free or OBJECTS[name].joint_range is not None
     ]
