@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,8 +73,8 @@ def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr)
     source.check(episode_stem(job.key) for job in jobs)
     place = config.folder
     with RunFolder(place, config.recorded()) as folder:
-        todo = [job for job in jobs if job.key not in folder.rows or again(folder.rows[job.key], config.retry_errors)]
-        _tell_errors([folder.rows[job.key] for job in jobs if job.key in folder.rows], config.retry_errors, tell)
+        todo = [job for job in jobs if job.key not in folder.rows or is_retried(folder.rows[job.key], config)]
+        _tell_errors([folder.rows[job.key] for job in jobs if job.key in folder.rows], config, tell)
         if todo:
             _play(config, todo, folder, make_sim, tell)
         folder.finish()
@@ -89,15 +89,15 @@ def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr)
         return rows
 
 
-def again(row: Row, retry_errors: bool) -> bool:
+def is_retried(row: Row, config: RunConfig) -> bool:
     """Returns whether an episode that has a row is played again."""
-    return row.of_machine or (retry_errors and row.status != "ok")
+    return row.of_machine or (config.retry_errors and row.status != "ok")
 
 
-def _tell_errors(rows: Sequence[Row], retry_errors: bool, tell: Tell) -> None:
+def _tell_errors(rows: Sequence[Row], config: RunConfig, tell: Tell) -> None:
     """Says which errors among the rows that are there already are played again, and which stay."""
     errors = [row for row in rows if row.status != "ok"]
-    retried = [row for row in errors if again(row, retry_errors)]
+    retried = [row for row in errors if is_retried(row, config)]
     if retried:
         of_machine = sum(row.of_machine for row in retried)
         what = f", {of_machine} of them errors of the machine (killed worker, full disk)" if of_machine else ""
@@ -130,32 +130,42 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
 def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell) -> None:
     payload = config, make_sim, todo[0].spec.task
     with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
-        source = policies.source_hash(config.policy)
-        own = {"task_module_hash": task_module.source_hash(config.split)}
-        if folder.origin and folder.origin.get("policy_hash") not in (None, source):
-            tell(f"{config.policy} has changed since {folder.path} was begun; rows that are there stay")
-        folder.begin({**provenance.of_run(config.split), **pool.info, "policy_hash": source, **own}, FIXED, LATEST)
-        tell(f"{config.label} on {config.split}, recorded in {folder.path}")
-        left = {job.key for job in todo}
-        done = [key for key in folder.rows if key not in left]
-        told = False
-        with progress_bar(total=len(done) + len(todo), initial=len(done), unit="episode") as bar:
+        _begin(config, folder, pool.info, tell)
+        done = len(folder.rows.keys() - {job.key for job in todo})
+        failed = False
+        with progress_bar(total=done + len(todo), initial=done, unit="episode") as bar:
             for index, result in pool.results(todo, config.time_limit_s):
                 lost = isinstance(result, LostJob)
                 row, files = lost_result(config, todo[index], result) if lost else result
                 folder.write(row, files)
-                if row.status != "ok" and not told:
-                    told = True
+                if row.status != "ok" and not failed:
+                    failed = True
                     bar.clear()
-                    where = folder.path / "errors" / f"{episode_stem(row.key)}.txt"
-                    tell(f"first error: {episode_stem(row.key)}, {row.status}: {row.error}; more in {where}")
+                    tell(_first_error(row, folder.path))
                 bar.set_postfix_str(summary(folder.rows.values()), refresh=False)
                 bar.update()
+
+
+def _begin(config: RunConfig, folder: RunFolder, of_workers: Mapping[str, Any], tell: Tell) -> None:
+    """Writes where the rows come from, or checks that it has not changed since the run was begun."""
+    hashes = {
+        "policy_hash": policies.source_hash(config.policy),
+        "task_module_hash": task_module.source_hash(config.split),
+    }
+    if folder.origin and folder.origin.get("policy_hash") not in (None, hashes["policy_hash"]):
+        tell(f"{config.policy} has changed since {folder.path} was begun; rows that are there stay")
+    folder.begin({**provenance.of_run(config.split), **of_workers, **hashes}, FIXED, LATEST)
+    tell(f"{config.label} on {config.split}, recorded in {folder.path}")
+
+
+def _first_error(row: Row, folder: Path) -> str:
+    stem = episode_stem(row.key)
+    return f"first error: {stem}, {row.status}: {row.error}; more in {folder / 'errors' / f'{stem}.txt'}"
 
 
 def summary(rows: Collection[Row]) -> str:
     """Returns the mean progress of the episodes that could be played, and the number of those that could not."""
     progress = [row.progress for row in rows if row.status == "ok"]
-    mean = float(np.mean(progress)) if progress else math.nan
+    mean = f"progress {np.mean(progress):.2f}" if progress else "progress unknown"
     errors = len(rows) - len(progress)
-    return f"progress {mean:.2f}" + (f", {errors} errors" if errors else "")
+    return mean + (f", {errors} errors" if errors else "")
