@@ -8,8 +8,8 @@ import traceback
 from wambench.records.rows import MACHINE
 
 LONGEST = 300  # characters of a row's error, without the place it came from
-# Full or failing disk, no memory, no file handles: neither the policy nor the simulator is to blame.
-ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EROFS)
+# Full, limited or failing disk, no memory, no file handles: neither the policy nor the simulator is to blame.
+ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EFBIG)
 
 
 def of_machine(raised: BaseException) -> bool:
