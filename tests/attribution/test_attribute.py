@@ -63,6 +63,30 @@ def test_a_policy_without_video_gets_types_of_failure_only_and_a_second_call_cha
     assert "2 failed episodes, the four rollouts played for 0" in attribute.summary(table.read(folder))
 
 
+class Late:
+    """A policy whose actions come late."""
+
+    latency_steps = 8
+
+
+def test_a_policy_answers_in_time_only_while_it_is_asked_to() -> None:
+    policy = Late()
+    with pytest.raises(RuntimeError, match="in between"), attribute.without_latency(policy):  # type: ignore[arg-type]
+        assert policy.latency_steps == 0
+        raise RuntimeError("in between")
+    assert policy.latency_steps == 8
+    with attribute.without_latency(object()):  # type: ignore[arg-type]
+        pass  # a policy without latency is left alone
+
+
+def test_a_run_without_its_convention_is_refused(folder: Path) -> None:
+    values = json.loads((folder / "run.json").read_text())
+    del values["convention"]
+    (folder / "run.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="not a run of this version"):
+        attribute.load_run(folder)
+
+
 def test_wrong_words_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["attribute"], ["attribute", "a", "--self-test"], ["attribute", "--self-test", "--faults", "noize"]):
         assert main(words) == 2

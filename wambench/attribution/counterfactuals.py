@@ -173,7 +173,7 @@ def play_followed(
 
 
 def follow(sim: OracleSim, servo: Servo, steps: int, beyond: bool = False) -> Outcome:
-    """Lets the servo drive for some steps; returns what `step_chunk` would, observations at the video rate.
+    """Lets the servo drive for some steps and returns the outcome, with observations at the video rate.
 
     Args:
         sim: A simulator.

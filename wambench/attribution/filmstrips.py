@@ -64,7 +64,7 @@ def choose_moments(episode: Episode, row: AttributionRow) -> list[int]:
 
 
 def render(run: Path, rows: Sequence[AttributionRow]) -> list[Path]:
-    """Renders what `save` does, in simulators like those of the run, and returns the files."""
+    """Renders the expert's frames for the clearest failures, in simulators like those of the run; returns the files."""
     from wambench.attribution.attribute import load_run
     from wambench.evaluation.worker import tabletop
 

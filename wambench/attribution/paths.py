@@ -39,7 +39,7 @@ class PathsConfig:
 
 
 class Paths(nn.Module):
-    """Hand now and poses to come -> positions, openings and grip at every step."""
+    """Maps the hand now and poses to come to the positions of the hand and what its fingers are told at every step."""
 
     def __init__(self, config: PathsConfig) -> None:
         super().__init__()

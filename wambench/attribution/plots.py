@@ -59,11 +59,12 @@ class Attributed:
 
     @property
     def split(self) -> str:
+        """The split, which is the second line of the name."""
         return self.name.partition("\n")[2]
 
     @property
     def known(self) -> list[AttributionRow]:
-        """Rows of which is known what was lost to what, or that it could not be read."""
+        """The rows that say what was lost to what, or that it could not be read."""
         return [row for row in self.rows if shapley.parts(row) is not None]
 
 

@@ -82,6 +82,7 @@ class SelfTestJob:
 
     @property
     def key(self) -> tuple[str, str, int]:
+        """What tells it from the other episodes."""
         return self.fault, self.task, self.index
 
 

@@ -15,7 +15,7 @@ TABLE = "attribution.csv"
 
 @dataclass(frozen=True)
 class AttributionRow:
-    """One failed episode.
+    """The attribution of one failed episode.
 
     Attributes:
         policy, split, task, novelty, factor, episode, seed, spec_hash: As in episodes.csv.

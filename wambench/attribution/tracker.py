@@ -105,7 +105,7 @@ class Readings:
 
 
 class FrameTracker(nn.Module):
-    """Features of two frames and what is known at the first -> motions between them, with their scales."""
+    """Maps features of two frames, and what is known at the first, to what moved between them and how surely."""
 
     mean: Tensor
     std: Tensor
@@ -232,7 +232,15 @@ def load(path: str | Path) -> tuple[FrameTracker, dict[str, object]]:
 
 
 class FrameReader:
-    """Reads frames with the shipped encoder and tracker (or those of other files)."""
+    """Reads frames with an encoder and a tracker that was trained with it.
+
+    Args:
+        tracker: File of the tracker; default: the shipped one.
+        encoder: File of the encoder, likewise.
+
+    Raises:
+        ValueError: A file is missing or damaged, or the tracker was trained with another encoder.
+    """
 
     def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
         path = Path(encoder or weight_files.packaged(weight_files.ENCODER))

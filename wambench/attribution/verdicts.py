@@ -47,7 +47,7 @@ def intervention_verdict(progress: CounterfactualProgress, timing: float = 0.0) 
 
 @dataclass(frozen=True)
 class Fatal:
-    """What happened when the chunk that lost an episode was played again (restored), the expert taking over after it.
+    """What came of playing the chunk that lost an episode again, with the expert taking over after it.
 
     Attributes:
         solvable_start: The expert succeeds from the first chunk.
