@@ -46,7 +46,7 @@ def smooth(actions: np.ndarray, window: int = WINDOW, order: int = ORDER, grippe
     return filtered.astype(actions.dtype)
 
 
-class Smoothed:
+class SmoothedPolicy:
     """A policy whose chunks are smoothed; everything else is the policy's own.
 
     Args:

@@ -31,7 +31,7 @@ from wambench.policies.dreamzero.inference import (
     ChunkNoise,
     Encoders,
     FirstFrame,
-    Generated,
+    GeneratedChunk,
     GenerationConfig,
     _Branch,
 )
@@ -321,7 +321,7 @@ class RecordedGenerator(ChunkGenerator):
         move_action: bool = True,
         watch: Callable[[solvers.Step], None] | None = None,
         inpaint: Guidance | None = None,
-    ) -> Generated:
+    ) -> GeneratedChunk:
         """See `ChunkGenerator.generate`."""
         usual = self.config.sampler.caching != "dynamic" and move_action and not (clamp or watch or inpaint)
         if state is None or noise.action is None or self.last is None or not usual:

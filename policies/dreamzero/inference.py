@@ -103,7 +103,7 @@ class ChunkNoise:
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedChunk:
     """A generated chunk.
 
     Attributes:
@@ -351,7 +351,7 @@ class ChunkGenerator:
         move_action: bool = True,
         watch: Callable[[solvers.Step], None] | None = None,
         inpaint: Guidance | None = None,
-    ) -> Generated:
+    ) -> GeneratedChunk:
         """Returns the next chunk without counting it as executed; cache and counters stay as they are.
 
         Args:
@@ -390,13 +390,15 @@ class ChunkGenerator:
         x, action = solvers.sample(
             velocity, x, action, self.config.sampler, move_video, move_action and state is not None, watch
         )  # fmt: skip
-        return Generated(packing.unpack(x), None if noise.action is None else action, self.start, count)
+        return GeneratedChunk(packing.unpack(x), None if noise.action is None else action, self.start, count)
 
     def finish(self) -> None:
         """Counts the generated chunk as executed: the next call brings its real frames."""
         self.counter = self.start + self.model.config.frames_per_chunk
 
-    def act(self, frames: Tensor, state: Tensor | None, prompts: Sequence[Hashable], noise: ChunkNoise) -> Generated:
+    def act(
+        self, frames: Tensor, state: Tensor | None, prompts: Sequence[Hashable], noise: ChunkNoise
+    ) -> GeneratedChunk:
         """Returns the chunk for newest frames and state: `prepare`, `generate`, `finish`."""
         self.prepare(frames, prompts)
         generated = self.generate(state, noise)

@@ -369,7 +369,7 @@ def heat_loss(log_heat: Tensor, pixels: Tensor, grid: tuple[int, int]) -> Tensor
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledBatch:
     """Frames with labels: (B, H, W, 3) uint8, (B, 8) states, (B, C, 3) points in m, (B, C) present.
 
     And (B, C, V, 2) positions in the views, right and down in [-1, 1], NaN where unknown or out of view.
@@ -381,13 +381,13 @@ class Labelled:
     present: Tensor
     pixels: Tensor
 
-    def to(self, device: str) -> Labelled:
+    def to(self, device: str) -> LabelledBatch:
         """Returns the same on another device."""
-        return Labelled(*(value.to(device) for value in vars(self).values()))
+        return LabelledBatch(*(value.to(device) for value in vars(self).values()))
 
 
 def loss(
-    model: Encoder, batch: Labelled, generator: torch.Generator, latent_noise: float = 0.1
+    model: Encoder, batch: LabelledBatch, generator: torch.Generator, latent_noise: float = 0.1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns (image, key point, heat map) losses on jittered pictures; the first pulls the latent to zero, too."""
     pixels = jitter(to_pixels(batch.frames), generator)

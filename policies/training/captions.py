@@ -28,7 +28,7 @@ FIT_CHUNKS = 4096  # chunks that the action tokenizer is fitted on
 
 
 class Captions:
-    """Questions about video: a side corpus (`training.vla.Side`).
+    """Questions about video: a side corpus (`training.vla.SideCorpus`).
 
     Args:
         network: To be trained; it knows the words of the answers.

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wambench.policies.perception.encoder import Encoder, Labelled, as_tensors, state_features
+from wambench.policies.perception.encoder import Encoder, LabelledBatch, as_tensors, state_features
 
 # every 25th episode, and the last 25th of each file of renders, are held out
 HOLD_OUT = 25
@@ -60,7 +60,7 @@ def files_of(folder: str | Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """Where the rows of an uncompressed uint8 array lie inside an npz file."""
 
     path: Path
@@ -79,7 +79,7 @@ class Stored:
         return flat.reshape(self.shape)
 
 
-def locate_frames(path: Path) -> Stored:
+def locate_frames(path: Path) -> StoredArray:
     """Returns where `frames` lies in an npz file; a damaged or compressed file raises ValueError."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -96,7 +96,7 @@ def locate_frames(path: Path) -> Stored:
             shape, fortran, dtype = read(file)
             if fortran or dtype != np.uint8:
                 raise ValueError(f"frames are {dtype}, not uint8 in C order")
-            return Stored(path, file.tell(), shape)
+            return StoredArray(path, file.tell(), shape)
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: damaged data file ({error})") from None
 
@@ -129,7 +129,7 @@ class LabelledFrames:
         held_out: (N,) bool.
     """
 
-    stores: tuple[Stored, ...]
+    stores: tuple[StoredArray, ...]
     store: np.ndarray
     row: np.ndarray
     states: Tensor
@@ -138,11 +138,11 @@ class LabelledFrames:
     pixels: Tensor
     held_out: np.ndarray
 
-    def batch(self, indices: np.ndarray) -> Labelled:
+    def batch(self, indices: np.ndarray) -> LabelledBatch:
         """Returns the frames and labels at some indices."""
         frames = np.stack([self.stores[self.store[i]].row(int(self.row[i])) for i in indices])
         i = torch.from_numpy(indices)
-        return Labelled(torch.from_numpy(frames), self.states[i], self.points[i], self.present[i], self.pixels[i])
+        return LabelledBatch(torch.from_numpy(frames), self.states[i], self.points[i], self.present[i], self.pixels[i])
 
 
 def labelled_frames(folder: str | Path, views: int = 2) -> LabelledFrames:

@@ -33,7 +33,7 @@ class EncoderJob:
         self.train_rows = [np.flatnonzero(~s.held_out) for s in sources]
         self.test_rows = [np.flatnonzero(s.held_out) for s in sources]
 
-    def _draw(self, rng: torch.Generator, rows: list[np.ndarray], batch: int) -> encoder.Labelled:
+    def _draw(self, rng: torch.Generator, rows: list[np.ndarray], batch: int) -> encoder.LabelledBatch:
         parts = []
         left = batch
         for i, (source, own) in enumerate(zip(self.sources, rows, strict=True)):
@@ -41,13 +41,13 @@ class EncoderJob:
             left -= count
             parts.append(source.batch(own[torch.randint(len(own), (count,), generator=rng).numpy()]))
         columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return encoder.Labelled(*(torch.cat(column) for column in columns))
+        return encoder.LabelledBatch(*(torch.cat(column) for column in columns))
 
     def loss(self, model: Encoder, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the image, key point and heat map losses."""
         return encoder.loss(model, self._draw(generator, self.train_rows, self.batch).to(self.device), generator)
 
-    def test_batches(self) -> list[encoder.Labelled]:
+    def test_batches(self) -> list[encoder.LabelledBatch]:
         """Returns held-out frames, up to `VALIDATION` per folder, in batches of one folder each."""
         batches = []
         for source, rows in zip(self.sources, self.test_rows, strict=True):
@@ -81,7 +81,7 @@ class EncoderJob:
 
 
 @torch.no_grad()
-def judge(model: Encoder, batch: encoder.Labelled) -> tuple[Tensor, Tensor, Tensor]:
+def judge(model: Encoder, batch: encoder.LabelledBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Returns mean square pixel error (range 1), position error (B, C) in m, NaN if absent, and wrong presence."""
     maps = model.maps(encoder.to_pixels(batch.frames))
     error = model.reconstruct(model.to_latent(maps[2])) - encoder.to_pixels(batch.frames)

@@ -32,7 +32,7 @@ from wambench.policies.weight_files import digest
 BESIDE = 16  # chunks of actions for each sample of a side corpus that is learned beside them
 
 
-class Side(Protocol):
+class SideCorpus(Protocol):
     """What a network learns beside chunks of actions; it knows the network."""
 
     @property
@@ -54,8 +54,8 @@ class Side(Protocol):
         """Returns errors on held-out data of its own."""
 
 
-# What a method learns beside chunks of actions: (config, network, clips, rank, wait) -> Side.
-AUXILIARY: dict[str, Callable[..., Side]] = {"ki": captions.side}
+# What a method learns beside chunks of actions: (config, network, clips, rank, wait) -> SideCorpus.
+AUXILIARY: dict[str, Callable[..., SideCorpus]] = {"ki": captions.side}
 
 
 class VlaJob:
@@ -63,7 +63,9 @@ class VlaJob:
 
     progress = 0.0
 
-    def __init__(self, config: TrainConfig, model: vla.Network, clips: dataset.Clips, side: Side | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, model: vla.Network, clips: dataset.Clips, side: SideCorpus | None = None
+    ) -> None:
         self.model = model
         self.config = config
         self.batch = config.batch

@@ -89,9 +89,9 @@ class Make:
         policy = policies.load(self.name, self.arguments, **given)
         if not self.smooth:
             return policy
-        from wambench.policies.actions.smoothing import Smoothed
+        from wambench.policies.actions.smoothing import SmoothedPolicy
 
-        return Smoothed(policy)
+        return SmoothedPolicy(policy)
 
 
 def set_up(payload: tuple[RunConfig, MakeSim, str]) -> tuple[dict[str, Any], Callable[[EpisodeJob], Result]]:

@@ -265,7 +265,7 @@ def load_module(
     return report
 
 
-class Adapted(Mapping[str, Tensor]):
+class AdaptedTensors(Mapping[str, Tensor]):
     """Weights with LoRA deltas added on reading: W + (alpha / rank) B A, the sum in float32.
 
     Args:
@@ -312,7 +312,7 @@ class Adapted(Mapping[str, Tensor]):
         return len(self._base.keys() | self._whole.keys())
 
 
-class Renamed(Mapping[str, Tensor]):
+class RenamedTensors(Mapping[str, Tensor]):
     """Tensors under names with a prefix put in front."""
 
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
@@ -446,7 +446,7 @@ def open_checkpoint(
     if any(name.startswith(LORA) for name in own):
         trained_on = conf.get("pretrained_model_path")
         lower = _base(own, base, base_kind or ("dreamzero" if trained_on else "wan"), trained_on)
-        own = Adapted(own, lower, _head(config).get("lora_alpha"))
+        own = AdaptedTensors(own, lower, _head(config).get("lora_alpha"))
     elif base is not None:
         raise ValueError(f"{source} holds no LoRA deltas, so it takes no base")
     return Checkpoint(folder, own, config, _json(folder / "experiment_cfg" / "metadata.json"), conf)
@@ -468,7 +468,7 @@ def _base(
             f"the LoRA deltas were trained on {words}, but {base} is of kind {given!r}; "
             f"on other weights they mean nothing (base_kind={given!r} composes them all the same)"
         )
-    return tensors if kind == "dreamzero" else Renamed(tensors, MODEL)
+    return tensors if kind == "dreamzero" else RenamedTensors(tensors, MODEL)
 
 
 def _json(file: Path) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ PROTOCOLS = ("8+1", "repeat4", "single", "stateless")
 REPEAT4 = (1 / 24, 8 / 24, 16 / 24, 1.0)  # where in the chunk the official client's frames lie
 
 
-class History:
+class FrameSchedule:
     """A client's frame buffer."""
 
     def __init__(self, protocol: str = "8+1", chunk_frames: int = 8) -> None:

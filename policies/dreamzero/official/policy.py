@@ -35,14 +35,14 @@ from wambench.policies.dreamzero.inference import (
     RAW_PER_LATENT,
     ChunkGenerator,
     ChunkNoise,
-    Generated,
+    GeneratedChunk,
     GenerationConfig,
 )
 from wambench.policies.dreamzero.official import checkpoint, droid
 from wambench.policies.dreamzero.official.checkpoint import (
     MODEL,
 )
-from wambench.policies.dreamzero.official.frame_schedule import History
+from wambench.policies.dreamzero.official.frame_schedule import FrameSchedule
 from wambench.policies.dreamzero.official.parts import (
     EMBODIMENT,
     check_layout,
@@ -125,7 +125,7 @@ class OfficialSession:
     seed: int
     prompt: str
     head: ChunkGenerator
-    history: History
+    history: FrameSchedule
     step: int = -1
     state: np.ndarray | None = None
     newest: Tensor | None = None
@@ -267,7 +267,9 @@ class OfficialDreamZero:
         """Returns the state of a new episode, for `act_batch`; each has a cache of its own."""
         head = ChunkGenerator(self.parts.model, self.encoders, self.head_config, self.negative)
         raw = len(self.frame_offsets)
-        return OfficialSession(seed, droid.prompt(instruction, EMBODIMENT), head, History(self.options.protocol, raw))
+        return OfficialSession(
+            seed, droid.prompt(instruction, EMBODIMENT), head, FrameSchedule(self.options.protocol, raw)
+        )
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -390,7 +392,7 @@ class OfficialDreamZero:
         clamp: Frames | None = None,
         move_action: bool = True,
         inpaint: rtc.Guidance | None = None,
-    ) -> Generated:
+    ) -> GeneratedChunk:
         assert session.state is not None
         state = self.statistics.to_model(session.state, self.config.state_dim)
         state = state.repeat(1, self.config.states_per_chunk, 1)
@@ -401,7 +403,7 @@ class OfficialDreamZero:
         played = self.statistics.actions_to_model(previous, session.state)
         return rtc.guidance_of(played, delay, self.chunk_steps).to(self.device)
 
-    def _commands(self, session: OfficialSession, generated: Generated) -> np.ndarray:
+    def _commands(self, session: OfficialSession, generated: GeneratedChunk) -> np.ndarray:
         assert session.state is not None and generated.action is not None
         actions = self.statistics.to_robot(generated.action[0], session.state)
         return smoothing.smooth(actions) if self.options.smooth else actions

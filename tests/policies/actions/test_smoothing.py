@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wambench.interface import ControlConvention, Guided, Plan, Policy
-from wambench.policies.actions.smoothing import Smoothed, smooth
+from wambench.policies.actions.smoothing import SmoothedPolicy, smooth
 
 T = np.linspace(-1.0, 1.0, 24)[:, None]
 
@@ -45,13 +45,13 @@ def test_a_smoothed_policy_is_the_policy_with_smooth_chunks() -> None:
         def act_guided(self, history: Any, previous: np.ndarray, delay: int) -> Plan:
             return Plan(rough[::-1], delay)
 
-    policy = Smoothed(Rough())
+    policy = SmoothedPolicy(Rough())
     policy.reset("", 3)
     plan = policy.act([])
     np.testing.assert_array_equal(plan.actions, np.clip(smooth(rough), -1, 1))
     assert plan.execute == 4 and policy.device == "somewhere" and policy.seed == 3
     assert isinstance(policy, Policy) and not isinstance(policy, Guided)
-    guided = Smoothed(Continuing())
+    guided = SmoothedPolicy(Continuing())
     assert isinstance(guided, Guided) and guided.act_guided([], rough, 2).execute == 2
     np.testing.assert_array_equal(guided.act_guided([], rough, 2).actions, np.clip(smooth(rough[::-1]), -1, 1))
 
@@ -66,6 +66,6 @@ def test_chunks_that_are_known_to_be_too_short_are_refused_at_once() -> None:
             return Plan(np.zeros((self.chunk_steps, 7)))
 
     with pytest.raises(ValueError, match="at least 11 actions, got 10"):
-        Smoothed(Short())
+        SmoothedPolicy(Short())
     Short.chunk_steps = 11
-    assert Smoothed(Short()).act([]).actions.shape == (11, 7)
+    assert SmoothedPolicy(Short()).act([]).actions.shape == (11, 7)

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.policies.dreamzero.test_dit import filled
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, Frames, KVCache
 from wambench.policies.dreamzero.inference import ChunkGenerator, ChunkNoise, Encoders, GenerationConfig, Prompt, spread
-from wambench.policies.dreamzero.official.frame_schedule import History
+from wambench.policies.dreamzero.official.frame_schedule import FrameSchedule
 from wambench.policies.dreamzero.solvers import SamplerConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dreamzero"
@@ -216,12 +216,12 @@ def test_history_protocols() -> None:
     first, second = torch.zeros(1, 1), torch.arange(1.0, 9.0)[None]
     sent = {}
     for protocol in ("8+1", "repeat4", "single", "stateless"):
-        history = History(protocol)
+        history = FrameSchedule(protocol)
         assert history.take(first).tolist() == [[0.0]]
         sent[protocol] = history.take(second).tolist()[0]
     assert sent == {"8+1": list(range(9)), "repeat4": [0, 3, 5, 8], "single": [0, 0, 0, 8], "stateless": [8]}
-    history = History()
+    history = FrameSchedule()
     history.take(first)
     assert history.take(torch.tensor([[1.0, 2.0]])).tolist() == [[0] * 7 + [1, 2]]
     with pytest.raises(ValueError, match="did you mean 'single'"):
-        History("singel")
+        FrameSchedule("singel")

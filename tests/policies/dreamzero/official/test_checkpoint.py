@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wambench.policies.dreamzero.official import checkpoint
-from wambench.policies.dreamzero.official.checkpoint import LORA, MODEL, Adapted, Shards, open_checkpoint
+from wambench.policies.dreamzero.official.checkpoint import LORA, MODEL, AdaptedTensors, Shards, open_checkpoint
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "dreamzero"
 NEW_MODULES = ("state_encoder", "action_encoder", "action_decoder")
@@ -292,11 +292,11 @@ def test_lora_with_its_own_base_layers(tmp_path: Path) -> None:
 
 def test_lora_pairs_must_be_whole() -> None:
     pair = {f"{LORA}a.lora_A.weight": torch.ones(2, 3), f"{LORA}a.lora_B.weight": torch.ones(4, 2)}
-    composed = Adapted(pair, {f"{MODEL}a.weight": torch.zeros(4, 3)})
+    composed = AdaptedTensors(pair, {f"{MODEL}a.weight": torch.zeros(4, 3)})
     assert torch.equal(composed[f"{MODEL}a.weight"], torch.full((4, 3), 2.0)) and len(composed) == 1
     with pytest.raises(ValueError, match="half a LoRA pair"):
-        Adapted({f"{LORA}a.lora_A.weight": torch.ones(2, 3)}, {f"{MODEL}a.weight": torch.zeros(4, 3)})
+        AdaptedTensors({f"{LORA}a.lora_A.weight": torch.ones(2, 3)}, {f"{MODEL}a.weight": torch.zeros(4, 3)})
     with pytest.raises(ValueError, match="neither the checkpoint nor the base"):
-        Adapted(pair, {})
+        AdaptedTensors(pair, {})
     with pytest.raises(ValueError, match="is 4 x 3, not"):
-        Adapted(pair, {f"{MODEL}a.weight": torch.zeros(5, 3)})[f"{MODEL}a.weight"]
+        AdaptedTensors(pair, {f"{MODEL}a.weight": torch.zeros(5, 3)})[f"{MODEL}a.weight"]
