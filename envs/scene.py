@@ -256,7 +256,7 @@ class Scene:
         joint = m.joint(f"{name}_free")
         at, speed = joint.qposadr[0], joint.dofadr[0]
         d.qpos[at : at + 3], d.qpos[at + 3 : at + 7] = pos, quat
-        d.qvel[speed : speed + 3], d.qvel[speed + 3 : speed + 6] = pose.velocity, 0.0
+        d.qvel[speed : speed + 3], d.qvel[speed + 3 : speed + 6] = pose.velocity, pose.spin
 
     def _place_distractors(self, placed: list[dict[str, Any]]) -> None:
         m, d = self.model, self.data

@@ -43,7 +43,7 @@ class Moment:
 class Pose:
     """Where a puppet or a free object is put: x, y (m, world), z of its origin above the table (m), yaw (rad).
 
-    A free object also gets a velocity (m/s, world) and loses its spin.
+    A free object also gets a velocity (m/s, world) and a spin (rad/s, in its own frame).
     """
 
     x: float
@@ -51,6 +51,7 @@ class Pose:
     z: float = 0.0
     yaw: float = 0.0
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    spin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,9 @@ _ROWS = (
     "fetch_shown",
     "undo_slide",
     "press_when_dark",
+    "pick_from_belt",
+    "catch_ball",
+    "pick_from_turntable",
 )
 
 _ALL: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{row}").TASK for row in _ROWS)
@@ -122,6 +125,7 @@ SHIPPED_SPLITS: Mapping[str, Split] = MappingProxyType(
             Split("unseen-envs-v1", SEEN_V1, "unseen", _UNSEEN_ENVS),
             Split("unseen-tasks-v1", UNSEEN_V1, "unseen", _UNSEEN_TASKS),
             Split("memory", MEMORY, "train", "the right action cannot be told from the present frame; factors: delays"),
+            Split("dynamic", DYNAMIC, "train", "something moves by itself, so that waiting costs; factors: speeds"),
         )
     }
 )

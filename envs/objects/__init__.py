@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from wambench.envs.objects import loose, mechanisms, puppets, receptacles
+from wambench.envs.objects import loose, mechanisms, movers, puppets, receptacles
 from wambench.envs.objects.parts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, SceneObject
 
 CUBE = (0.022, 0.022, 0.022)
@@ -75,6 +75,14 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("shown_cube", False, CUBE, puppets.ghost(CUBE, RED), puppet=True),
             *(SceneObject(f"mark_{i}", False, (0.035, 0.035, 0.001), puppets.mark) for i in range(3)),
             SceneObject("bell", False, (0.05, 0.05, 0.027), lambda body: mechanisms.button(body, BLUE), (0.0, 0.014)),
+            SceneObject("belt", False, (0.05, 0.23, 0.010), movers.belt, (-0.03, 0.03)),
+            SceneObject("gates", False, (0.23, 0.04, 0.039), movers.gates),
+            SceneObject("ball", True, (0.022, 0.022, 0.022), movers.ball),
+            SceneObject("turntable", False, (0.11, 0.11, 0.010), movers.turntable, (-3.2, 3.2)),
+            SceneObject("tray", False, (0.06, 0.06, 0.006), movers.tray, (-0.12, 0.12)),
+            SceneObject("pendulum", False, (0.03, 0.14, 0.18), movers.pendulum, (-0.6, 0.6)),
+            SceneObject("beat_mark", False, (0.035, 0.028, 0.001), movers.beat_mark),
+            SceneObject("pusher", False, (0.13, 0.034, 0.028), movers.pusher, (0.0, 0.3)),
             SceneObject("rails", False, (0.13, 0.12, 0.035), puppets.rails, (-0.005, 0.105)),
             SceneObject("lamp", False, (0.022, 0.022, 0.033), puppets.lamp),
             SceneObject("lamp_light", False, (0.026, 0.026, 0.026), puppets.light((1.0, 0.85, 0.1)), puppet=True),
