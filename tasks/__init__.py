@@ -71,6 +71,9 @@ _ROWS = (
     "pick_from_belt",
     "catch_ball",
     "pick_from_turntable",
+    "place_on_tray",
+    "press_on_beat",
+    "clear_nudged",
 )
 
 _ALL: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{row}").TASK for row in _ROWS)

@@ -89,6 +89,6 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=120,
+    horizon=100,
     script=Script(motions=motions, start={"again": -1.0}, notice=notice, levels=SPEEDS, level=dynamic.MEDIUM),
 )

@@ -75,6 +75,6 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=120,
+    horizon=90,
     script=Script(motions=motions, start={"again": -1.0}, notice=notice, levels=SPEEDS, level=dynamic.MEDIUM),
 )

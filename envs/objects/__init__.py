@@ -80,7 +80,7 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("ball", True, (0.022, 0.022, 0.022), movers.ball),
             SceneObject("turntable", False, (0.11, 0.11, 0.010), movers.turntable, (-3.2, 3.2)),
             SceneObject("tray", False, (0.06, 0.06, 0.006), movers.tray, (-0.12, 0.12)),
-            SceneObject("pendulum", False, (0.03, 0.14, 0.18), movers.pendulum, (-0.6, 0.6)),
+            SceneObject("pendulum", False, (0.03, 0.12, 0.12), movers.pendulum, (-0.9, 0.9)),
             SceneObject("beat_mark", False, (0.035, 0.028, 0.001), movers.beat_mark),
             SceneObject("pusher", False, (0.13, 0.034, 0.028), movers.pusher, (0.0, 0.3)),
             SceneObject("rails", False, (0.13, 0.12, 0.035), puppets.rails, (-0.005, 0.105)),

@@ -9,8 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wambench.envs.objects.parts import (
-    BOX, CAPSULE, CYLINDER, GREY, HINGE_JOINT, ORANGE, SLIDE_JOINT, SPHERE, TEAL, WHITE, YELLOW, add_geom,
-)  # fmt: skip
+    BOX,
+    CAPSULE,
+    CYLINDER,
+    GREY,
+    HINGE_JOINT,
+    ORANGE,
+    SLIDE_JOINT,
+    SPHERE,
+    TEAL,
+    WHITE,
+    YELLOW,
+    add_geom,
+)
 
 if TYPE_CHECKING:
     import mujoco
@@ -22,7 +33,7 @@ ROUGH = (0.8, 0.005, 0.0001)
 BELT_TOP, BELT_PERIOD, TUNNEL = 0.020, 0.05, 0.21  # height; distance of its stripes; where it comes out of a tunnel
 DISC_TOP, DISC_RADIUS = 0.020, 0.11
 TRAY_TOP = 0.012
-ROD, PIVOT = 0.30, 0.36  # length of the pendulum; height of what it hangs on
+ROD, PIVOT = 0.19, 0.24  # length of the pendulum; height of what it hangs on
 BALL_RADIUS = 0.022
 
 
