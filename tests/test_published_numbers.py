@@ -45,6 +45,12 @@ def board() -> pd.DataFrame:
     return leaderboard(records.load(runs))
 
 
+def interval(one: Any, name: str) -> Estimate:
+    """Returns an estimate from the columns of a line of a table."""
+    low, high = ("low", "high") if name == "difference" else (f"{name}_low", f"{name}_high")
+    return Estimate(float(one[name]), float(one[low]), float(one[high]))
+
+
 def line(policy: str, split: str, group: str = "all") -> dict[str, Any]:
     table = board()
     found = table[(table["policy"] == policy) & (table["split"] == split) & (table["group"] == group)]
@@ -53,7 +59,7 @@ def line(policy: str, split: str, group: str = "all") -> dict[str, Any]:
 
 def cell(policy: str, split: str, name: str = "progress", group: str = "all", digits: int = 2) -> str:
     one = line(policy, split, group)
-    return text((one[name], one[f"{name}_low"], one[f"{name}_high"]), digits)
+    return text(interval(one, name), digits)
 
 
 def means(policy: str) -> str:
@@ -73,8 +79,8 @@ def difference(a: tuple[Path, ...], b: tuple[Path, ...]) -> pd.DataFrame:
     return compare(a, b).set_index("group")
 
 
-def estimate(one: pd.Series) -> str:
-    return text((one["difference"], one["low"], one["high"]), 2, sign=True)
+def estimate(one: Any) -> str:
+    return text(interval(one, "difference"), 2, sign=True)
 
 
 def test_the_published_table_is_that_of_the_published_rows() -> None:
@@ -140,18 +146,18 @@ def known() -> set[tuple[str, str, str]]:
     """Returns every estimate that the docs may quote, at two and three digits, signs left out where they are plus."""
     found: list[Estimate] = []
     for one in board().to_dict("records"):
-        found += [
-            Estimate(one[name], one[f"{name}_low"], one[f"{name}_high"])
-            for name in ("progress", "success_end", "success_ever")
-        ]
+        found += [interval(one, name) for name in ("progress", "success_end", "success_ever")]
+    for split in SPLITS:
+        first = leaderboard(records.load(runs("dreamzero-1.6e14", split, 1))).iloc[0]
+        found.append(interval(first, "progress"))
     pairs = [(a, b, split, 3) for a in ("dreamzero-1.6e14", "dreamzero") for b in OPPONENTS for split in SPLITS]
     pairs += [("dreamzero-1.6e14", name, split, seeds) for name, seeds in SEEDS.items() for split in SPLITS]
     for a, b, split, seeds in pairs:
         table = difference(tuple(runs(a, split, seeds)), tuple(runs(b, split, seeds)))
-        found += [Estimate(one["difference"], one["low"], one["high"]) for _, one in table.iterrows()]
+        found += [interval(one, "difference") for _, one in table.iterrows()]
     for policy in ("dreamzero", *OPPONENTS):
-        one = difference(tuple(runs(policy, "seen", 1)), (RESULTS / "controls" / f"{policy}-told",)).loc["all"]
-        found.append(Estimate(one["difference"], one["low"], one["high"]))
+        control = difference(tuple(runs(policy, "seen", 1)), (RESULTS / "controls" / f"{policy}-told",)).loc["all"]
+        found.append(interval(control, "difference"))
     both = {tuple(f"{value:.{digits}f}" for value in one) for one in found for digits in (2, 3)}
     return {(a, b, c) for a, b, c in both}
 
@@ -166,9 +172,9 @@ def test_estimates_in_the_text_come_from_the_rows(document: str) -> None:
 def video_table() -> Iterator[str]:
     for name, label in (("0-minutes", "no video"), ("10-minutes", "10 minutes"), ("20-minutes", "20 minutes")):
         table = leaderboard(records.load(sorted((RESULTS / "video").glob(f"{name}-*")))).set_index("group")
-        one = table.loc["all"]
-        mean = text((one["progress"], one["progress_low"], one["progress_high"]))
-        parts = " | ".join(f"{table.loc[group, 'progress']:.3f}" for group in NOVELTIES)
+        one: Any = table.loc["all"]
+        mean = text(interval(one, "progress"))
+        parts = " | ".join(f"{float(value):.3f}" for value in table["progress"][list(NOVELTIES)])
         yield f"| {label} | {mean} | {one['seed_lowest']:.3f}, {one['seed_highest']:.3f} | {parts} |"
 
 
@@ -176,8 +182,7 @@ def test_the_experiment_with_video() -> None:
     assert not missing("docs/video.md", video_table())
     for minutes in ("10", "20"):
         sides = ([RESULTS / "video" / f"{name}-minutes-{seed}" for seed in range(3)] for name in (minutes, "0"))
-        one = compare(*sides).set_index("group").loc["all"]
-        said = text((one["difference"], one["low"], one["high"]), sign=True)
+        said = text(interval(compare(*sides).set_index("group").loc["all"], "difference"), sign=True)
         assert said in " ".join((ROOT / "docs" / "video.md").read_text().split())
 
 
