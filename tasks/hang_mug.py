@@ -12,7 +12,7 @@ GRIP_AT = 0.012  # height of the closing fingers above the mug's middle, m
 BEFORE = HOOK_REACH + 0.026  # along the arm from the post: where the handle is lined up with the arm
 ON_ARM = 0.040  # along the arm from the post: where the handle shall hang
 SAG = 0.020  # how far below the arm the middle of the handle's opening is when it hangs
-TRAVEL = 0.27
+TRAVEL = 0.21
 
 
 def place(rng: np.random.Generator) -> dict[str, Placement]:

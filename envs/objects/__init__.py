@@ -44,6 +44,7 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             *(SceneObject(f"die_{i}", True, loose.DIE, loose.die) for i in range(1, 5)),
             SceneObject("bin", False, (0.075, 0.075, 0.022), receptacles.bin),
             SceneObject("plate", False, (0.065, 0.065, 0.004), receptacles.plate),
+            SceneObject("mat", False, (0.072, 0.072, 0.001), receptacles.mat),
             SceneObject("zone", False, (0.05, 0.05, 0.001), receptacles.zone),
             SceneObject("red_tray", False, (0.062, 0.062, 0.022), receptacles.tray(0.062, (0.78, 0.25, 0.22))),
             SceneObject("blue_tray", False, (0.062, 0.062, 0.022), receptacles.tray(0.062, (0.28, 0.38, 0.80))),

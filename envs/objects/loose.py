@@ -99,8 +99,8 @@ def spoon(body: mujoco.MjsBody) -> None:
     """A spoon that lies along x, its bowl at +x."""
     along = (0.7071, 0.0, 0.7071, 0.0)
     add_geom(body, CAPSULE, (0.0075, 0.042), (-0.014, 0, 0), STEEL, mass=0.03, quat=along, friction=GRIP)
-    add_geom(body, ELLIPSOID, (0.024, 0.017, 0.0075), (0.050, 0, 0), STEEL, mass=0.012)
-    add_geom(body, ELLIPSOID, (0.016, 0.010, 0.002), (0.051, 0, 0.0062), (0.45, 0.46, 0.48), mass=0.0, solid=False)
+    add_geom(body, ELLIPSOID, (0.024, 0.017, 0.0063), (0.050, 0, 0), STEEL, mass=0.012)
+    add_geom(body, ELLIPSOID, (0.016, 0.010, 0.002), (0.051, 0, 0.0052), (0.45, 0.46, 0.48), mass=0.0, solid=False)
 
 
 BOOK = (0.055, 0.042, 0.014)
@@ -114,10 +114,10 @@ def book(body: mujoco.MjsBody) -> None:
     add_geom(body, BOX, (0.022, 0.026, 0.0006), (0.004, 0, z), (0.93, 0.80, 0.35), mass=0.0, solid=False)
 
 
-DIE = (0.0095, 0.0095, 0.0095)
+DIE = (0.0145, 0.0145, 0.0145)
 
 
 def die(body: mujoco.MjsBody) -> None:
-    """A die that shows a five in one dot, as much as a small picture can show."""
-    add_geom(body, BOX, DIE, (0, 0, 0), ORANGE, mass=0.012)
-    add_geom(body, CYLINDER, (0.004, 0.0004), (0, 0, DIE[2]), WHITE, mass=0.0, solid=False)
+    """A large die; its one dot is as much as a small picture can show."""
+    add_geom(body, BOX, DIE, (0, 0, 0), ORANGE, mass=0.03)
+    add_geom(body, CYLINDER, (0.006, 0.0004), (0, 0, DIE[2]), WHITE, mass=0.0, solid=False)

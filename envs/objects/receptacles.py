@@ -60,6 +60,11 @@ PAN_SHELL = lathe(
 )  # fmt: skip
 
 
+def mat(body: mujoco.MjsBody) -> None:
+    add_geom(body, BOX, (0.072, 0.072, 0.0005), (0, 0, 0.0006), (0.16, 0.55, 0.30), solid=False)
+    add_geom(body, BOX, (0.060, 0.060, 0.0002), (0, 0, 0.0012), (0.24, 0.66, 0.38), solid=False)
+
+
 def pan(body: mujoco.MjsBody) -> None:
     """A pan whose handle points to +x."""
     add_shell(body, "pan_shell", IRON)
