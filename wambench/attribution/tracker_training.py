@@ -79,8 +79,32 @@ class Episodes:
     held_out: np.ndarray
 
 
+def version_of(number: int) -> int:
+    """Returns which degraded version (1 or 2) goes with an episode, by its number within a folder; they take turns."""
+    return 1 + (number + number // HOLD_OUT) % 2
+
+
+def is_held_out(number: int) -> bool:
+    """Returns whether an episode is kept for measuring errors, by its number within a folder."""
+    return number % HOLD_OUT == HOLD_OUT // 2
+
+
+def check_episodes(folders: Sequence[str]) -> None:
+    """Raises ValueError unless both degraded versions are among the held-out episodes, whose errors are reported."""
+    counts = [len(files_of(folder)) for folder in folders]
+    held = {version_of(k) for count in counts for k in range(count) if is_held_out(k)}
+    if len(held) == len(VERSIONS) - 1:
+        return
+    enough = next(n for n in range(1, 10 * HOLD_OUT) if len({version_of(k) for k in range(n) if is_held_out(k)}) == 2)
+    raise ValueError(
+        f"{', '.join(folders)}: {sum(counts)} episodes are too few to train the tracker; a folder needs at least "
+        f"{enough}, so that its errors can be measured on held-out ones"
+    )
+
+
 def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episodes:
     """Returns the frames of folders of `wambench collect --corpus tracks`, encoded; each clean and once degraded."""
+    check_episodes(folders)
     generator = torch.Generator().manual_seed(seed)
     parts: list[Episodes] = []
     start = 0
@@ -93,7 +117,7 @@ def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episode
         for k, path in enumerate(paths):
             arrays = load_arrays(path, ["states", "frame_steps", "points", "present", "pixels"])
             frames = torch.from_numpy(locate_frames(path).all())
-            version = 1 + (k + k // HOLD_OUT) % 2
+            version = version_of(k)
             other = degrade(reader, frames, VERSIONS[version], generator)
             count = len(frames)
             parts.append(
@@ -106,7 +130,7 @@ def load_episodes(folders: Sequence[str], reader: Encoder, seed: int) -> Episode
                     pixels=torch.from_numpy(arrays["pixels"]),
                     first=np.full(count, start),
                     last=np.full(count, start + count - 1),
-                    held_out=np.full(count, k % HOLD_OUT == HOLD_OUT // 2),
+                    held_out=np.full(count, is_held_out(k)),
                 )
             )
             start += count
