@@ -41,7 +41,9 @@ def _halfway(view: View) -> bool:
 def expert(view: View) -> np.ndarray:
     """Pushes low behind the bottle, then backs away upwards."""
     radius = float(view.size("bottle")[0])
-    if predicates.distance(view, "bottle", "zone") < 0.03:
+    away = predicates.distance(view, "bottle", "zone")
+    # pushed, the bottle leans against the hand and rocks back when it leaves: that is no reason to push again
+    if away < 0.024 or (away < 0.036 and predicates.clear_of_fingers(view, "bottle")):
         return skills.back_off(view, "bottle", radius + HALF_PALM)
     standoff = radius + HALF_FINGER
     return skills.push(view, "bottle", view.pos("zone"), standoff, HEIGHT, TRAVEL, speed=0.4, gap=0.06, slope=5.0)
@@ -64,7 +66,7 @@ TASK = dataclasses.replace(
     ),
     success=done,
     expert=expert,
-    horizon=180,
+    horizon=260,
     allowed_attacks={
         "touch and go": "what is done stays done when the hand leaves",
         "push": "pushing the object there is what the words ask for",

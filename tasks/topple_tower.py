@@ -87,6 +87,9 @@ TASK = Task(
     expert=expert,
     horizon=120,
     allowed_attacks={
+        "shove": "a shove is a push",
+        "sweep off": "a sweep through the tower is a push",
+        **dict.fromkeys(("drop", "pick", "drag"), "a hand that reaches for a lower brick knocks the upper ones over"),
         "touch and go": "what is done stays done when the hand leaves",
     },
 )

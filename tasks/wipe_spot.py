@@ -14,6 +14,7 @@ DOWN = 0.004  # m of travel: the brown dome is level with the table
 TIP = 0.0105  # height of the grip site at which the finger tips are a millimetre above the table
 LIFT = 8.0
 SWEEP = 0.02  # m/s
+CLOSED = 0.03  # m between the fingers: a cube that is dragged over the spot keeps them further apart
 JOINTS = ("spot", *(f"spot/{i}" for i in range(1, len(SPOT_DOMES))))
 
 
@@ -42,7 +43,9 @@ def _wiped(count: int) -> Callable[[View], bool]:
 
 
 def _swept(view: View) -> bool:
-    """The fingers move over the spot, close above the table, and have wiped some of it; dabbing is not wiping."""
+    """Closed fingers move over the spot, close above the table, and have wiped some of it; dabbing is not wiping."""
+    if view.width() > CLOSED:
+        return False
     over = predicates.distance_of_hand(view, "spot") < 0.06 and view.eef()[2] - view.table_z < TIP + 0.01
     return bool(over and np.linalg.norm(view.eef_vel()[:2]) > SWEEP and _wiped(1)(view))
 

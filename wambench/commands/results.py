@@ -58,7 +58,10 @@ def add_plot(commands: Commands) -> None:
     example = "wambench plot runs/* --out figures"
     it = add_command(commands, "plot", plot, "draw figures of finished runs, or of the environments", example)
     it.add_argument(
-        "runs", nargs="+", metavar="RUN", help=f'{RUNS_HELP}; of a sweep; logs of trainings; "envs"; "profiles"'
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help=f'{RUNS_HELP}; of a sweep; logs of trainings; "envs"; "tasks"; "profiles"',
     )
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v1.all.0")
@@ -124,6 +127,10 @@ def plot(arguments: argparse.Namespace) -> None:
         from wambench.suite import env_gallery
 
         paths = env_gallery.contact_sheets(arguments.out)
+    elif arguments.runs == ["tasks"]:
+        from wambench.suite import task_gallery
+
+        paths = [task_gallery.draw(arguments.out)]
     elif arguments.runs == ["profiles"]:
         from wambench.suite import render_profiles
 
