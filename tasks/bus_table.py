@@ -61,7 +61,4 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=480,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

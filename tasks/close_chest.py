@@ -63,7 +63,4 @@ TASK = Task(
     success=is_closed,
     expert=expert,
     horizon=150,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

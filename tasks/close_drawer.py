@@ -56,6 +56,5 @@ TASK = Task(
     allowed_attacks={
         "CloseThenPress": "it begins with closing the drawer",
         "shove": "a shove at the handle that happens to have the right direction shuts the drawer",
-        "touch and go": "what is done stays done when the hand leaves",
     },
 )

@@ -45,7 +45,6 @@ TASK = Task(
     expert=expert,
     horizon=820,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "FillAndCover": "its expert clears away a lid that lies on the pan first",
     },
 )

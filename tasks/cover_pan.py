@@ -114,7 +114,6 @@ TASK = Task(
     expert=cover,
     horizon=200,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "pick": "picking the object up and letting it down there is what the words ask for",
         "FillAndCover": "it ends with covering the pan",
         "CookTomato": "it ends with covering the pan",

@@ -51,7 +51,6 @@ TASK = Task(
     expert=expert,
     horizon=420,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "CookTomato": "from a lid on the board on, the two ask for the same",
     },
 )

@@ -56,7 +56,4 @@ TASK = Task(
     success=is_flipped,
     expert=expert,
     horizon=130,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

@@ -107,7 +107,4 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=320,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

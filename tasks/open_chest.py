@@ -98,7 +98,4 @@ TASK = Task(
     success=is_open,
     expert=expert,
     horizon=170,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

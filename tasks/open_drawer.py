@@ -82,6 +82,5 @@ TASK = Task(
     horizon=150,
     allowed_attacks={
         "OpenThenPress": "it begins with opening the drawer",
-        "touch and go": "what is done stays done when the hand leaves",
     },
 )

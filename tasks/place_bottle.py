@@ -56,7 +56,6 @@ TASK = Task(
     expert=expert,
     horizon=220,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "pick": "picking the object up and letting it down there is what the words ask for",
         "drop": "what is dropped into the bin lies in the bin",
     },

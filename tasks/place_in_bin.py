@@ -48,7 +48,6 @@ TASK = Task(
     horizon=180,
     allowed_attacks={
         "PlaceNearestInBin": "in some scenes the red cube is the nearest one",
-        "touch and go": "what is done stays done when the hand leaves",
         "pick": "picking the object up and letting it down there is what the words ask for",
         "drop": "what is dropped into the bin lies in the bin",
     },

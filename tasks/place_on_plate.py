@@ -58,7 +58,6 @@ TASK = Task(
     expert=expert,
     horizon=180,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "pick": "picking the object up and letting it down there is what the words ask for",
     },
 )

@@ -75,7 +75,6 @@ TASK = Task(
     expert=expert,
     horizon=200,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "pick": "picking the object up and letting it down there is what the words ask for",
     },
 )

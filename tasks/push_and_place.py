@@ -76,7 +76,4 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=360,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

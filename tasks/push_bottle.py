@@ -68,7 +68,6 @@ TASK = dataclasses.replace(
     expert=expert,
     horizon=260,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "push": "pushing the object there is what the words ask for",
         "shove": "a shove that happens to have the right direction is a push",
     },

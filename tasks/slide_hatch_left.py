@@ -87,9 +87,7 @@ def task(name: str, side: float, where: str) -> Task:
         success=done,
         expert=lambda view: push_aside(view, side),
         horizon=140,
-        allowed_attacks={
-            "touch and go": "what is done stays done when the hand leaves",
-        },
+        allowed_attacks={},
     )
 
 

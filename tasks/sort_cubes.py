@@ -98,7 +98,4 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=820,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

@@ -58,9 +58,7 @@ def task(name: str, half: str, colour: str) -> Task:
         success=done,
         expert=lambda view: press(view, half),
         horizon=120,
-        allowed_attacks={
-            "touch and go": "what is done stays done when the hand leaves",
-        },
+        allowed_attacks={},
     )
 
 

@@ -90,6 +90,5 @@ TASK = Task(
         "shove": "a shove is a push",
         "sweep off": "a sweep through the tower is a push",
         **dict.fromkeys(("drop", "pick", "drag"), "a hand that reaches for a lower brick knocks the upper ones over"),
-        "touch and go": "what is done stays done when the hand leaves",
     },
 )

@@ -82,7 +82,4 @@ TASK = Task(
     success=is_turned,
     expert=expert,
     horizon=130,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

@@ -52,7 +52,6 @@ TASK = Task(
     expert=uncover,
     horizon=200,
     allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
         "pick": "picking the object up and letting it down there is what the words ask for",
         "FillAndCover": "its expert begins by clearing the lid away",
         "CookTomato": "it begins with uncovering the pan",

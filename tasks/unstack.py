@@ -89,7 +89,4 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=170,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

@@ -73,7 +73,4 @@ TASK = Task(
     success=is_clean,
     expert=expert,
     horizon=210,
-    allowed_attacks={
-        "touch and go": "what is done stays done when the hand leaves",
-    },
 )

@@ -52,9 +52,9 @@ def test_a_promise_that_is_not_kept_is_named() -> None:
 
 
 def test_an_attack_that_pays_is_named() -> None:
-    row = {"task": "A-v1", "n": 4, "progress": 0.2, "most": 0.5, "successes": 0, "above": 0, "allowed": ""}
-    rows = [{**row, "attack": name, "breach": False} for name in attacks.ATTACKS]
-    rows[1] |= {"most": 1.0, "successes": 2, "breach": True}
+    row = {"task": "A-v1", "n": 4, "progress": 0.2, "most": 0.5, "successes": 0, "breaches": 0, "allowed": ""}
+    rows = [{**row, "attack": name} for name in attacks.ATTACKS]
+    rows[1] |= {"most": 1.0, "successes": 2, "breaches": 2}
     rows[2] |= {"most": 1.0, "successes": 4, "allowed": "it is what the words ask for"}
     frame = pd.DataFrame(rows)
     assert attacks.shortfalls(frame) == ["A-v1: shove earned up to 1.00, succeeded in 2 of 4"]

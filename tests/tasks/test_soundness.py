@@ -268,8 +268,8 @@ def test_attacks_earn_at_most_half(envs: Callable[[str], TabletopEnv], task: str
     for attack in (*attacks.ATTACKS, *attacks.others(env.task)):
         if attacks.why_allowed(env.task, attack) is None:
             outcome = attacks.attack_once(env, attack, 1)
-            said = f"{attack} earned {outcome.progress} ({', '.join(outcome.stages)})"
-            assert outcome.progress <= attacks.MOST and not outcome.success_ever, said
+            said = f"{attack} earned {outcome.progress} ({', '.join(outcome.stages)}), ever {outcome.success_ever}"
+            assert not attacks.is_breach(env.task, attack, outcome.progress, outcome.success_ever), said
 
 
 def test_only_attacks_that_exist_are_allowed() -> None:

@@ -193,12 +193,15 @@ def _leave(view: SceneView) -> Actions:
 
 
 def touch_and_go(env: TabletopEnv, index: int, rng: np.random.Generator) -> Actions:
-    """Does what the task asks for and leaves at the first step at which its success predicate holds."""
+    """Does what the task asks for and leaves at the first step at which its success predicate holds.
+
+    Where that remains true without the hand it is success; where it does not (a button springs back), it must not be.
+    """
     for _ in range(env.task.horizon):
         if env.task.success(env.view):
             break
         yield env.expert_action()
-    yield from _leave(env.view)
+    yield from _grip(env.view, env.view.eef() + [0, 0, 0.15], skills.OPEN, skills.hand_yaw(env.view))
 
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType(
@@ -216,9 +219,11 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
 
 
 def others(task: Task) -> list[str]:
-    """Returns the other tasks whose experts find their objects in the task's scene."""
+    """Returns the other tasks whose experts find what they look at: their objects, and a script if they need one."""
     return [
-        other.name for other in tasks.TASKS.values() if other is not task and set(other.objects) <= set(task.objects)
+        other.name
+        for other in tasks.TASKS.values()
+        if other is not task and set(other.objects) <= set(task.objects) and other.script in (None, task.script)
     ]
 
 
@@ -227,6 +232,20 @@ def why_allowed(task: Task, attack: str) -> str | None:
     if attack in tasks.TASKS and tasks.TASKS[attack].expert is task.expert:
         return "the two tasks have one expert"
     return task.allowed_attacks.get(attack)
+
+
+def is_breach(task: Task, attack: str, progress: float, ever: bool) -> bool:
+    """Returns whether an attack earned what it must not: more than `MOST`, or a success, that is not allowed.
+
+    Args:
+        task: The attacked task.
+        attack: As in `attack_once`.
+        progress: At the end; 1 if the attack has succeeded then.
+        ever: Success held for half a second at some time.
+    """
+    if why_allowed(task, attack) is not None or (attack == "touch and go" and progress == 1.0):
+        return False
+    return progress > MOST or ever
 
 
 def attack_once(env: TabletopEnv, attack: str, index: int, seed: int = 0) -> Outcome:
@@ -258,14 +277,12 @@ def _as_expert(env: TabletopEnv, task: Task) -> Actions:
 
 
 def _measure(cell: Cell) -> Found:
-    """Returns mean and largest progress at the end, and how often an attack succeeded or ended above the limit."""
+    """Returns the progress at the end of every episode, and whether success had ever held for half a second."""
     env = registration.make(cell.task, split=tasks.default_split(tasks.find(cell.task).name))
     ends = [attack_once(env, cell.condition, index, cell.seed) for index in range(cell.episodes)]
     env.close()
-    progress = [outcome.progress for outcome in ends]
-    success = sum(outcome.success or outcome.success_ever for outcome in ends)
-    above = sum(value > MOST for value in progress)
-    return {"progress": float(np.mean(progress)), "most": max(progress), "successes": success, "above": above}
+    progress = " ".join(f"{outcome.progress:g}" for outcome in ends)
+    return {"progress": progress, "ever": " ".join(str(int(outcome.success_ever)) for outcome in ends)}
 
 
 def table(
@@ -281,7 +298,7 @@ def table(
         out: The table's file; what is known is written beside it, and measured once (`cells`).
 
     Columns: `progress` (mean) and `most` (largest) at the end, `successes` (at the end, or held for half a second
-    before), `allowed` (why it may succeed, or nothing) and `breach`: more than `MOST` or a success that is not allowed.
+    before), `breaches` (episodes in which it earned what it must not: `is_breach`) and `allowed` (why it may, or "").
     """
     cells = [
         Cell(task.id, attack, episodes, seed)
@@ -289,13 +306,20 @@ def table(
         for attack in (*ATTACKS, *others(task))
     ]
     found = measure_all(cells, _measure, workers, out, "attacks")
-    rows = []
-    for cell, values in found.items():
-        allowed = why_allowed(tasks.find(cell.task), cell.condition)
-        breach = allowed is None and (float(values["most"]) > MOST or float(values["successes"]) > 0)
-        row = {"task": cell.task, "attack": cell.condition, "n": cell.episodes, **values}
-        rows.append({**row, "allowed": allowed or "", "breach": breach})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(cell, values) for cell, values in found.items()])
+
+
+def _row(cell: Cell, found: Found) -> dict[str, Any]:
+    """Returns the row of a cell; what a task allows is asked here, so that a cell need not be measured again."""
+    task, progress = tasks.find(cell.task), [float(one) for one in str(found["progress"]).split()]
+    ever = [one == "1" for one in str(found["ever"]).split()]
+    breaches = sum(is_breach(task, cell.condition, *one) for one in zip(progress, ever, strict=True))
+    successes = sum(one == 1.0 or held for one, held in zip(progress, ever, strict=True))
+    allowed = why_allowed(task, cell.condition) or ""
+    if cell.condition == "touch and go" and successes and not breaches:
+        allowed = "what is done stays done when the hand leaves"
+    row = {"task": cell.task, "attack": cell.condition, "n": cell.episodes, "progress": float(np.mean(progress))}
+    return {**row, "most": max(progress), "successes": successes, "breaches": breaches, "allowed": allowed}
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -310,7 +334,7 @@ def markdown(frame: pd.DataFrame) -> str:
         by_attack = {row["attack"]: row for row in group.to_dict("records")}
         cells = [_entry(by_attack[name]) for name in columns]
         experts = [row for name, row in by_attack.items() if name not in ATTACKS]
-        worst = max(experts, key=lambda row: (row["breach"], not row["allowed"], row["most"]), default=None)
+        worst = max(experts, key=lambda row: (row["breaches"], not row["allowed"], row["most"]), default=None)
         cells.append("none fits" if worst is None else f"{worst['attack']} {_entry(worst)}")
         lines.append(f"| {task} | {' | '.join(cells)} |")
     lines += ["", "Why an attack may succeed:", ""]
@@ -333,5 +357,5 @@ def shortfalls(frame: pd.DataFrame) -> list[str]:
     """Returns one line for every attack that earned what it must not."""
     return [
         f"{row['task']}: {row['attack']} earned up to {row['most']:.2f}, succeeded in {row['successes']} of {row['n']}"
-        for row in frame[frame["breach"]].to_dict("records")
+        for row in frame[frame["breaches"] > 0].to_dict("records")
     ]

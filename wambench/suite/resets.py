@@ -36,9 +36,10 @@ def faults(env: TabletopEnv, episode: EpisodeSpec) -> dict[str, str]:
     """Returns what is wrong with the start of an episode: fault -> what exactly.
 
     "overlaps": two bodies interpenetrate by more than a millimetre. "moves": an object is not at rest after a second in
-    which the robot keeps still. "is begun": there is progress at the start or after that second, or a first stage
-    holds at the start. "is hidden": an object of the task, unless it is to be hidden (`Task.hidden`), has fewer than 20
-    pixels in each view. "has a rival": a distractor answers to a word of the instruction.
+    which the robot keeps still; not asked of a task whose script moves objects. "is begun": there is progress at the
+    start or after that second, or a first stage holds at the start. "is hidden": an object of the task, unless it is to
+    be hidden (`Task.hidden`), has fewer than 20 pixels in each view. "has a rival": a distractor answers to a word of
+    the instruction.
     """
     found = {}
     outcome = env.begin(episode, render=False)
@@ -58,7 +59,11 @@ def faults(env: TabletopEnv, episode: EpisodeSpec) -> dict[str, str]:
         outcome = env.advance(np.array([0.0] * 6 + [-1.0]))
     if outcome.progress > 0:
         found.setdefault("is begun", f"{outcome.stages} after a second")
-    moving = _moving(env, {DISTRACTORS[one["kind"]].name for one in episode.look["distractors"]["placed"]})
+    moving = (
+        ""
+        if env.task.script
+        else _moving(env, {DISTRACTORS[one["kind"]].name for one in episode.look["distractors"]["placed"]})
+    )
     if moving:
         found["moves"] = moving
     return found

@@ -30,8 +30,8 @@ def draw(out: Path, names: tuple[str, ...] = (), seed: int = 0) -> Path:
     """
     shown = [tasks.find(name) for name in names] or list(tasks.TASKS.values())
     rows = -(-len(shown) // COLUMNS)
-    figure = Figure(figsize=(2 * COLUMNS * PICTURE + 0.3, rows * (PICTURE + 0.55) + 0.3))
-    outer = figure.add_gridspec(rows, COLUMNS, left=0.01, right=0.99, top=0.97, bottom=0.01, wspace=0.05, hspace=0.42)
+    figure = Figure(figsize=(2 * COLUMNS * PICTURE + 0.3, rows * (PICTURE + 0.4) + 0.3))
+    outer = figure.add_gridspec(rows, COLUMNS, left=0.01, right=0.99, top=0.97, bottom=0.01, wspace=0.05, hspace=0.28)
     with progress_bar(total=len(shown), desc="gallery", unit="task") as bar:
         for place, task in enumerate(shown):
             pair = outer[place // COLUMNS, place % COLUMNS].subgridspec(1, 2, wspace=0.02)
