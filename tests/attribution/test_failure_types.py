@@ -107,6 +107,7 @@ def test_an_expert_that_touches_nothing_tells_nothing() -> None:
 CASES = [(name, *cases[0]) for name, cases in planted.PLANTED.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("truth", "task", "act"), CASES, ids=[f"{truth}-{task}" for truth, task, _ in CASES])
 def test_planted_failures_are_told_from_recorded_states(truth: str, task: str, act: planted.Act) -> None:
     sim, episode = planted.play(task, act)

@@ -13,6 +13,8 @@ from wambench.envs.tabletop import TabletopEnv
 from wambench.evaluation.rollout import rollout
 from wambench.interface import EpisodeSpec
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_experts_own_video_is_never_blamed(
     sim: TabletopEnv, interpreter: FrameInterpreter, spec: EpisodeSpec, monkeypatch: pytest.MonkeyPatch

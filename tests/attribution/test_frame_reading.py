@@ -27,6 +27,7 @@ def readings(count: int = 3) -> Readings:
     )
 
 
+@pytest.mark.slow
 def test_frames_are_read_to_millimetres_and_leave_no_trace(
     sim: TabletopEnv, interpreter: FrameInterpreter, spec: EpisodeSpec
 ) -> None:

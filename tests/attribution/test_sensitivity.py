@@ -97,6 +97,7 @@ def test_table_is_read_as_written(tmp_path: Path) -> None:
         sensitivity.read(tmp_path / "other.csv")
 
 
+@pytest.mark.slow
 def test_dreamzero_imagines_for_given_actions() -> None:
     """The shipped model: the same actions give the same frames, opposite ones others; bad shapes are not swallowed."""
     from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions
