@@ -18,7 +18,7 @@ import pytest
 
 from wambench import records
 from wambench.analysis.compare import compare
-from wambench.analysis.intervals import Estimate, text
+from wambench.analysis.intervals import Estimate, bounded_mean, text
 from wambench.analysis.leaderboard import leaderboard, to_csv
 from wambench.attribution import plots, shapley
 
@@ -208,6 +208,24 @@ def _attributed(one: plots.Attributed) -> Iterator[str]:
 
 def test_what_attribution_says() -> None:
     assert not missing("docs/attribution.md", attribution_table())
+
+
+def test_both_visual_profiles() -> None:
+    fast, full = (
+        records.load([RESULTS / name]).set_index(["task", "episode"])["progress"].sort_index()
+        for name in ("reference/dreamzero-seen", "controls/dreamzero-full")
+    )
+    sides = (fast.loc[full.index], full, full - fast.loc[full.index])
+    page = " ".join((ROOT / "docs" / "simulation.md").read_text().split())
+    for values, lowest in zip(sides, (0.0, 0.0, -1.0), strict=True):
+        strata = [one.to_numpy() for _, one in values.groupby(level="task", sort=True)]
+        assert len(values) == 90 and text(bounded_mean(strata, lowest), sign=lowest < 0.0) in page
+
+
+def test_the_caption_of_the_filmstrip() -> None:
+    rows = records.load([RESULTS / "reference" / "dreamzero-unseen-tasks"])
+    dial = rows[rows["task"].str.startswith("TurnDial")]
+    assert f"{dial['success_end'].sum()} of {len(dial)} such episodes" in (ROOT / "README.md").read_text()
 
 
 def chunk_table(config: str, part: str) -> Iterator[str]:
