@@ -197,3 +197,8 @@ def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:
 def draw_elsewhere(seed: int) -> dict[str, Any]:
     """Returns one draw of all factors from `ELSEWHERE`, as JSON values."""
     return {name: _draw_factor(name, ELSEWHERE[name], _generator(seed, f"elsewhere {name}")) for name in FACTORS}
+
+
+def is_elsewhere(look: Look) -> bool:
+    """Returns whether a look was drawn from `ELSEWHERE`, whose surfaces alone have colours of their own."""
+    return "floor_hue" in look["background"]

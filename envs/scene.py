@@ -19,7 +19,8 @@ import numpy as np
 
 from wambench.envs import kinematics, meshes, robot
 from wambench.envs.arm import GRIP_SITE, Arm
-from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN
+from wambench.envs.colours import NAMED, keep_name, named_colour, shade
+from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN, is_elsewhere
 from wambench.envs.objects import DISTRACTORS, OBJECTS, PARKED, SceneObject
 from wambench.envs.script import Drive, Motions, Pose
 from wambench.interface import EpisodeSpec
@@ -125,12 +126,6 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
     return quat
 
 
-def shade(rgb: np.ndarray, value: float, hue: float) -> np.ndarray:
-    """Returns a colour with its brightness multiplied by `value` and its hue turned by `hue` (in turns)."""
-    h, s, v = colorsys.rgb_to_hsv(*(float(c) for c in rgb))
-    return np.array(colorsys.hsv_to_rgb((h + hue) % 1.0, s, min(1.0, v * value)))
-
-
 class Scene:
     """One compiled family with its data and arm, set to one episode at a time.
 
@@ -162,6 +157,11 @@ class Scene:
         self._scratch = mujoco.MjData(self.model)
         names = objects + tuple(item.name for item in DISTRACTORS)
         self._geoms = {name: np.flatnonzero(np.isin(self.model.geom_bodyid, self._subtree(name))) for name in names}
+        self._named = {
+            geom: named_colour(self.model.geom_rgba[geom, :3], NAMED.get(name, ()))
+            for name in objects
+            for geom in self._geoms[name]
+        }
 
     def _subtree(self, name: str) -> np.ndarray:
         """Returns the ids of an object's body and of the bodies hanging on it."""
@@ -182,7 +182,7 @@ class Scene:
             getattr(self.model, name)[...] = value
         look, self.poses = episode.look, episode.poses
         self.scale = 1.0 + look["object"]["scale"]
-        self._apply_object_look(look["object"])
+        self._apply_object_look(look["object"], None if is_elsewhere(look) else look["lighting"]["level"])
         self._apply_surfaces(look)
         self._apply_lighting(look["lighting"])
         self._apply_camera(look["camera"])
@@ -272,13 +272,19 @@ class Scene:
             d.qpos[address : address + 3] = chosen["x"], chosen["y"], TABLE_Z + distractor.half[2]
             d.qpos[address + 3 : address + 7] = _yaw_quat(chosen["yaw"])
 
-    def _apply_object_look(self, values: Mapping[str, float]) -> None:
-        """Scales the free objects and recolours all objects; mass goes with volume, inertia with scale to the fifth."""
+    def _apply_object_look(self, values: Mapping[str, float], level: float | None) -> None:
+        """Scales the free objects and recolours all objects; mass goes with volume, inertia with scale to the fifth.
+
+        Args:
+            values: Of the factor "object".
+            level: Of the light in which colours keep their names; None: they need not.
+        """
         m, s = self.model, self.scale
         for name in self.objects:
             geoms = self.geoms(name)
             for geom in geoms:
-                m.geom_rgba[geom, :3] = shade(m.geom_rgba[geom, :3], values["value"], values["hue"])
+                rgb, named = shade(m.geom_rgba[geom, :3], values["value"], values["hue"]), self._named[geom]
+                m.geom_rgba[geom, :3] = rgb if named is None or level is None else keep_name(rgb, named, level)
             if not OBJECTS[name].free:
                 continue
             body = m.body(name).id
