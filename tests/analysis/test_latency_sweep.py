@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def test_the_table(played: tuple[SweepConfig, pandas.DataFrame, list[str]]) -> N
     again = pandas.read_csv(it.out / "sweep.csv")
     assert np.allclose(again["progress_wall"], table["progress_wall"])
     assert len(to_text(table).splitlines()) == 7
+    nothing = table.assign(progress=math.nan, progress_low=math.nan, progress_high=math.nan)
+    assert "[nan" not in to_text(nothing)
 
 
 def test_the_world_that_waits_is_played_once(played: tuple[SweepConfig, pandas.DataFrame, list[str]]) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench import policies
+from wambench.analysis.intervals import text
 from wambench.analysis.leaderboard import progress
 from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
@@ -192,7 +193,7 @@ def to_text(table: pandas.DataFrame) -> str:
     shown = table[["policy", "execution", "latency_s", "n", "n_error"]].copy()
     for name in ("progress", "progress_wall"):
         bounds = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-        shown[name] = [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in bounds]
+        shown[name] = [text(one) for one in bounds]
     for name in TIMES:
         shown[name] = table[name].map("{:.3g}".format)
     return str(shown.to_string(index=False))

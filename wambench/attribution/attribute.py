@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from wambench import policies, records
-from wambench.analysis.intervals import Estimate
+from wambench.analysis.intervals import text
 from wambench.attribution import readout, shapley, table
 from wambench.attribution.readout import Limits
 from wambench.attribution.shapley import CounterfactualProgress
@@ -362,11 +362,6 @@ def progress_lost(run: Path) -> dict[str, float]:
     return found
 
 
-def _interval(found: Estimate) -> str:
-    known = math.isfinite(found.low)
-    return f"{found.mean:.2f} " + (f"[{found.low:.2f}, {found.high:.2f}]" if known else "(too few for an interval)")
-
-
 def summary(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = None) -> str:
     """Returns what was found, in a few lines: shares of what was lost with 95 % intervals, and the verdicts.
 
@@ -379,14 +374,14 @@ def summary(rows: Sequence[AttributionRow], lost: Mapping[str, float] | None = N
     parts = [shapley.parts(row) or {} for row in known]
     for part in shapley.PARTS if known else ():
         found = shapley.share(known, [one[part] for one in parts], lost)
-        lines.append(f"of the progress lost, {LOST[part]}: {_interval(found)}")
+        lines.append(f"of the progress lost, {LOST[part]}: {text(found, 2)}")
     if known:
         least, most = shapley.video_range(known, lost)
         lines.append(
-            f"lost to video, whatever unread frames show, at least: {_interval(least)}, at most: {_interval(most)}"
+            f"lost to video, whatever unread frames show, at least: {text(least, 2)}, at most: {text(most, 2)}"
         )
         back = shapley.share(known, [row.placebo for row in known], lost)
-        lines.append(f"brought back by its own video, put in again: {_interval(back)}; half of it is in each share")
+        lines.append(f"brought back by its own video, put in again: {text(back, 2)}; half of it is in each share")
     for column, name in VERDICT_NAMES.items():
         if verdicts := Counter(getattr(row, column) for row in rows if getattr(row, column)):
             lines.append(f"{name}: " + ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))

@@ -17,6 +17,7 @@ import numpy as np
 
 from wambench.analysis.agreement import confusion, kappa, right
 from wambench.analysis.intervals import Estimate
+from wambench.analysis.intervals import text as estimate_text
 from wambench.analysis.leaderboard import WHOLE, progress
 from wambench.attribution import sensitivity, shapley, table, verdicts
 from wambench.attribution.failure_types import TYPES
@@ -171,10 +172,9 @@ def _write_numbers(axes: Axes, y: float, estimates: Mapping[str, Estimate], one:
     """Writes each part's mean into it, and draws below where it may end, by its interval."""
     lost = 1.0 - estimates["reached"].mean
     if "video" in estimates and lost > 0:
-        mean, low, high = (value / lost for value in estimates["video"])
-        interval = f" [{low:.2f}, {high:.2f}]" if low <= high else ", too few for an interval"
+        share = estimate_text([value / lost for value in estimates["video"]], 2)
         harm = [f"{name} {estimates[name].mean:.2f}" for name in estimates if estimates[name].mean < -0.005]
-        text = f"of what was lost, to video: {mean:.2f}{interval}"
+        text = f"of what was lost, to video: {share}"
         weights = _lost(one.episodes)
         if estimates["unread"].mean > 0:
             least, most = shapley.video_range(one.known, weights)
