@@ -87,7 +87,6 @@ def task(name: str, side: float, where: str) -> Task:
         success=done,
         expert=lambda view: push_aside(view, side),
         horizon=140,
-        allowed_attacks={},
     )
 
 

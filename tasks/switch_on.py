@@ -58,7 +58,6 @@ def task(name: str, half: str, colour: str) -> Task:
         success=done,
         expert=lambda view: press(view, half),
         horizon=120,
-        allowed_attacks={},
     )
 
 

@@ -35,7 +35,7 @@ def test_errors_are_no_failures_and_do_not_vanish() -> None:
     assert (line["n"], line["n_error"], line["progress"], line["success_end"]) == (3, 3, 1.0, 1.0)
     nothing = leaderboard(frame(*bad)).iloc[0]
     assert (nothing["n"], nothing["n_error"]) == (0, 3) and math.isnan(nothing["progress"])
-    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,"
+    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,,v0"
 
 
 def test_training_seeds_are_no_episodes() -> None:
@@ -143,5 +143,16 @@ def test_bytes_do_not_depend_on_the_order_of_runs(tmp_path: Path) -> None:
 
 def test_table_for_people_shows_n_and_intervals_beside_every_number() -> None:
     lines = to_text(leaderboard(load([GOLDEN / "episodes.csv"]))).splitlines()
-    assert " ".join(lines[0].split()) == "policy split group n errors progress success at end success ever"
+    assert (
+        " ".join(lines[0].split()) == "policy split group n errors progress success at end success ever task versions"
+    )
     assert len({line.index("[") for line in lines[1:-1]}) == 1 and "95% interval" in lines[-1]
+
+
+def test_versions_of_the_tasks_are_said_and_never_mixed() -> None:
+    old, new, other = vary(task="A-v0"), vary(task="A-v1", episode=1), vary(task="B-v1")
+    assert leaderboard(frame(old)).iloc[0]["versions"] == "v0"
+    assert leaderboard(frame(old, other)).iloc[0]["versions"] == "v0 v1"
+    assert "task versions" in to_text(leaderboard(frame(old))).splitlines()[0]
+    with pytest.raises(ValueError, match="has rows of A-v0 and A-v1, which are two tasks"):
+        leaderboard(frame(old, new))

@@ -23,7 +23,7 @@ COLUMNS = (
     *("progress", "progress_low", "progress_high"),
     *("success_end", "success_end_low", "success_end_high"),
     *("success_ever", "success_ever_low", "success_ever_high"),
-    *("seeds", "seed_lowest", "seed_highest"),
+    *("seeds", "seed_lowest", "seed_highest", "versions"),
 )
 
 
@@ -37,14 +37,17 @@ def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame
     are counted nowhere else. Groups by task: each task of the split as it is, and each task under each single factor,
     as "factor: task". Runs of one policy with other weights are its training seeds: an episode then counts once, with
     the mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
-    `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one.
+    `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one. `versions` are those of
+    the tasks that were played ("v0", or "v0 v1" where tasks of a split differ): rates of other versions of a task are
+    of another task, and cannot be compared.
 
     Args:
         rows: Episodes as `records.load` returns them.
         by: One of `GROUPINGS`.
 
     Raises:
-        ValueError: The seeds of a policy have played different episodes, or there is no such grouping.
+        ValueError: The seeds of a policy have played different episodes, a policy has played two versions of one task
+            in a split, or there is no such grouping.
     """
     import pandas
 
@@ -56,7 +59,7 @@ def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame
             counted, n_error = episodes(group)
             single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
             seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
-            lines.append((policy, split, name, len(counted), n_error, *_rates(counted), *seeds))
+            lines.append((policy, split, name, len(counted), n_error, *_rates(counted), *seeds, versions(group)))
     return pandas.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -80,6 +83,24 @@ def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
     means = table[["progress", "success_end", "success_ever"]].mean()
     right = table["fine"].all().to_numpy(dtype=bool)
     return means[right].reset_index(), int(np.count_nonzero(~right))
+
+
+def versions(rows: pandas.DataFrame) -> str:
+    """Returns the versions of the tasks in the rows of one policy and split, as in "v0 v1".
+
+    Raises:
+        ValueError: The rows hold two versions of one task.
+    """
+    played: dict[str, str] = {}
+    for task in sorted(set(rows["task"])):
+        name, dash, version = task.rpartition("-")
+        other = played.setdefault(name if dash else task, version if dash else "")
+        if dash and other != version:
+            raise ValueError(
+                f"{rows['policy'].iloc[0]} on {rows['split'].iloc[0]} has rows of {name}-{other} and {task}, which are "
+                "two tasks: give the runs of each version by themselves, or another --name"
+            )
+    return " ".join(sorted(set(played.values()) - {""}))
 
 
 def groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
@@ -123,7 +144,8 @@ def to_csv(table: pandas.DataFrame) -> str:
 
 def to_text(table: pandas.DataFrame) -> str:
     """Returns the leaderboard for people: mean [low, high], and the range of training seeds where there are several."""
-    header = ("policy", "split", "group", "n", "errors", "progress", "success at end", "success ever", "training seeds")
+    rates = ("progress", "success at end", "success ever")
+    header = ("policy", "split", "group", "n", "errors", *rates, "task versions", "training seeds")
     lines = [header, *(_text_line(line) for line in table.to_dict("records"))]
     if not any(line[-1] for line in lines[1:]):
         lines = [line[:-1] for line in lines]
@@ -138,4 +160,4 @@ def _text_line(line: Mapping[Any, Any]) -> tuple[str, ...]:
     names = ("progress", "success_end", "success_ever")
     estimates = (text((line[name], line[f"{name}_low"], line[f"{name}_high"])) for name in names)
     seeds = f"{line['seeds']}: {line['seed_lowest']:.3f} to {line['seed_highest']:.3f}" if line["seeds"] > 1 else ""
-    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates, seeds)
+    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates, line["versions"], seeds)
