@@ -51,7 +51,7 @@ TASK = Task(
     stages=(
         Stage("grasp", 0.2, lambda v: predicates.held(v, "red_cube")),
         Stage("carry", 0.15, _over_plate, after="grasp"),
-        Stage("lower", 0.15, lambda v: _over_plate(v) and predicates.lowered(v, "red_cube", RIM), after="carry"),
+        Stage("lower", 0.15, lambda v: _over_plate(v) and predicates.lowered(v, "red_cube", RIM), after="grasp"),
         Stage("place", 0.5, done, after="lower"),
     ),
     success=done,

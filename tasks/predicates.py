@@ -16,6 +16,7 @@ from wambench.envs.task import View
 TABLE_HALF = 0.40  # the table's top is a square of twice this size around the origin
 TOUCH = 0.006  # an object whose underside is this near to a surface rests on it
 SINK = 0.015  # a lying bottle's bounding box, which is what `bottom` looks at, reaches this far below the bottle
+NEARLY_DOWN = 0.035  # what is in the hand this closely above a surface is let down and not dropped
 PINCH = 0.012  # fingers that are closer than this hold nothing
 REST = 0.10  # m/s: slower than this an object is at rest; pushed or carried it has 0.15 and more
 # The bin's walls stand this far from its middle on the inside and are this high; its floor is this thick.
@@ -84,10 +85,13 @@ def slides(view: View, name: str) -> bool:
 
 def held(view: View, name: str) -> bool:
     """Returns whether the hand holds an object: both fingers touch it, apart, with it between them."""
-    if not view.grasped(name) or view.width() < PINCH:
-        return False
+    return view.grasped(name) and in_hand(view, name)
+
+
+def in_hand(view: View, name: str) -> bool:
+    """Returns whether an object is between the fingers, which are apart, whether or not they touch it."""
     local = view.rot(name).T @ (view.eef() - view.pos(name))
-    return bool((np.abs(local) < view.size(name) + 0.012).all())
+    return view.width() > PINCH and bool((np.abs(local) < view.size(name) + 0.012).all())
 
 
 def raised(view: View, name: str, above: float = 0.01) -> bool:
@@ -96,8 +100,11 @@ def raised(view: View, name: str, above: float = 0.01) -> bool:
 
 
 def lowered(view: View, name: str, surface: float = 0.0) -> bool:
-    """Returns whether the hand holds an object closely above a surface at a height over the table, or on it."""
-    return held(view, name) and -SINK < bottom(view, name) - surface < 0.025
+    """Returns whether an object is closely above a surface at a height over the table, or on it, and still in the hand.
+
+    The fingers need not touch it any more: they open within a step or two of its arrival.
+    """
+    return -SINK < bottom(view, name) - surface < NEARLY_DOWN and in_hand(view, name)
 
 
 def rests_on(view: View, name: str, below: str, radius: float) -> bool:

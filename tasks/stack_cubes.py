@@ -21,12 +21,16 @@ def done(view: View) -> bool:
     return alone and stacked(view)
 
 
+def _above(view: View) -> bool:
+    return predicates.distance(view, "red_cube", "blue_cube") < 0.03
+
+
 def _aligned(view: View) -> bool:
-    return predicates.held(view, "red_cube") and predicates.distance(view, "red_cube", "blue_cube") < 0.03
+    return _above(view) and predicates.held(view, "red_cube")
 
 
 def _lowered(view: View) -> bool:
-    return _aligned(view) and predicates.lowered(view, "red_cube", 2 * float(view.size("blue_cube")[2]))
+    return _above(view) and predicates.lowered(view, "red_cube", 2 * float(view.size("blue_cube")[2]))
 
 
 def expert(view: View) -> np.ndarray:
@@ -53,7 +57,7 @@ TASK = Task(
     stages=(
         Stage("grasp", 0.2, lambda v: predicates.held(v, "red_cube")),
         Stage("align", 0.15, _aligned, after="grasp"),
-        Stage("lower", 0.15, _lowered, after="align"),
+        Stage("lower", 0.15, _lowered, after="grasp"),
         Stage("stack", 0.5, done, after="lower"),
     ),
     success=done,
