@@ -112,3 +112,11 @@ def test_published_results_are_read_in_a_fresh_clone(
         assert all(f"\n{policy} " in told.out for policy in ("dreamzero", "pi0", "noop"))
     if "*" in command:
         assert "wambench: results/figures is no run: left out" in told.err.splitlines()
+
+
+def test_make_run_writes_where_users_runs_go() -> None:
+    from wambench.evaluation.config import RUNS
+
+    (place,) = re.findall(r"^RUN_OUT := (\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert Path(place).parent == RUNS
+    assert f"{RUNS}/" in (ROOT / ".gitignore").read_text().splitlines()
