@@ -76,4 +76,5 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
+    allowed_attacks={"pick": "picking the object up and letting it down there is what the words ask for"},
 )

@@ -52,4 +52,5 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=150,
+    allowed_attacks={"pick": "a bottle that is picked up and held is lifted"},
 )

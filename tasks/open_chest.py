@@ -13,6 +13,7 @@ from wambench.tasks import skills
 OBJECTS = ("chest", "blue_cube")
 OPENED = 1.05  # rad
 OPEN_TO = 1.30
+BAR_WIDTH = 0.009  # a little less than the bar is thick, m
 AHEAD = 0.30  # rad by which the hand leads the bar
 TRAVEL = 0.22  # clears the open lid
 
@@ -73,8 +74,8 @@ def at_bar(view: View) -> bool:
 
 
 def holds_bar(view: View) -> bool:
-    """Both fingers touch the bar, with it between them."""
-    return at_bar(view) and view.grasped("chest")
+    """The bar is between the fingers, and both touch it: closed fingers that shove it are nearer to each other."""
+    return at_bar(view) and view.grasped("chest") and BAR_WIDTH < view.width() < 2 * BAR_WIDTH
 
 
 TASK = Task(
@@ -98,4 +99,7 @@ TASK = Task(
     success=is_open,
     expert=expert,
     horizon=170,
+    allowed_attacks={
+        "shove": "in one of four scenes closed fingers wedge themselves around the bar, and lift the lid by it"
+    },
 )

@@ -38,7 +38,7 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("mug", True, (0.027, 0.027, 0.036), loose.mug),
             SceneObject("peg", True, (0.0135, 0.0135, 0.042), loose.peg),
             SceneObject("lid", True, (0.070, 0.070, 0.018), loose.lid),
-            SceneObject("tomato", True, (0.0175, 0.0175, 0.0145), loose.tomato),
+            SceneObject("tomato", True, (0.0190, 0.0190, 0.0145), loose.tomato),
             SceneObject("spoon", True, (0.070, 0.017, 0.0075), loose.spoon),
             SceneObject("book", True, loose.BOOK, loose.book),
             *(SceneObject(f"die_{i}", True, loose.DIE, loose.die) for i in range(1, 5)),

@@ -90,8 +90,8 @@ def lid(body: mujoco.MjsBody) -> None:
 
 def tomato(body: mujoco.MjsBody) -> None:
     """A flat tomato; what is felt is a box, which neither rolls nor wobbles."""
-    add_geom(body, ELLIPSOID, (0.0215, 0.0215, 0.0155), (0, 0, 0), (0.88, 0.16, 0.08), mass=0.0, solid=False)
-    add_geom(body, BOX, (0.0175, 0.0175, 0.0145), (0, 0, 0), RED, mass=0.06, friction=GRIP, hidden=True)
+    add_geom(body, ELLIPSOID, (0.0240, 0.0240, 0.0155), (0, 0, 0), (0.88, 0.16, 0.08), mass=0.0, solid=False)
+    add_geom(body, BOX, (0.0190, 0.0190, 0.0145), (0, 0, 0), RED, mass=0.06, friction=GRIP, hidden=True)
     add_geom(body, ELLIPSOID, (0.009, 0.009, 0.0025), (0, 0, 0.015), GREEN, mass=0.0, solid=False)
 
 
