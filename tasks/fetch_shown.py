@@ -84,6 +84,7 @@ TASK = Task(
     about="Three cubes look alike but for their colour, and the one that counts was shown for a second, a delay ago.",
     nearest="LiftCube",
     objects=(*CUBES, *SAMPLES, *memory.SIGNAL),
+    hidden=(*SAMPLES, *memory.SIGNAL[1:]),
     place=place,
     stages=(
         Stage("reach", 0.2, _is_near),

@@ -19,7 +19,9 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
     """Returns belt and cube; a belt that is turned round runs towards -y."""
     x, back = float(rng.uniform(-0.06, 0.04)), bool(rng.integers(2))
     y = float(rng.uniform(-0.16, -0.06)) * (-1 if back else 1)
-    cube = Placement(x + float(rng.uniform(-0.01, 0.01)), y, float(rng.uniform(-0.4, 0.4)), z=BELT_TOP)
+    cube = Placement(
+        x + float(rng.uniform(-0.01, 0.01)), y, float(rng.uniform(-0.4, 0.4)), z=BELT_TOP / skills.SMALLEST
+    )
     return {CUBE: cube, "belt": Placement(x, 0.0, np.pi if back else 0.0)}
 
 

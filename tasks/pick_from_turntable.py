@@ -21,9 +21,8 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
     x, y = float(rng.uniform(-0.08, 0.0)), float(rng.uniform(-0.06, 0.06))
     angle, radius = float(rng.uniform(-np.pi, np.pi)), float(rng.uniform(0.055, 0.075))
     sense = float(rng.choice((-1.0, 1.0)))
-    cube = Placement(
-        x + radius * np.cos(angle), y + radius * np.sin(angle), float(rng.uniform(-0.7, 0.7)), DISC_TOP, sense
-    )
+    at, height = (x + radius * np.cos(angle), y + radius * np.sin(angle)), DISC_TOP / skills.SMALLEST
+    cube = Placement(*at, float(rng.uniform(-0.7, 0.7)), height, sense)
     return {CUBE: cube, "turntable": Placement(x, y)}
 
 

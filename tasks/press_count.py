@@ -94,6 +94,7 @@ TASK = Task(
     about="Blinks must be counted and remembered, and so must the presses; the blue button makes the answer final.",
     nearest="PressButton",
     objects=("button", "bell", "lamp", "lamp_light", *memory.SIGNAL),
+    hidden=("lamp_light", *memory.SIGNAL[1:]),
     place=place,
     stages=(
         Stage("press", 0.2, lambda v: v.moment.memory["presses"] > 0),

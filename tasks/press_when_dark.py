@@ -106,6 +106,7 @@ TASK = Task(
     about="A dark lamp looks the same after a moment and after two seconds, and the first press counts.",
     nearest="PressButton",
     objects=("button", "lamp", "lamp_light"),
+    hidden=("lamp", "lamp_light"),  # the light covers the dark bulb, or is out
     place=place,
     stages=(
         Stage("reach", 0.3, _is_close_above),

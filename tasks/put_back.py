@@ -103,6 +103,7 @@ TASK = Task(
     about="The three marks look alike; the cube left its own before the delay, and a wrong mark is final.",
     nearest="PlaceOnPlate",
     objects=(CUBE, SHOWN, *MARKS, *memory.SIGNAL),
+    hidden=(CUBE, *memory.SIGNAL[1:]),
     place=place,
     stages=(
         Stage("grasp", 0.2, lambda v: predicates.held(v, CUBE)),

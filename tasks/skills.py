@@ -17,6 +17,9 @@ from wambench.tasks.predicates import within_bin
 OPEN, CLOSE = -1.0, 1.0
 STEP_M = 0.05  # an action of 1 asks for this displacement (robosuite's OSC_POSE)
 STEP_RAD = 0.5
+# The smallest scale of free objects (`envs.factors`). A placement's height is scaled, but what is fixed is not: above a
+# fixed surface an object is placed at its height divided by this, and drops by some millimetres where it is larger.
+SMALLEST = 0.86
 # A steady 1 moves the hand 1.5 cm a step. This gain settles quickly with hardly any overshoot, and holds the hand
 # within a centimetre of its goal when actions are disturbed by a quarter of their range.
 GAIN = 1.3

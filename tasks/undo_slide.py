@@ -100,6 +100,7 @@ TASK = Task(
     about="The posts stand in a row again when the robot may move, and sliding a post that was not moved is final.",
     nearest="PushCube",
     objects=("rails", *memory.SIGNAL),
+    hidden=memory.SIGNAL[1:],
     place=place,
     stages=(
         Stage("reach", 0.2, _is_behind),
