@@ -18,6 +18,8 @@ from wambench.envs.factors import ELSEWHERE, TRAIN
 from wambench.envs.objects import HAND_POINTS, KEYPOINTS
 from wambench.envs.robot import OTHER_ARMS
 
+pytestmark = pytest.mark.slow
+
 ALL = tuple(tasks.TASKS)
 
 

@@ -13,6 +13,8 @@ from tests.parity import __main__ as parity
 from tests.parity import protocol
 from tests.parity.result import Result
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden" / "dreamzero"
 
 

@@ -14,6 +14,8 @@ from wambench import task_module, tasks
 from wambench.records import provenance, read_rows
 from wambench.tasks import Split
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 MINE = """
 import dataclasses

@@ -11,6 +11,8 @@ from wambench.cli import main
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.run import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

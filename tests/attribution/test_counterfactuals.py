@@ -24,6 +24,8 @@ from wambench.envs.tabletop import TabletopEnv
 from wambench.evaluation.rollout import rollout
 from wambench.interface import EpisodeSpec, Observation, Plan
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_instrument_solves_what_the_expert_solves(
     sim: TabletopEnv, interpreter: FrameInterpreter, spec: EpisodeSpec

@@ -21,6 +21,8 @@ from wambench.evaluation.rollout import rollout
 from wambench.evaluation.run import run
 from wambench.interface import ControlConvention, canvas
 
+pytestmark = pytest.mark.slow
+
 FAILED: dict[str, Any] = {"own_own": 0.5, "oracle_own": 0.9, "own_oracle": 0.6, "oracle_oracle": 1.0}
 
 

@@ -11,6 +11,8 @@ from wambench.attribution.oracle import KeyPoints
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 
+pytestmark = pytest.mark.slow
+
 POINTS = ("red_cube", "bin", *encoder.HAND)
 
 

@@ -13,6 +13,8 @@ from robosuite.utils import transform_utils
 
 from wambench.envs.arm import STATE_SIZE, Arm, rotation_from_axis_angle
 
+pytestmark = pytest.mark.slow
+
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 Script = Callable[[int, mujoco.MjData, Arm, np.random.Generator], np.ndarray]
 

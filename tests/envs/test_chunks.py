@@ -11,6 +11,8 @@ from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import Observation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["LiftCube", "OpenDrawer"])
 def env(request: pytest.FixtureRequest) -> Iterator[TabletopEnv]:

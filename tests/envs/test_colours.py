@@ -16,6 +16,8 @@ from wambench.envs.factors import FACTORS
 from wambench.envs.objects import OBJECTS
 from wambench.envs.tabletop import TabletopEnv
 
+pytestmark = pytest.mark.slow
+
 LOOKS = 12  # of every factor and family
 SIZE = (96, 96)
 # Colour word -> hues in degrees and least brightness (HSV value) of what is seen. Brown is orange or yellow below half

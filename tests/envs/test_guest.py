@@ -22,6 +22,8 @@ from wambench import registration, tasks
 from wambench.envs import opengl
 from wambench.envs.tabletop import TabletopEnv
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 ID = f"wambench/{tasks.TASKS['PushCube'].id}"
 

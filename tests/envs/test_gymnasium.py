@@ -18,6 +18,8 @@ from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import SimulationDiverged
 
+pytestmark = pytest.mark.slow
+
 TASK = tasks.TASKS["PushCube"]
 ID = f"wambench/{TASK.id}"
 STILL = np.zeros(7, np.float32)

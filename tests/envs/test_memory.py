@@ -4,6 +4,8 @@ import dataclasses
 import gc
 import itertools
 
+import pytest
+
 from wambench import registration
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation.rollout import rollout
@@ -11,6 +13,8 @@ from wambench.records import encode_episode
 from wambench.speed import simulation as bench_simulation
 from wambench.speed.simulation import Drift
 from wambench.suite.doctor import MIB, resident
+
+pytestmark = pytest.mark.slow
 
 TASKS = ("LiftCube", "OpenDrawer")
 MARGIN_MIB = 64  # keeping the frames of every episode would add 110, every renderer or scene a multiple of that

@@ -13,6 +13,8 @@ import pytest
 from wambench.envs import meshes, opengl, rendering, robot
 from wambench.envs.rendering import Renderer, frame_hash, gl_backend
 
+pytestmark = pytest.mark.slow
+
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SIZE = (96, 96)
 

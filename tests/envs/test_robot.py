@@ -12,6 +12,8 @@ from wambench.envs import kinematics, meshes, robot
 from wambench.envs.arm import BASE_SITE, GRIP_SITE, Arm
 from wambench.envs.robot import ARMS, DOWN, HOME, OTHER_ARMS
 
+pytestmark = pytest.mark.slow
+
 WRIST = "robot0_eye_in_hand"
 
 

@@ -2,9 +2,13 @@
 
 import time
 
+import pytest
+
 from wambench import tasks
 from wambench.envs.episodes import episode_spec
 from wambench.envs.scene import SURFACES, Scene, compile_family
+
+pytestmark = pytest.mark.slow
 
 TASK = tasks.find("OpenDrawer")
 

@@ -9,6 +9,8 @@ from wambench import registration
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[TabletopEnv]:

@@ -8,6 +8,8 @@ from wambench.envs.episodes import episode_spec
 from wambench.envs.factors import LEVELS
 from wambench.envs.task import Script
 
+pytestmark = pytest.mark.slow
+
 SCRIPTED = [task.name for task in tasks.TASKS.values() if task.script]
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 

@@ -8,6 +8,8 @@ import pytest
 
 from wambench.envs import snapshot
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 PHYSICS, ARM, LATCHES = RNG.normal(size=57), RNG.normal(size=21), {"steps": 7, "reached": ["reach"], "held": 0}
 

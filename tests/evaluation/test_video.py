@@ -20,6 +20,8 @@ from wambench.evaluation.video import VideoRecorder
 from wambench.interface import EpisodeSpec, Observation, Plan
 from wambench.records import load_episode
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def spec() -> EpisodeSpec:

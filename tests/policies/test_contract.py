@@ -10,6 +10,8 @@ from wambench.policies.dreamzero.policy import WEIGHTS
 from wambench.policies.vla import base as vla
 from wambench.policies.weight_files import ENCODER, packaged
 
+pytestmark = pytest.mark.slow
+
 NAMES = [name for name in policies.POLICIES if name != policies.EXPERT]  # the expert needs a simulator: tests/tasks
 
 

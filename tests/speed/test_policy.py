@@ -19,6 +19,8 @@ from wambench.speed import dreamzero_chunk
 from wambench.speed import policy as bench_policy
 from wambench.speed.dreamzero_chunk import Bench, BenchConfig, Variant
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from wambench.speed import simulation as bench_simulation
+
+pytestmark = pytest.mark.slow
 
 PROMISED = {
     "ratio_two_views", "ratio_policy_rate", "ratio_two_workers", "reset_ms", "memory_per_worker_mb", "harness_share",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.evaluation.test_run import recorded
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.run import run
 from wambench.records import load_episode
+
+pytestmark = pytest.mark.slow
 
 Maker = Callable[..., RunConfig]
 

@@ -5,6 +5,8 @@ import pytest
 
 from wambench.suite import render_profiles
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (32, 40, 3), dtype=np.uint8)
 

@@ -13,6 +13,8 @@ from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import EpisodeSpec
 from wambench.suite import resets
 
+pytestmark = pytest.mark.slow
+
 STARTS = 20  # in the command 500
 CAN = {"kind": 0, "x": 0.05, "y": 0.335, "yaw": 0.0}
 

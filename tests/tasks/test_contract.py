@@ -17,6 +17,8 @@ from wambench.envs.episodes import TRAINING, episode_spec
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import EpisodeSpec, Outcome
 
+pytestmark = pytest.mark.slow
+
 NAMES = list(tasks.TASKS)
 
 

@@ -16,6 +16,8 @@ from wambench.evaluation.rollout import rollout
 from wambench.interface import EpisodeSpec
 from wambench.policies.expert import ScriptedExpert
 
+pytestmark = pytest.mark.slow
+
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 

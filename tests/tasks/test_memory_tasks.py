@@ -12,6 +12,8 @@ from wambench.envs.script import steps
 from wambench.envs.tabletop import TabletopEnv
 from wambench.interface import EpisodeSpec, Outcome
 
+pytestmark = pytest.mark.slow
+
 MEMORY_S = 6.6  # four chunks of the released DreamZero: what it can look back on
 
 

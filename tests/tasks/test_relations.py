@@ -7,6 +7,8 @@ from wambench import registration
 from wambench.envs.episodes import TRAINING, episode_spec
 from wambench.tasks import lift_left_cube, lift_right_cube, place_nearest_in_bin
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("index", range(3))
 def test_the_wrong_cube_carried_to_the_left_is_not_the_left_one(index: int) -> None:

@@ -15,6 +15,8 @@ from wambench.interface import Outcome
 from wambench.suite import attacks
 from wambench.tasks import predicates
 
+pytestmark = pytest.mark.slow
+
 SCENES = range(3)
 STILL = np.array([0.0] * 6 + [-1.0])
 

@@ -13,6 +13,8 @@ from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano
 from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions, load_nano
 
+pytestmark = pytest.mark.slow
+
 CUBES = np.array([[0.1, -0.1, 0.0], [-0.1, 0.15, 0.0]])
 
 

@@ -11,6 +11,8 @@ from tests.policies.conftest import POINTS
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 
+pytestmark = pytest.mark.slow
+
 TINY = replace(encoder.CONFIGS["tiny"], points=POINTS)
 
 

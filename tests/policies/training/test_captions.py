@@ -19,6 +19,8 @@ from wambench.policies.vla import base as vla
 from wambench.policies.vla import knowledge_insulation as ki
 from wambench.policies.vla import questions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(demos: Path, video: Path, encoder_file: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:

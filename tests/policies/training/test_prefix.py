@@ -16,6 +16,8 @@ from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions
 from wambench.policies.training import nano_loss
 from wambench.policies.training.config import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_as_many_are_given_as_was_drawn() -> None:
     batch = batch_of(200, 2)

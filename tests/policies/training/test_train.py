@@ -20,6 +20,8 @@ from wambench.policies.training import dataset, loop, train
 from wambench.policies.training import dreamzero as dreamzero_training
 from wambench.policies.training.config import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_encoder_learns(encoder_file: Path) -> None:
     with Path(f"{encoder_file}.csv").open() as file:

@@ -20,6 +20,8 @@ from wambench.policies.training.config import TrainConfig
 from wambench.policies.vla import base as vla
 from wambench.policies.weight_files import digest, read_weights
 
+pytestmark = pytest.mark.slow
+
 
 def config(kind: str, folders: tuple[Path, ...], encoder_file: Path, out: Path, **budget: float) -> TrainConfig:
     """Returns the config of a short training."""

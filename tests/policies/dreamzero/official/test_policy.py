@@ -34,6 +34,8 @@ from wambench.policies.dreamzero.official.policy import (
     to_canvas,
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow
+
 for library in ("diffusers", "transformers", "ftfy", "yaml"):
     pytest.importorskip(library)
 
