@@ -82,4 +82,7 @@ TASK = Task(
     success=is_turned,
     expert=expert,
     horizon=130,
+    allowed_attacks=dict.fromkeys(
+        ("shove", "sweep off"), "a hand that strikes the peg from the right side on its way turns the dial"
+    ),
 )

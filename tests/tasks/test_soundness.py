@@ -310,3 +310,4 @@ def test_a_task_whose_progress_can_disagree_with_success_is_refused(changed: Map
 def test_every_task_says_what_is_hard_and_what_is_near(task: Task) -> None:
     assert task.about.endswith(".") and len(task.about) > 30
     assert task.nearest != task.name and tasks.TASKS[task.nearest].novelty == "seen"
+    assert set(task.hidden) <= set(task.objects)

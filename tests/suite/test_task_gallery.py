@@ -1,0 +1,28 @@
+"""The gallery shows the start and the end of every task that it is asked for."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from wambench.suite import task_gallery
+
+
+def test_gallery_is_one_figure(tmp_path: Path) -> None:
+    path = task_gallery.draw(tmp_path, ("PressButton", "PushCube"))
+    assert path == tmp_path / "tasks.png"
+    assert imread(path).std() > 0.1  # something is on it
+
+
+def test_start_and_end_differ() -> None:
+    start, end = task_gallery._start_and_end("PushCube", 0)
+    assert start.shape == end.shape == (*task_gallery.SIZE, 3)
+    assert (start != end).any()
+
+
+def test_an_end_that_is_not_reached_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wambench.envs.tabletop import TabletopEnv
+
+    monkeypatch.setattr(TabletopEnv, "expert_action", lambda env: env.action_space.low * 0.0)
+    with pytest.raises(RuntimeError, match="the expert of PressButton failed in five scenes"):
+        task_gallery._start_and_end("PressButton", 0)
