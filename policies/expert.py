@@ -28,12 +28,16 @@ class ScriptedExpert:
 
     Args:
         sim: The simulator of the rollout.
+        chunk: Control steps of a plan; None for those up to the next video frame. Played with latency, a plan must be
+            longer than the answer takes.
     """
 
-    def __init__(self, sim: ExpertSim) -> None:
+    def __init__(self, sim: ExpertSim, chunk: int | None = None) -> None:
         self.sim = sim
         self.convention = sim.convention
-        self.chunk_steps = self.convention.frame_stride
+        self.chunk_steps = self.convention.frame_stride if chunk is None else chunk
+        if self.chunk_steps < 1:
+            raise ValueError(f"chunk is a number of control steps, at least 1, not {chunk}")
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode; the expert keeps no memory."""
@@ -42,7 +46,7 @@ class ScriptedExpert:
         """Returns the actions up to the next video frame, or to the end of the episode."""
         state = self.sim.snapshot()
         actions = []
-        for _ in range(self.convention.frame_stride):
+        for _ in range(self.chunk_steps):
             actions.append(self.sim.expert_action())
             outcome = self.sim.advance(actions[-1])
             if outcome.terminated or outcome.truncated:

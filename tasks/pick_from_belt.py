@@ -30,14 +30,15 @@ def _sign(moment: Moment) -> float:
 
 
 def motions(moment: Moment) -> Motions:
-    """Runs the belt, and lets the cube enter again that has passed."""
+    """Runs the belt, puts the cube on it, and lets it enter again when it has passed."""
     speed = SPEED.of(moment.episode)
     run = {"belt": Drive((speed * moment.seconds) % BELT_PERIOD - BELT_PERIOD / 2, speed)}
-    if not dynamic.comes_again(moment):
+    if moment.step > 0 and not dynamic.comes_again(moment):
         return run
     z = BELT_TOP + HALF * (1.0 + moment.episode.look["object"]["scale"])
     sign, start = _sign(moment), moment.episode.poses[CUBE]
-    return {**run, CUBE: Pose(start["x"], -sign * END, z, start["yaw"], (0.0, sign * speed, 0.0))}
+    y = -sign * END if moment.step > 0 else start["y"]
+    return {**run, CUBE: Pose(start["x"], y, z, start["yaw"], (0.0, sign * speed, 0.0))}
 
 
 def notice(view: View) -> Memory:

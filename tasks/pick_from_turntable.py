@@ -31,10 +31,10 @@ def _turn(moment: Moment) -> float:
 
 
 def motions(moment: Moment) -> Motions:
-    """Turns the disc; a cube that fell from the table is put on it again."""
+    """Turns the disc and puts the cube on it, again when it fell from the table."""
     turn, start = _turn(moment), moment.episode.poses[CUBE]
     disc = {"turntable": Drive((turn * moment.seconds + np.pi) % (2 * np.pi) - np.pi, turn)}
-    if not dynamic.comes_again(moment):
+    if moment.step > 0 and not dynamic.comes_again(moment):
         return disc
     z = DISC_TOP + HALF * (1.0 + moment.episode.look["object"]["scale"])
     return {**disc, CUBE: Pose(start["x"], start["y"], z, start["yaw"])}

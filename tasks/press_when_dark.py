@@ -115,6 +115,7 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
+    hidden=("lamp_light",),
     script=Script(
         motions=motions,
         start={"pressed": 0.0, "spoiled": 0.0},

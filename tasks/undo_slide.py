@@ -110,6 +110,7 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
+    hidden=("signal_light",),
     script=Script(
         motions=motions,
         start={"spoiled": 0.0},

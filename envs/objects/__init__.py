@@ -85,9 +85,9 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
             SceneObject("beat_mark", False, (0.035, 0.028, 0.001), movers.beat_mark),
             SceneObject("pusher", False, (0.13, 0.034, 0.028), movers.pusher, (0.0, 0.3)),
             SceneObject("rails", False, (0.13, 0.12, 0.035), puppets.rails, (-0.005, 0.105)),
-            SceneObject("lamp", False, (0.022, 0.022, 0.033), puppets.lamp),
+            SceneObject("lamp", False, (0.030, 0.030, 0.033), puppets.lamp),
             SceneObject("lamp_light", False, (0.026, 0.026, 0.026), puppets.light((1.0, 0.85, 0.1)), puppet=True),
-            SceneObject("signal", False, (0.022, 0.022, 0.033), puppets.lamp),
+            SceneObject("signal", False, (0.030, 0.030, 0.033), puppets.lamp),
             SceneObject("signal_light", False, (0.026, 0.026, 0.026), puppets.light((0.15, 1.0, 0.25)), puppet=True),
             SceneObject("spot", False, (0.04, 0.04, 0.004), mechanisms.spot, (0.0, 0.007)),
         )

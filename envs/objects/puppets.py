@@ -44,7 +44,7 @@ def cup(body: mujoco.MjsBody) -> None:
 
 def lamp(body: mujoco.MjsBody) -> None:
     """A lamp with a dark bulb, which its light (`light`) covers while it is lit."""
-    add_geom(body, CYLINDER, (0.022, 0.014), (0, 0, 0.014), GREY)
+    add_geom(body, CYLINDER, (0.030, 0.014), (0, 0, 0.014), GREY)
     add_geom(body, SPHERE, (0.020,), (0, 0, LAMP_HEIGHT), (0.16, 0.16, 0.17))
 
 

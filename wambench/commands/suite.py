@@ -42,7 +42,9 @@ def add_experts(commands: Commands) -> None:
     other = it.add_mutually_exclusive_group()
     other.add_argument("--attack", action="store_true", help="instead: what other ways of acting earn in each task")
     other.add_argument("--resets", action="store_true", help="instead: whether episodes start as they should")
-    counts = "episodes per task and condition (50; of an attack 10, of resets 500)"
+    levels = "instead: scripted tasks at every delay or speed, and what guessing earns where memory is needed"
+    other.add_argument("--levels", action="store_true", help=levels)
+    counts = "episodes per task and condition (50; of an attack 10, of resets 500, of levels 20)"
     it.add_argument("--episodes", type=int, metavar="N", help=counts)
     out = "also write it, as CSV or Markdown; the same command continues a measurement that was stopped"
     it.add_argument("--out", type=Path, metavar="FILE", help=out)
@@ -93,9 +95,10 @@ def doctor(arguments: argparse.Namespace) -> None:
 def experts(arguments: argparse.Namespace) -> None:
     """Measures the experts, attacks or starts."""
     from wambench import records, tasks
-    from wambench.suite import attacks, expert_success, resets
+    from wambench.suite import attacks, expert_levels, expert_success, resets
 
-    suite = attacks if arguments.attack else resets if arguments.resets else expert_success
+    chosen = (arguments.attack, attacks), (arguments.resets, resets), (arguments.levels, expert_levels)
+    suite = next((module for asked, module in chosen if asked), expert_success)
     if arguments.episodes is None:
         arguments.episodes = suite.EPISODES
     check_positive(arguments, "episodes", "workers")

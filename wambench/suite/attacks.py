@@ -259,6 +259,8 @@ def attack_once(env: TabletopEnv, attack: str, index: int, seed: int = 0) -> Out
     """
     split, rng = tasks.default_split(env.task.name), np.random.default_rng([seed, index])
     outcome = env.begin(episode_spec(env.task, split, tasks.default_factor(split), index, seed), render=False)
+    for _ in range(_held(env)):
+        env.advance(np.array([0.0] * 6 + [skills.OPEN]))
     acting = ATTACKS[attack](env, index, rng) if attack in ATTACKS else _as_expert(env, tasks.TASKS[attack])
     for action in acting:
         outcome = env.advance(np.clip(action, -1.0, 1.0))
@@ -269,6 +271,12 @@ def attack_once(env: TabletopEnv, attack: str, index: int, seed: int = 0) -> Out
         if outcome.terminated or outcome.truncated:
             break
     return outcome
+
+
+def _held(env: TabletopEnv) -> int:
+    """Returns for how many steps the robot is kept still before an attack can begin (`Script.release`)."""
+    script, episode = env.task.script, env.episode
+    return script.release(episode) if script and episode else 0
 
 
 def _as_expert(env: TabletopEnv, task: Task) -> Actions:

@@ -81,10 +81,13 @@ def _overlap(env: TabletopEnv) -> str:
 
 def _moving(env: TabletopEnv, distractors: set[str]) -> str:
     model, data, view = env.scene.model, env.scene.data, env.view
-    for name in env.task.objects:
+    if env.task.novelty == "dynamic":
+        return ""  # something shall move
+    driven = env.task.script.motions(view.moment) if env.task.script else {}
+    for name in set(env.task.objects) - set(driven):
         if OBJECTS[name].free and np.linalg.norm(view.vel(name)) > SPEED:
             return f"{name} at {100 * np.linalg.norm(view.vel(name)):.1f} cm/s"
-    own = {*env.task.objects, *distractors}
+    own = {*env.task.objects, *distractors} - set(driven)
     for joint in range(model.njnt):
         name = model.joint(joint).name
         if name.split("/")[0].removesuffix("_free") in own:
