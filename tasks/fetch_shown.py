@@ -94,7 +94,6 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
-    hidden=(*SAMPLES, "signal_light"),
     script=Script(
         motions=motions,
         start={"spoiled": 0.0},

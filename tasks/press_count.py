@@ -104,7 +104,6 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=400,
-    hidden=("lamp_light", "signal_light"),
     script=Script(
         motions=motions,
         start={"presses": 0.0, "down": 0.0, "said": -1.0},

@@ -115,7 +115,6 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
-    hidden=("lamp_light",),
     script=Script(
         motions=motions,
         start={"pressed": 0.0, "spoiled": 0.0},

@@ -113,7 +113,6 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=280,
-    hidden=(CUBE, "signal_light"),
     script=Script(
         motions=motions,
         start={"spoiled": 0.0, "lain": 0.0},

@@ -125,7 +125,6 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
-    hidden=("pea", "signal_light"),
     script=Script(
         motions=motions,
         start={"spoiled": 0.0},

@@ -110,7 +110,6 @@ TASK = Task(
     success=done,
     expert=expert,
     horizon=240,
-    hidden=("signal_light",),
     script=Script(
         motions=motions,
         start={"spoiled": 0.0},
