@@ -39,7 +39,7 @@ class Renderer:
     """Renders cameras of one model in one thread.
 
     The OpenGL context is created on the first use and belongs to that thread, because Mesa silently returns wrong
-    images to any other. It is current only while a method runs: then the context that was current before is again.
+    images to any other. After every method the context is current that was current before, if there was one.
 
     Args:
         model: Compiled model; the meshes and textures it has at the first use are uploaded.
@@ -62,6 +62,7 @@ class Renderer:
         self._context: mujoco.MjrContext | None = None
         self._scene: mujoco.MjvScene | None = None
         self._owner: tuple[int, int] | None = None
+        self._handle: int | None = None
         self._closed = False
 
     def render(self, data: mujoco.MjData, cameras: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -143,7 +144,7 @@ class Renderer:
             # Freeing here would delete the objects of whichever context this thread or process uses.
             _abandoned.append((context, gl))
             return
-        with opengl.former_context_kept():
+        with opengl.former_context_kept(ending=self._handle):
             gl.make_current()
             if context is not None:
                 context.free()
@@ -179,7 +180,7 @@ class Renderer:
     def _open(self, height: int, width: int) -> None:
         self._gl = opengl.open_context(width, height)
         self._gl.make_current()
-        self._owner = _here()
+        self._owner, self._handle = _here(), opengl.current_handle()
         with _context_quality(self.model, self.profile, height, width):
             try:
                 self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)

@@ -38,6 +38,7 @@ UNPICKLED = ("_scene", "_view", "_tracker", "_diverged", "_renderer", "_window")
 # MuJoCo's counters of positions, velocities, accelerations and controls that are not finite or huge. Counting one up,
 # it resets itself to the model's zero pose and goes on, so that nothing else would show.
 BAD_NUMBERS = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+NO_BAD_NUMBERS = bytes(4 * np.dtype(np.int32).itemsize)  # compared as bytes, in a twentieth of the time of `any`
 BAD_KINDS = ("positions", "velocities", "accelerations", "controls")
 
 
@@ -370,7 +371,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _check_finite(self) -> None:
         """Raises SimulationDiverged if MuJoCo has met a number that is not finite or huge since the last reset."""
-        if self._diverged.any():
+        if self._diverged.tobytes() != NO_BAD_NUMBERS:
             kinds = " and ".join(kind for kind, count in zip(BAD_KINDS, self._diverged, strict=True) if count)
             raise SimulationDiverged(
                 f"the simulation diverged at step {self._steps}: {kinds} that are not finite or above 1e10"
