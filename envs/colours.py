@@ -53,6 +53,7 @@ NAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "blue_tray": ("blue",),
         "green_cube": ("green",),
         "zone": ("yellow",),
+        "mat": ("green",),
         "socket": ("purple",),
         "button": ("red",),
         "bell": ("blue",),

@@ -36,6 +36,7 @@ FAMILIES = {
     "SortCubes": (("red_tray", "red"), ("blue_tray", "blue")),
     "InsertPeg": (("socket", "purple"),),
     "OpenDrawer": (("button", "red"),),
+    "SweepDice": (("mat", "green"),),
     "TurnDial": (("dial", "purple"), ("lever", "green")),
     "OpenChest": (("chest", "red"),),
     "SwitchOn": (("switch", "green"), ("switch", "red")),
