@@ -115,7 +115,7 @@ TASK = Task(
     about="Where the ball is was shown two cups' moves and a delay ago; lifting a wrong cup is final.",
     nearest="LiftCube",
     objects=(*CUPS, "pea", *memory.SIGNAL),
-    hidden=memory.SIGNAL[1:],
+    hidden=("pea", *memory.SIGNAL[1:]),
     place=place,
     stages=(
         Stage("reach", 0.2, _is_near),
