@@ -56,4 +56,7 @@ TASK = Task(
     success=is_flipped,
     expert=expert,
     horizon=130,
+    allowed_attacks=dict.fromkeys(
+        ("shove", "sweep off"), "a hand that strikes the knob from the side it leans to flips the lever"
+    ),
 )

@@ -58,6 +58,7 @@ TASK = Task(
     expert=expert,
     horizon=180,
     allowed_attacks={
+        "drag": "a held cube that is drawn up onto the plate and let go there has been placed on it",
         "pick": "picking the object up and letting it down there is what the words ask for",
     },
 )

@@ -222,7 +222,7 @@ def test_leaving_at_the_first_step_of_success_is_no_success(
     envs: Callable[[str], TabletopEnv], task: str, index: int
 ) -> None:
     outcome = attacks.attack_once(envs(task), "touch and go", index)
-    assert not outcome.success and not outcome.success_ever and outcome.progress == 0.5
+    assert not outcome.success and not outcome.success_ever and 0.0 < outcome.progress <= 0.5
 
 
 @pytest.mark.parametrize("index", SCENES)
