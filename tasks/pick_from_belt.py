@@ -78,6 +78,6 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=90,
+    horizon=120,
     script=Script(motions=motions, start={"again": -1.0}, notice=notice, levels=SPEEDS, level=dynamic.MEDIUM),
 )

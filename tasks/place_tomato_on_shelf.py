@@ -10,18 +10,18 @@ from wambench.tasks import predicates, skills
 
 TOP = 2 * SHELF[2]  # height of the board above the table
 TRAVEL = 0.20
+FREE = 0.16  # m across the table between tomato and mug, at least
 
 
 def place(rng: np.random.Generator) -> dict[str, Placement]:
     """Returns the shelf at the far side, the tomato before it, and a mug beside the tomato."""
     side = float(rng.choice((-1.0, 1.0)))
     shelf = Placement(float(rng.uniform(0.07, 0.12)), float(rng.uniform(-0.08, 0.08)), float(rng.uniform(-0.15, 0.15)))
-    tomato = Placement(
-        float(rng.uniform(-0.16, -0.08)), side * float(rng.uniform(0.03, 0.14)), float(rng.uniform(-1, 1))
-    )
-    mug = Placement(
-        float(rng.uniform(-0.16, -0.08)), -side * float(rng.uniform(0.07, 0.14)), float(rng.uniform(-0.4, 0.4))
-    )
+    apart = float(rng.uniform(0.03, 0.14))
+    tomato = Placement(float(rng.uniform(-0.16, -0.08)), side * apart, float(rng.uniform(-1, 1)))
+    # nearer to the tomato than FREE, the mug would stand under the open hand
+    beside = float(rng.uniform(max(0.07, FREE - apart), 0.16))
+    mug = Placement(float(rng.uniform(-0.16, -0.08)), -side * beside, float(rng.uniform(-0.4, 0.4)))
     return {"shelf": shelf, "tomato": tomato, "mug": mug}
 
 
@@ -73,7 +73,7 @@ TASK = Task(
     ),
     success=done,
     expert=expert,
-    horizon=200,
+    horizon=220,
     allowed_attacks={
         "pick": "picking the object up and letting it down there is what the words ask for",
     },

@@ -585,7 +585,7 @@ def test_killed_at_any_moment_it_ends_with_the_rows_of_an_undisturbed_run(tmp_pa
 
 def test_ctrl_c_ends_tidily(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(out, "--episodes", "400", "--workers", "2", "--policy-args", "pause_s=0.01")
+    process = start(out, "--episodes", "400", "--workers", "2", "--policy-args", "pause_s=0.05")
     deadline = time.monotonic() + 300
     while not (out / "episodes.csv").exists() or len(read_rows(out / "episodes.csv", torn=True)) < 3:
         assert time.monotonic() < deadline and process.poll() is None
