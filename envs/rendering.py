@@ -2,8 +2,9 @@
 
 On a software rasterizer the cost of a frame is triangles times passes; pixels hardly matter. The "fast" profile draws
 the scene once per camera: no shadow maps, no reflections, no multisampling, and no sky, which walls hide anyway. The
-"full" profile draws what robosuite draws. Which meshes are in the model is decided by whoever compiles it (see
-`envs.meshes`).
+"full" profile draws robosuite's own meshes with multisampling and soft shadows (see `envs.appearance`): the scene is
+drawn once from each of a few points of a lamp, and the mean of these is the picture. Which meshes are in the model is
+decided by whoever compiles it (see `envs.meshes`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ PROFILES = ("fast", "full")
 _FAST_FLAGS_OFF = ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX", "mjRND_HAZE")
 # No shadow map, no multisampling, and round and flat primitives of as many triangles as a small image can show.
 _FAST_QUALITY = {"shadowsize": 0, "offsamples": 0, "numslices": 20, "numstacks": 10, "numquads": 2}
+
+# A lamp 0.5 m wide, 2.6 m away: the half-shadow of a cube's upper edge is 1 cm wide. It is seen as a few points,
+# more of them in a picture large enough to show them one by one.
+_LAMP_RADIUS, _LAMP_DISTANCE = 0.1, 2.6
+_LAMP_POINTS, _LAMP_POINTS_LARGE, _LARGE = 4, 16, 300
 
 _open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
 _abandoned: list[Any] = []
@@ -88,9 +94,26 @@ class Renderer:
         with self._current(height, width) as (context, scene):
             for name in cameras:
                 self._look_through(name, data, scene)
-                mujoco.mjr_render(rect, scene, context)
-                images[name] = _pixels(context, size)
+                images[name] = self._picture(rect, scene, context)
         return images
+
+    def _picture(self, rect: mujoco.MjrRect, scene: mujoco.MjvScene, context: mujoco.MjrContext) -> np.ndarray:
+        """Draws the scene; with soft shadows, once from every point of the lamp, and returns the mean."""
+        size = rect.height, rect.width
+        shadowing = [light for light in scene.lights[: scene.nlight] if light.castshadow]
+        if self.profile == "fast" or not shadowing:
+            mujoco.mjr_render(rect, scene, context)
+            return _pixels(context, size)
+        centres = [(light.pos.copy(), light.dir.copy()) for light in shadowing]
+        total = np.zeros((*size, 3), np.uint16)
+        tilts = _lamp_points(_LAMP_POINTS if rect.height < _LARGE else _LAMP_POINTS_LARGE)
+        for tilt in tilts:
+            for light, (pos, direction) in zip(shadowing, centres, strict=True):
+                light.dir = direction + tilt
+                light.pos = pos - _LAMP_DISTANCE * tilt
+            mujoco.mjr_render(rect, scene, context)
+            total += _pixels(context, size)
+        return np.round(total / len(tilts)).astype(np.uint8)
 
     def _look_through(self, camera: str, data: mujoco.MjData, scene: mujoco.MjvScene) -> None:
         """Sets the scene as a camera sees it."""
@@ -192,6 +215,14 @@ class Renderer:
             for flag in _FAST_FLAGS_OFF:
                 self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
         _close_at_exit(self)
+
+
+def _lamp_points(count: int) -> np.ndarray:
+    """Returns (n, 3) tilts of the light's direction, spread evenly over a disc (a sunflower's pattern)."""
+    order = np.arange(count)
+    radius = _LAMP_RADIUS * np.sqrt((order + 0.5) / count)
+    angle = order * np.pi * (3 - np.sqrt(5))
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros(count)], axis=1)
 
 
 def _pixels(context: mujoco.MjrContext, size: tuple[int, int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from wambench.envs import kinematics, meshes, robot
+from wambench.envs import appearance, kinematics, meshes, robot
 from wambench.envs.arm import GRIP_SITE, Arm
 from wambench.envs.colours import NAMED, keep_name, named_colour, shade
 from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN, is_elsewhere
@@ -109,21 +109,15 @@ def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda") ->
     for i, item in enumerate(DISTRACTORS):
         _add_object(spec, item, PARKED + [0.5 * i, 0, 0])
         spec.body(item.name).gravcomp = 1.0
+    if visual == "full":
+        appearance.add_finishes(spec, (*objects, *(item.name for item in DISTRACTORS)))
+        appearance.furnish(spec)
+        appearance.cast_shadows(spec)
     return spec.compile()
 
 
 def _yaw_quat(yaw: float) -> np.ndarray:
     return np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)])
-
-
-def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Returns the (4,) wxyz quaternion of a MuJoCo camera at `eye` (it looks along its own -z, +y up)."""
-    z = (eye - target) / np.linalg.norm(eye - target)
-    x = np.cross([0.0, 0.0, 1.0], z)
-    x /= np.linalg.norm(x)
-    quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, np.stack([x, np.cross(z, x), z], axis=1).ravel())
-    return quat
 
 
 class Scene:
@@ -329,4 +323,4 @@ class Scene:
         eye = AGENTVIEW_TARGET + distance * np.array(direction)
         camera = self.model.camera("agentview").id
         self.model.cam_pos[camera] = eye
-        self.model.cam_quat[camera] = look_at(eye, AGENTVIEW_TARGET)
+        self.model.cam_quat[camera] = appearance.look_at(eye, AGENTVIEW_TARGET)

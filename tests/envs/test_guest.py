@@ -19,7 +19,6 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from wambench import registration, tasks
-from wambench.envs import opengl
 from wambench.envs.tabletop import TabletopEnv
 
 pytestmark = pytest.mark.slow
