@@ -20,7 +20,7 @@ END, REACHABLE = TUNNEL + 0.005, 0.15  # m from the middle along its way: where 
 def place(rng: np.random.Generator) -> dict[str, Placement]:
     """Returns ball and gates; the gates' `joint` is the way that the ball rolls along x, 1 away from the robot."""
     y, way = float(rng.uniform(-0.10, 0.10)), float(rng.choice((-1.0, 1.0)))
-    x = -0.02 - way * float(rng.uniform(0.10, 0.17))
+    x = -0.02 - way * float(rng.uniform(0.10, 0.15))
     return {BALL: Placement(x, y), "gates": Placement(-0.02, y, joint=way)}
 
 

@@ -69,3 +69,10 @@ def test_published_figures_have_all_their_colours_and_are_small(figure: str) -> 
     with Image.open(ROOT / figure) as image:
         assert image.mode in ("RGB", "RGBA"), "quantised: a blue cube was grey with 256 colours"
     assert (ROOT / figure).stat().st_size <= LARGEST
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_table_is_still_missing(page: str) -> None:
+    """A line that is one word in capitals was to be replaced by something measured."""
+    text = FENCE.sub("", (ROOT / page).read_text())
+    assert re.findall(r"^(?:[A-Z]{4,}|TODO.*|TBD.*)$", text, flags=re.MULTILINE) == []
