@@ -78,22 +78,36 @@ def test_noise_of_videos_is_milder() -> None:
     rng = np.random.default_rng(0)
     mild = [draw_mild_noise(rng) for _ in range(200)]
     rough = [draw_noise(rng) for _ in range(200)]
-    assert max(n.sigma for n in mild) <= 0.2 < max(n.sigma for n in rough)
+    assert max(n.sigma for n in mild) <= 0.3 < max(n.sigma for n in rough)
     assert {n.jolt for n in mild} == {0.0} and 0.3 < np.mean([n.sigma == 0 for n in mild]) < 0.7
     assert not disturbances(module.ActionNoise(0.0, 0, 0.0), 20, rng).any()
 
 
-def test_recovery_perturbations_raise_the_hand_and_leave_time_to_recover() -> None:
+def test_disturbances_come_in_bursts_with_quiet_between() -> None:
     rng = np.random.default_rng(0)
-    assert np.isnan(module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0), 50, rng)[:, :6]).all()
-    instead = module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0, 0.05), 4000, rng)
+    bursts = module.draw_bursts(4000, rng)
+    added = disturbances(module.ActionNoise(0.3, 0, 0.5), 4000, rng, bursts)
+    disturbed = (added != 0).any(axis=1)
+    begins, ends = (np.flatnonzero(np.diff(disturbed.astype(int)) == way) for way in (1, -1))
+    pauses = begins[1:] - ends[: len(begins) - 1]
+    assert pauses.min() >= module.QUIET[0] and pauses.max() < module.QUIET[1]
+    assert 0.2 < disturbed.mean() < 0.35
+    shoved = [np.abs(added[start : start + 4, :3]).mean() for start, _ in bursts]
+    calm = [np.abs(added[start + 4 : stop, :3]).mean() for start, stop in bursts if stop > start + 4]
+    assert np.mean(shoved) > 1.2 * np.mean(calm)  # some bursts begin with a shove
+
+
+def test_recovery_perturbations_raise_the_hand_in_whole_bursts() -> None:
+    rng = np.random.default_rng(0)
+    bursts = module.draw_bursts(4000, rng)
+    assert np.isnan(module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0), 4000, rng, bursts)[:, :6]).all()
+    instead = module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0, 0.4), 4000, rng, bursts)
     raised = ~np.isnan(instead[:, 0])
-    assert 0.2 < raised.mean() < 0.6 and (instead[raised, 2] > 0).all()
+    share = [raised[start:stop].mean() for start, stop in bursts]
+    assert set(share) == {0.0, 1.0} and 0.2 < np.mean(share) < 0.6
+    assert (instead[raised, 2] > 0).all()
     assert set(instead[raised, 6]) == {-1.0, 1.0} and set(instead[~raised, 6]) == {1.0}
-    begins, ends = (np.flatnonzero(np.diff(raised.astype(int)) == way) for way in (1, -1))
-    assert (begins[1:] - ends[: len(begins) - 1]).min() >= 20 and 0.3 < np.mean(
-        [draw_noise(rng).recovery > 0 for _ in range(200)]
-    ) < 0.6
+    assert 0.3 < np.mean([draw_noise(rng).recovery > 0 for _ in range(200)]) < 0.6
 
 
 @pytest.fixture(scope="module")

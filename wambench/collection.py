@@ -51,6 +51,8 @@ TRACK_FIRST = 900_000_000  # number of their first episode, far from those of de
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
+# control steps, from and below: of a burst of disturbances, and of the pause between two
+BURST, QUIET = (5, 25), (24, 56)
 PATIENCE = 1.6  # longer horizon of demonstrations that lose time by recovery perturbations
 # A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
 # second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
@@ -222,6 +224,7 @@ def _write_manifest(config: CollectConfig) -> None:
         "frame_every": FRAME_EVERY,
         "rooms": config.rooms,
         "arms": list(config.arms),
+        "disturbances": "bursts",
     }
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "manifest.json"
@@ -263,12 +266,15 @@ def _do(job: _Job) -> Path:
 class ActionNoise:
     """What disturbs a demonstration. How the expert answers a disturbance is what teaches a policy to recover.
 
+    Disturbances come in bursts with quiet between them, because what noise does to the future cannot be foreseen: a
+    model of the future learns from the quiet moments, among them those in which the expert makes up for a burst.
+
     Attributes:
         sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
         wander: Steps of smooth random motion at the start.
-        jolt: Probability per step of a shove of four steps.
-        recovery: Probability per step that a recovery perturbation begins: for 8 to 24 steps the hand rises, as if the
-            task were done, and the fingers may do the opposite of what they should; then the expert resumes.
+        jolt: Probability that a burst begins with a shove of four steps.
+        recovery: Probability that a burst is a recovery perturbation: the hand rises, as if the task were done, and the
+            fingers may do the opposite of what they should; then the expert resumes.
     """
 
     sigma: float
@@ -282,7 +288,7 @@ def draw_noise(rng: np.random.Generator) -> ActionNoise:
     if rng.random() < 0.25:
         return ActionNoise(0.0, 0, 0.0)
     wander = int(rng.integers(5, 40)) if rng.random() < 0.25 else 0
-    return ActionNoise(float(rng.uniform(0.1, 0.4)), wander, 0.01, 0.015 if rng.random() < 0.6 else 0.0)
+    return ActionNoise(float(rng.uniform(0.2, 0.6)), wander, 0.25, 0.4 if rng.random() < 0.6 else 0.0)
 
 
 def draw_mild_noise(rng: np.random.Generator) -> ActionNoise:
@@ -290,41 +296,48 @@ def draw_mild_noise(rng: np.random.Generator) -> ActionNoise:
     if rng.random() < 0.5:
         return ActionNoise(0.0, 0, 0.0)
     wander = int(rng.integers(5, 20)) if rng.random() < 0.2 else 0
-    return ActionNoise(float(rng.uniform(0.05, 0.2)), wander, 0.0)
+    return ActionNoise(float(rng.uniform(0.1, 0.3)), wander, 0.0)
 
 
-def disturbances(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns (steps, 6) numbers to be added to the expert's motion."""
-    drift = np.zeros(6)
-    shove = np.zeros(6)
+def draw_bursts(steps: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Returns (first, past the last) step of every burst: `BURST` steps long, with `QUIET` steps between them."""
+    bursts = []
+    start = int(rng.integers(QUIET[1]))
+    while start < steps:
+        stop = start + int(rng.integers(*BURST))
+        bursts.append((start, stop))
+        start = stop + int(rng.integers(*QUIET))
+    return bursts
+
+
+def disturbances(
+    noise: ActionNoise, steps: int, rng: np.random.Generator, bursts: list[tuple[int, int]] | None = None
+) -> np.ndarray:
+    """Returns (steps, 6) numbers to be added to the expert's motion in some bursts; None: without a pause."""
     out = np.zeros((steps, 6))
-    left = 0
-    for i in range(steps):
-        drift = 0.85 * drift + noise.sigma * np.sqrt(1 - 0.85**2) * rng.normal(size=6)
-        if left == 0 and rng.random() < noise.jolt:
-            shove = rng.uniform(-0.8, 0.8, 6)
-            left = 4
-        out[i] = drift + (shove if left else 0)
-        left = max(0, left - 1)
+    for start, stop in [(0, steps)] if bursts is None else bursts:
+        drift = np.zeros(6)
+        shove = rng.uniform(-0.8, 0.8, 6) if rng.random() < noise.jolt else np.zeros(6)
+        for i in range(start, min(stop, steps)):
+            drift = 0.85 * drift + noise.sigma * np.sqrt(1 - 0.85**2) * rng.normal(size=6)
+            out[i] = drift + (shove if i < start + 4 else 0)
     out[:, 3:] *= 0.3  # a turned hand is no use for learning to recover
     return out
 
 
-def recovery_perturbations(noise: ActionNoise, steps: int, rng: np.random.Generator) -> np.ndarray:
+def recovery_perturbations(
+    noise: ActionNoise, steps: int, rng: np.random.Generator, bursts: list[tuple[int, int]]
+) -> np.ndarray:
     """Returns (steps, 7): six numbers of motion that replace the expert's (NaN: none do), and a factor of its gripper.
 
     Policies stop too early, as if the task were done. Only demonstrations that go on from such a state cure that.
     """
     out = np.full((steps, 7), np.nan)
     out[:, 6] = 1.0
-    start = 0
-    while start < steps:
+    for start, stop in bursts:
         if rng.random() < noise.recovery:
-            end = start + int(rng.integers(8, 25))
-            out[start:end, :6] = [*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
-            out[start:end, 6] = -1.0 if rng.random() < 0.4 else 1.0
-            start = end + 20  # time to recover
-        start += 1
+            out[start:stop, :6] = [*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
+            out[start:stop, 6] = -1.0 if rng.random() < 0.4 else 1.0
     return out
 
 
@@ -363,8 +376,9 @@ def _play(
 ) -> dict[str, np.ndarray] | None:
     """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
     episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.recovery else episode
-    added = disturbances(noise, episode.horizon, rng)
-    instead = recovery_perturbations(noise, episode.horizon, rng)
+    bursts = draw_bursts(episode.horizon, rng)
+    added = disturbances(noise, episode.horizon, rng, bursts)
+    instead = recovery_perturbations(noise, episode.horizon, rng, bursts)
     outcome = env.begin(episode)
     seen = [outcome.observations[-1]]
     labels = [_labels(env)]
@@ -405,7 +419,8 @@ def _track(job: _Job) -> dict[str, np.ndarray]:
     stream, factor = TRACK_ENVIRONMENTS[job.index % len(TRACK_ENVIRONMENTS)]
     episode = episode_spec(env.task, stream, factor, TRACK_FIRST + job.index, job.seed)
     rng = np.random.default_rng([job.seed, job.index, len(job.task)])
-    added = disturbances(ActionNoise(float(rng.uniform(0.0, 0.5)), 0, 0.02), episode.horizon, rng)
+    added = disturbances(ActionNoise(float(rng.uniform(0.0, 0.5)), 0, 0.0), episode.horizon, rng)
+    added += disturbances(ActionNoise(0.0, 0, 1.0), episode.horizon, rng, draw_bursts(episode.horizon, rng))
     outcome = env.begin(episode)
     seen = [outcome.observations[-1]]
     labels = [_labels(env)]

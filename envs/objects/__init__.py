@@ -99,7 +99,10 @@ OBJECTS: Mapping[str, SceneObject] = MappingProxyType(
 HAND_POINTS = ("hand", "finger_left", "finger_right")
 KEYPOINTS = (
     "red_cube", "blue_cube", "green_cube", "bottle", "bin", "plate", "zone", "drawer/handle", "button/top",
-    "dial/peg", "lever/knob", "spot", "brick_1", "brick_3", *HAND_POINTS,
+    "dial/peg", "lever/knob", "spot", "brick_1", "brick_3",
+    "hatch/handle", "switch/on", "switch/off", "peg", "socket", "mug", "hook/arm", "coaster", "pan", "lid", "tomato",
+    "board", "mat", "napkin", "spoon", "die_1", "red_tray", "blue_tray", "chest/bar", "shelf", "small_bottle",
+    "bell/top", "ball", "turntable", "tray/top", "pendulum/bob", "pusher/knuckles", *HAND_POINTS,
 )  # fmt: skip
 
 DISTRACTORS: tuple[SceneObject, ...] = (

@@ -25,6 +25,8 @@ class DiTConfig:
         frames_per_chunk, actions_per_chunk, states_per_chunk: K, H, S.
         max_chunks: Chunks in a training sequence and in one life of the cache.
         frame_vector: Floats of the vector token of each frame (0: no such token).
+        based: Frames are told the last real frame before their chunk, cell by cell (frame 0: itself). Without it a
+            noisy patch must find the clean one of its place by attention, which takes some 100,000 samples to learn.
         prediction: "velocity" (noise - clean) or "clean" (see `to_velocity`).
         state_sees_chunk: States attend to all that their chunk's actions attend to, as they do at inference anyway.
             False is the released training mask: a state sees only itself.
@@ -56,6 +58,7 @@ class DiTConfig:
     states_per_chunk: int = 1
     max_chunks: int = 4
     frame_vector: int = 0
+    based: bool = False
     prediction: str = "velocity"
     state_sees_chunk: bool = False
     noisy_first_frame: bool = True
@@ -88,6 +91,16 @@ class DiTConfig:
     def frame_tokens(self) -> int:
         """Tokens of a frame: its patches, and the vector token if there is one."""
         return self.patches + (self.frame_vector > 0)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of what a patch is embedded from: latent, base and condition."""
+        return self.latent_channels * (1 + self.based) + self.condition_channels
+
+    @property
+    def input_vector(self) -> int:
+        """Floats of what a vector token is embedded from."""
+        return self.frame_vector * (1 + self.based)
 
     @property
     def window(self) -> int:

@@ -17,7 +17,7 @@ Design decisions (arXiv 2602.15922 and the released code; parameter names are th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -81,16 +81,14 @@ class DiT(nn.Module):
         super().__init__()
         self.config = c = config
         d = c.width
-        self.patch_embedding = nn.Conv3d(
-            c.latent_channels + c.condition_channels, d, kernel_size=(1, *c.patch), stride=(1, *c.patch)
-        )
+        self.patch_embedding = nn.Conv3d(c.input_channels, d, kernel_size=(1, *c.patch), stride=(1, *c.patch))
         self.text_embedding = nn.Sequential(nn.Linear(c.text_dim, d), nn.GELU(approximate="tanh"), nn.Linear(d, d))
         self.time_embedding = nn.Sequential(nn.Linear(c.freq_dim, d), nn.SiLU(), nn.Linear(d, d))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d))
         if c.image_dim:
             self.img_emb = ImageProjection(c)
         if c.frame_vector:
-            self.vector_embedding = nn.Linear(c.frame_vector, d)
+            self.vector_embedding = nn.Linear(c.input_vector, d)
         self.blocks = nn.ModuleList([Block(c, layer) for layer in range(c.layers)])
         self.head = Head(c)
         if c.action_dim:
@@ -144,10 +142,17 @@ class DiT(nn.Module):
         tokens = self.img_emb(image.to(self.dtype))
         return Context(pairs, tuple(block.cross_attn.image_pair(tokens) for block in blocks), bias)
 
-    def _embed_frames(self, frames: Frames, y: Tensor | None) -> Tensor:
+    def _embed_frames(self, frames: Frames, y: Tensor | None, base: Frames | None) -> Tensor:
         """Returns (B, F * tokens, D)."""
         c = self.config
         latents = frames.latents.to(self.dtype)
+        vectors = frames.vectors
+        if (base is not None) != c.based:
+            raise ValueError(f"base {'is missing' if base is None else 'given'}: {c.based = }")
+        if base is not None:
+            latents = torch.cat([latents, base.latents.to(self.dtype).expand_as(latents)], dim=1)
+            if vectors is not None and base.vectors is not None:
+                vectors = torch.cat([vectors, base.vectors.expand_as(vectors)], dim=2)
         if (y is not None) != (c.condition_channels > 0):
             raise ValueError(f"condition y {'is missing' if y is None else 'given'}: {c.condition_channels = }")
         if y is not None:
@@ -158,9 +163,9 @@ class DiT(nn.Module):
         cells = cells.reshape(b, count, c.patches, channels * p * q)
         tokens = functional.linear(cells, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
         if c.frame_vector:
-            if frames.vectors is None:
+            if vectors is None:
                 raise ValueError(f"frames without vectors: {c.frame_vector = }")
-            tokens = torch.cat([tokens, self.vector_embedding(frames.vectors.to(self.dtype))[:, :, None]], dim=2)
+            tokens = torch.cat([tokens, self.vector_embedding(vectors.to(self.dtype))[:, :, None]], dim=2)
         return tokens.flatten(1, 2)
 
     def _time(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,11 +226,11 @@ class DiT(nn.Module):
     # ---------------------------------------------------------------- passes
 
     def _noisy(
-        self, layout: TokenLayout, frames: Frames, y: Tensor | None, action: Tensor | None, timestep: Tensor | None,
-        state: Tensor | None,
+        self, layout: TokenLayout, frames: Frames, y: Tensor | None, base: Frames | None, action: Tensor | None,
+        timestep: Tensor | None, state: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Returns the tokens behind the clean frames, (B, tokens, D)."""
-        x = self._embed_frames(frames, y)
+        x = self._embed_frames(frames, y, base)
         if action is None:
             return x
         if timestep is None or state is None:
@@ -279,7 +284,8 @@ class DiT(nn.Module):
         """Returns the prediction for all noisy frames and actions of a training sequence.
 
         Args:
-            clean: The 1 + M K real frames (with `bidirectional`: the observed ones only).
+            clean: The 1 + M K real frames, or all but the last K, which nothing reads (with `bidirectional`: the
+                observed ones only).
             noisy: The same frames with noise; without frame 0 unless `noisy_first_frame` (with `bidirectional`: the
                 frames after the clean ones). Clean values with timestep 0 clamp the video.
             timestep: (B, noisy frames) in [0, 1000].
@@ -289,18 +295,28 @@ class DiT(nn.Module):
             state: (B, M S, state_dim).
             y: (B, condition channels, 1 + M K, y, x), for clean and noisy copy alike.
         """
-        total = clean.count + noisy.count if self.config.bidirectional else clean.count
-        first = total - noisy.count
+        first = clean.count if self.config.bidirectional else int(not self.config.noisy_first_frame)
+        total = first + noisy.count
         layout = self._layout(clean.count, noisy.count, 0 if action is None else action.shape[1])
-        known = self._embed_frames(clean, None if y is None else y[:, :, : clean.count])
+        bases = bases_of(self.config, clean, range(total)) if self.config.based else None
+        known = self._embed_frames(
+            clean, None if y is None else y[:, :, : clean.count], bases and bases.part(0, clean.count)
+        )
         unknown = self._noisy(
-            layout, noisy, None if y is None else y[:, :, first:total], action, timestep_action, state
+            layout, noisy, None if y is None else y[:, :, first:total], bases and bases.part(first, total), action,
+            timestep_action, state,
         )  # fmt: skip
         times = [torch.zeros_like(timestep[:, :1]), timestep, *([] if timestep_action is None else [timestep_action])]
         return self._run(torch.cat([known, unknown], dim=1), times, layout, first, context, None)
 
     def observe(
-        self, cache: KVCache, frames: Frames, start: int, context: Context, y: Tensor | None = None
+        self,
+        cache: KVCache,
+        frames: Frames,
+        start: int,
+        context: Context,
+        y: Tensor | None = None,
+        base: Frames | None = None,
     ) -> Prediction:
         """Appends real frames to the cache in one clean pass (timestep 0) and returns what the heads read there.
 
@@ -310,16 +326,17 @@ class DiT(nn.Module):
             start: Frame index (rotary position) of the first one.
             context: From `encode_context`.
             y: (B, condition channels, frames, y, x) at these frame indices.
+            base: With `based`, one frame: the last real one before these, or frame 0 itself.
         """
         timestep = torch.zeros(frames.latents.shape[0], frames.count, device=self.device)
-        out = self.denoise(cache, frames, timestep, start, context, y=y)
+        out = self.denoise(cache, frames, timestep, start, context, y=y, base=base)
         cache.advance(frames.count * self.config.frame_tokens)
         return out
 
     def denoise(
         self, cache: KVCache, frames: Frames, timestep: Tensor, start: int, context: Context,
         action: Tensor | None = None, timestep_action: Tensor | None = None, state: Tensor | None = None,
-        y: Tensor | None = None,
+        y: Tensor | None = None, base: Frames | None = None,
     ) -> Prediction:  # fmt: skip
         """Returns the prediction for a chunk's noisy frames and actions; the cache stays as it is.
 
@@ -333,9 +350,10 @@ class DiT(nn.Module):
             timestep_action: (B, H), or (B, 1) if all share one.
             state: (B, S, state_dim).
             y: (B, condition channels, K, y, x) at these frame indices.
+            base: With `based`, the last real frame.
         """
         layout = self._layout(0, frames.count, 0 if action is None else action.shape[1])
-        x = self._noisy(layout, frames, y, action, timestep_action, state)
+        x = self._noisy(layout, frames, y, base, action, timestep_action, state)
         times = [timestep, *([] if timestep_action is None else [timestep_action])]
         return self._run(x, times, layout, start, context, cache)
 
@@ -346,14 +364,20 @@ def chunk_bases(config: DiTConfig, clean: Frames) -> Frames:
     `clean` holds frames 0 .. M K. A noisy frame 0, which has no frame before it, gets zeros. A bidirectional window has
     one chunk in this sense: all its frames are relative to frame 0.
     """
-    k = clean.count if config.bidirectional else config.frames_per_chunk
-    index = (torch.arange(1, clean.count) - 1) // k * k
-    latents = clean.latents[:, :, index]
-    vectors = None if clean.vectors is None else clean.vectors[:, index]
+    based = bases_of(config, clean, range(1, clean.count))
+    latents = based.latents
+    vectors = based.vectors
     if config.noisy_first_frame:
         latents = torch.cat([torch.zeros_like(latents[:, :, :1]), latents], dim=2)
         vectors = None if vectors is None else torch.cat([torch.zeros_like(vectors[:, :1]), vectors], dim=1)
     return Frames(latents, vectors)
+
+
+def bases_of(config: DiTConfig, clean: Frames, frames: Sequence[int]) -> Frames:
+    """Returns, for some frame numbers, the last real frame before the chunk that each belongs to; of 0, itself."""
+    k = max(frames, default=0) + 1 if config.bidirectional else config.frames_per_chunk
+    index = [max(number - 1, 0) // k * k for number in frames]
+    return Frames(clean.latents[:, :, index], None if clean.vectors is None else clean.vectors[:, index])
 
 
 def to_clean(x: Tensor, prediction: Tensor, sigma: Tensor | float, base: Tensor | None, kind: str) -> Tensor:

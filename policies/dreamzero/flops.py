@@ -68,11 +68,11 @@ def cached_pass(
     keys = cached * c.frame_tokens + tokens
     linear = product(b * tokens, *[d] * 7) + product(b * tokens, d, c.ffn, d)  # q k v o, q o across, MLP
     attention = 4 * b * tokens * (keys + words + images) * d
-    other = product(b * frames * c.patches, (c.latent_channels + c.condition_channels) * cells, d)
+    other = product(b * frames * c.patches, c.input_channels * cells, d)
     other += product(b * frames * c.patches, d, cells * c.latent_channels)
     other += product(b * slots, c.freq_dim, d, d, 6 * d)
     if c.frame_vector:
-        other += 2 * product(b * frames, c.frame_vector, d)
+        other += product(b * frames, c.input_vector, d) + product(b * frames, d, c.frame_vector)
     if actions:
         other += (
             product(b * h, c.action_dim, d) + product(b * h, 2 * d, d, d) + product(b * s, c.state_dim, c.hidden, d)
@@ -125,13 +125,13 @@ def parameters(config: DiTConfig) -> int:
     cells = math.prod(c.patch)
     image_block = 2 * linear(d, d) + d if c.image_dim else 0
     block = 8 * linear(d, d) + 4 * d + image_block + 2 * d + linear(d, c.ffn) + linear(c.ffn, d) + 6 * d
-    total = c.layers * block + linear((c.latent_channels + c.condition_channels) * cells, d)
+    total = c.layers * block + linear(c.input_channels * cells, d)
     total += linear(c.text_dim, d) + linear(d, d) + linear(c.freq_dim, d) + linear(d, d) + linear(d, 6 * d)
     total += linear(d, cells * c.latent_channels) + 2 * d
     if c.image_dim:
         total += 2 * c.image_dim + linear(c.image_dim, c.image_dim) + linear(c.image_dim, d) + 2 * d
     if c.frame_vector:
-        total += linear(c.frame_vector, d) + linear(d, c.frame_vector)
+        total += linear(c.input_vector, d) + linear(d, c.frame_vector)
     if c.action_dim:
         n = c.categories
         total += n * (linear(c.state_dim, c.hidden) + linear(c.hidden, d) + linear(c.action_dim, d))

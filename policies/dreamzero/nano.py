@@ -113,6 +113,7 @@ def config_for(
         frames_per_chunk=frames_per_chunk,
         actions_per_chunk=actions_per_chunk,
         bidirectional=ablation == "bidirectional",
+        based=True,
     )
     if dit.latent_shape != latent:
         raise ValueError(f"patch {base.patch} does not divide the latent {latent[1]}x{latent[2]}")

@@ -29,7 +29,9 @@ from wambench.policies.dreamzero.dit import Frames
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.networks.noise import generator_at
 from wambench.policies.perception import encoder as encoding
+from wambench.policies.perception import renderer as rendering
 from wambench.policies.perception.encoder import state_features
+from wambench.policies.perception.renderer import Renderer, Told
 from wambench.policies.perception.scene import SceneFeatures, Words, encode_words
 from wambench.policies.weight_files import ENCODER, digest, packaged
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from wambench.policies.dreamzero.official.policy import OfficialDreamZero
 
 WEIGHTS = "dreamzero-nano.safetensors"
+RENDERER = "renderer-v1.safetensors"
 MODES = ("joint", "video_first", "inverse", "no_video")
 HISTORIES = ("cache", "sliding", "none")
 SCHEDULES = ("exact", "repeat4", "single")
@@ -45,7 +48,16 @@ CANDIDATE_APART = 7_919  # added to the step for each further candidate, so that
 
 @dataclass(frozen=True)
 class EncodedFrame:
-    """One real frame as the policy knows it: latent (Z, y, x), key points (C, 4), state features (S,)."""
+    """One real frame as the policy knows it.
+
+    Attributes:
+        frame: (h, w, 3) uint8 canvas.
+        latent: (Z, y, x).
+        points: (C, 4).
+        state: (S,) features.
+    """
+
+    frame: Tensor
 
     latent: Tensor
     points: Tensor
@@ -84,6 +96,19 @@ def load_nano(path: Path) -> tuple[nano.SmallDreamZero, dict]:
     return model.eval(), meta
 
 
+def find_renderer(name: str | None, encoder: Path, device: str) -> Renderer | None:
+    """Returns the renderer of `DreamZeroOptions.renderer`; one of another encoder raises ValueError."""
+    path = packaged(RENDERER) if name is None else Path(name)
+    if name == "none" or (name is None and not path.exists()):
+        return None
+    renderer, meta = rendering.load(path)
+    if meta.get("encoder") != digest(encoder):
+        if name is None:
+            return None
+        raise ValueError(f"{path}: trained with another encoder than {encoder}")
+    return renderer.to(device)
+
+
 @dataclass(frozen=True)
 class DreamZeroOptions:
     """What `DreamZero` is made of and how it answers: the arguments of `--policy-args`.
@@ -91,6 +116,8 @@ class DreamZeroOptions:
     Attributes:
         weights: Weights file (None: the shipped nano model).
         encoder: Encoder file (None: the shipped one). It must be the one the model was trained with.
+        renderer: File of the renderer that draws imagined frames (None: the shipped one, if it knows this encoder;
+            "none": latents are decoded).
         steps: Denoising steps.
         solver: "euler" or "unipc".
         shift: Of the noise levels: above 1 stays longer at high noise (the 14B model uses 5).
@@ -120,6 +147,7 @@ class DreamZeroOptions:
 
     weights: str | None = None
     encoder: str | None = None
+    renderer: str | None = None
     steps: int = 2
     solver: str = "euler"
     shift: float = 1.0
@@ -212,6 +240,7 @@ class DreamZero:
         self.device = options.device
         self.model = model.to(self.device)
         self.encoder = reader.to(self.device)
+        self.renderer = find_renderer(options.renderer, encoder_path, self.device)
         self.weights_hash = digest(path)[:16]
         self.corpus = str(meta.get("corpus", "unknown"))
         self.meta = meta
@@ -267,7 +296,7 @@ class DreamZero:
             given = ((raw - self.model.action_mean) / self.model.action_std)[None]
         how = replace(self.sampling, action=False)
         video, _ = self._sample(session, history[-1].step, False, how, given=given)
-        session.dream = self._decode(video), video
+        session.dream = self._decode(session, video), video
         return session.dream[0]
 
     def extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
@@ -320,7 +349,7 @@ class DreamZero:
             latents, points = self.encoder.encode(pair[0].to(self.device), states)
             features = state_features(states)
             for i, (session, observation) in enumerate(wanted):
-                session.seen[observation.step] = EncodedFrame(latents[i], points[i], features[i])
+                session.seen[observation.step] = EncodedFrame(pair[0][i], latents[i], points[i], features[i])
         for session, history in zip(sessions, histories, strict=True):
             self._advance(session, history[-1].step)
 
@@ -441,7 +470,7 @@ class DreamZero:
         began = time.perf_counter()
         video, actions = self._choose(session, step, how or self.sampling)
         sampled = time.perf_counter()
-        frames = self._decode(video) if self.mode != "no_video" else None
+        frames = self._decode(session, video) if self.mode != "no_video" else None
         decoded = time.perf_counter()
         timings = {"encode_s": encode_s, "sample_s": sampled - began, "decode_s": decoded - sampled}
         plan = Plan(self._commands(actions), self.options.execute, timings=timings)
@@ -450,9 +479,17 @@ class DreamZero:
         session.dream = frames, video
         return replace(plan, frames=frames, frame_steps=np.array([step + ahead for ahead in self.frame_offsets]))
 
-    def _decode(self, video: Frames) -> np.ndarray:
-        """Returns (K, h, w, 3) uint8 frames of one sample's latents."""
-        return self.encoder.decode(video.latents[0].transpose(0, 1)).cpu().numpy()
+    def _decode(self, session: DreamZeroSession, video: Frames) -> np.ndarray:
+        """Returns (K, h, w, 3) uint8 frames of one sample: drawn from the newest real frame, or decoded latents."""
+        latents = video.latents[0].transpose(0, 1)
+        if self.renderer is None:
+            return self.encoder.decode(latents).cpu().numpy()
+        assert video.vectors is not None
+        seen = session.seen[session.newest]
+        now = Told(seen.latent.expand_as(latents), seen.points.expand(len(latents), -1, -1))
+        then = Told(latents, self.model.points(video.vectors[0]))
+        base = seen.frame.to(self.device).expand(len(latents), -1, -1, -1)
+        return self.renderer.draw(base, now, then).cpu().numpy()
 
     def _commands(self, actions: Tensor) -> np.ndarray:
         """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""

@@ -86,7 +86,8 @@ def remember(
         memory = GenerationMemory(branches[0], branches[-1], frames, 0)
     if model.config.ablation != "bidirectional":  # a fixed window has no cache: it reads the newest frame every time
         for branch in {id(b): b for b in (memory.video, memory.action)}.values():
-            branch.network.observe(branch.cache, frames, memory.start, branch.context)
+            base = memory.base.part(0, 1) if branch.network.config.based else None
+            branch.network.observe(branch.cache, frames, memory.start, branch.context, base=base)
     return replace(memory, base=frames.part(frames.count - 1, frames.count), start=memory.start + frames.count)
 
 
@@ -133,6 +134,7 @@ def _evaluate(
     time_v = torch.full((batch, video.count), 1000.0 * levels[0], device=device)
     time_a = torch.full((batch, action.shape[1] if held else 1), 1000.0 * levels[1], device=device)
     time_a[:, :held] = 0.0
+    told = memory.base if model.config.dit.based else None
     if model.config.ablation == "bidirectional":
         context = memory.video.context
         out = model.dit(memory.base, video, time_v, context, action, time_a, state)
@@ -141,11 +143,15 @@ def _evaluate(
     elif model.config.ablation == "separate":
         branch = memory.action
         start = memory.start
-        seen = model.dit.denoise(memory.video.cache, video, time_v, start, memory.video.context).video
-        acted = model.inverse.denoise(branch.cache, video, time_v, start, branch.context, action, time_a, state).action
+        seen = model.dit.denoise(memory.video.cache, video, time_v, start, memory.video.context, base=told).video
+        acted = model.inverse.denoise(
+            branch.cache, video, time_v, start, branch.context, action, time_a, state, base=told
+        ).action
     else:
         branch = memory.video
-        out = model.dit.denoise(branch.cache, video, time_v, memory.start, branch.context, action, time_a, state)
+        out = model.dit.denoise(
+            branch.cache, video, time_v, memory.start, branch.context, action, time_a, state, base=told
+        )
         seen = out.video
         acted = out.action
     assert acted is not None and seen.vectors is not None and memory.base.vectors is not None

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 WIDTH = 64
-MAX_WORDS = 10
+MAX_WORDS = 16  # the longest instruction of the suite has 15
 ARTICLES = frozenset({"the", "a", "an"})
 # cosine below which a word is taken to name nothing, and the sharpness of the choice between objects
 MATCH_FLOOR = 0.35

@@ -58,7 +58,7 @@ class Augmentation:
     """
 
     levels: str = "mixed"
-    hide_words: float = 0.3
+    hide_words: float = 0.1
     inverse: float = 0.7
     style: float = 0.5
     blank: float = 0.1

@@ -24,9 +24,11 @@ from wambench.policies.weight_files import ENCODER, digest, packaged
 from wambench.progress_bar import progress_bar
 
 ATTRIBUTION = ("tracker", "paths")  # of `wambench attribute`
-POLICIES = ("dreamzero", "encoder", *vla.MODULES, *ATTRIBUTION)
-SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS)} | dict.fromkeys(ATTRIBUTION, ("v1",))
+POLICIES = ("dreamzero", "encoder", "renderer", *vla.MODULES, *ATTRIBUTION)
+SIZES = {"dreamzero": ("nano", "mini", "tiny"), "encoder": tuple(encoder.CONFIGS), "renderer": ("v1",)}
+SIZES |= dict.fromkeys(ATTRIBUTION, ("v1",))
 VALIDATION = 512
+ANCHORS = ("undisturbed", "all")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -56,6 +58,9 @@ class TrainConfig:
         ablation: A name of `dreamzero.nano.ABLATIONS`.
         frames_per_chunk, actions_per_chunk: Layout of dreamzero's chunks.
         prefix: Most actions of dreamzero's chunks that are given (training-time real-time chunking).
+        anchors: Moments of demonstrations that policies learn from: "undisturbed" (those whose next chunk was carried
+            out as the expert wanted), or "all".
+        world_model: Weights of a small DreamZero that tells the renderer what to draw (None: recorded futures do).
     """
 
     policy: str
@@ -73,12 +78,14 @@ class TrainConfig:
     lr: float = 1e-3
     ema: float = 0.998
     device: str = "cpu"
-    video_share: float = 0.35
+    video_share: float = 0.2
     levels: str = "mixed"
     ablation: str = "none"
     frames_per_chunk: int = 2
     actions_per_chunk: int = 16
     prefix: int = 0
+    anchors: str = "undisturbed"
+    world_model: str | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -86,6 +93,10 @@ class TrainConfig:
         names = SIZES.get(self.policy, ("nano", "tiny"))
         if self.config not in names:
             raise ValueError(f"{self.policy} has no config {self.config!r}; there are {', '.join(names)}")
+        if self.anchors not in ANCHORS:
+            raise unknown_name("anchors", self.anchors, ANCHORS)
+        if self.world_model and self.policy != "renderer":
+            raise ValueError(f"world_model is for the renderer, not for {self.policy}")
         if self.levels not in flow_matching.LEVELS:
             raise unknown_name("law of noise levels", self.levels, flow_matching.LEVELS)
         if self.ablation not in nano.ABLATIONS:
@@ -98,8 +109,10 @@ class TrainConfig:
             raise ValueError(f"prefix is for dreamzero, in 0..{self.actions_per_chunk - 1}, not {self.prefix}")
         if self.flops is None:
             self.loop()
-        elif self.policy == "encoder" or self.flops <= 0 or self.minutes is not None or self.steps is not None:
-            raise ValueError("flops must be positive, stand alone, and are for policies, not for the encoder")
+            return
+        alone = self.minutes is None and self.steps is None
+        if self.policy in ("encoder", "renderer") or self.flops <= 0 or not alone:
+            raise ValueError("flops must be positive, stand alone, and are for policies, not for encoder or renderer")
 
     @property
     def encoder_path(self) -> Path:
@@ -113,7 +126,7 @@ class TrainConfig:
     def identity(self) -> str:
         """Returns what a checkpoint must agree in; folders and devices may have moved, the budget may change."""
         values = asdict(self)
-        for name in ("data", "out", "encoder", "init", "minutes", "steps", "flops", "device"):
+        for name in ("data", "out", "encoder", "init", "world_model", "minutes", "steps", "flops", "device"):
             values.pop(name)
         if not self.prefix:
             values.pop("prefix")  # checkpoints from before there was one
@@ -160,16 +173,27 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
     reader, _ = encoder.load(path)
     for folder in config.data:
         manifest = data.read_manifest(folder)
-        if manifest.points != tuple(reader.config.points):
-            raise ValueError(f"{folder}: its key points are not those the encoder {path.name} was trained on")
+        unknown = set(reader.config.points) - set(manifest.points)
+        if unknown:
+            raise ValueError(
+                f"{folder}: has no key points {', '.join(sorted(unknown))}, which the encoder {path.name} reads"
+            )
     encoder_hash = digest(path)
     device = torch.device(config.device)
     to_compute_dtype(reader.to(device))
     with progress_bar(desc="encoding", unit=" frames", disable=rank > 0) as bar:
         for folder in config.data:
-            data.encode_shards(folder, reader, encoder_hash, rank, config.workers, lambda n: (bar.update(n), None)[1])
+            data.encode_shards(
+                folder,
+                reader,
+                encoder_hash,
+                rank,
+                config.workers,
+                report=lambda n: (bar.update(n), None)[1],
+                batch=32 if device.type == "cpu" else 512,
+            )
     wait()
-    return reader, data.load_clips(config.data, encoder_hash)
+    return reader, data.load_clips(config.data, encoder_hash).on(config.device)
 
 
 def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: float = 0.0) -> dict[str, Any]:

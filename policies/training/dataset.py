@@ -15,7 +15,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from wambench.policies.perception.encoder import Encoder, LabelledBatch, as_tens
 # every 25th episode, and the last 25th of each file of renders, are held out
 HOLD_OUT = 25
 SHARD = 40
+DISTURBED = 1e-3  # difference of an action from the wanted one, in units of its range, that is a disturbance
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,27 @@ class Clips:
     sentences: tuple[str, ...]
     held_out: Tensor
     every: int
+
+    def on(self, device: torch.device | str) -> Clips:
+        """Returns the same with latents and key points on a device, from where `read` gets them faster."""
+        return replace(self, latents=self.latents.to(device), points=self.points.to(device))
+
+    def read(self, frames: Tensor, device: torch.device | str, latents: bool = True) -> tuple[Tensor, Tensor]:
+        """Returns float32 latents (empty if not wanted) and key points of some frames, on a device."""
+        index = frames.to(self.latents.device)
+        pictures = self.latents[index].float() if latents else torch.zeros(0)
+        return pictures.to(device), self.points[index].to(device)
+
+    def undisturbed(self, horizon: int) -> Tensor:
+        """Returns (N,) bool, where the next `horizon` steps were carried out as the expert wanted; video: everywhere.
+
+        What follows from there can be foreseen. What noise does cannot, and the actions beside it would not fit it.
+        """
+        differs = (self.actions - self.executed).abs().amax(dim=1) > DISTURBED
+        before = torch.cat([torch.zeros(1, dtype=torch.long), differs.long().cumsum(0)])
+        first = (self.offset + torch.minimum(self.step, self.length)).clamp_min(0)
+        last = (self.offset + torch.minimum(self.step + horizon, self.length)).clamp_min(0)
+        return (self.offset < 0) | (before[last] == before[first])
 
     def frames_at(self, rows: Tensor, ahead: Sequence[int]) -> Tensor:
         """Returns (B, len(ahead)) frame indices that many control steps later, at most the episode's last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano, sampling
 from wambench.policies.dreamzero.nano import SmallDreamZero
+from wambench.policies.networks import flow_matching
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
 from wambench.policies.perception.scene import SceneFeatures, encode_words
@@ -25,6 +27,26 @@ from wambench.policies.training.config import (
     standardise,
 )
 from wambench.policies.weight_files import digest
+
+# Chunks of a sequence, and how often. What is evaluated most is a first chunk: with `execute` below a whole chunk the
+# cache begins anew at every query. Longer sequences teach the cache.
+SEQUENCES = {1: 0.7, 2: 0.2, 4: 0.1}
+
+
+def draw_chunks(generator: torch.Generator) -> int:
+    """Returns the length of a sequence in chunks."""
+    shares = torch.tensor(list(SEQUENCES.values()))
+    return list(SEQUENCES)[int(torch.multinomial(shares, 1, generator=generator))]
+
+
+def useful_share(config: TrainConfig, how: augmentation.Augmentation) -> float:
+    """Returns the share of samples that teach what is evaluated: how to act, told what to do, from a new cache.
+
+    That is a first chunk with actions whose instruction is shown and whose video is not given.
+    """
+    first = sum(share / chunks for chunks, share in SEQUENCES.items()) if config.ablation != "bidirectional" else 1.0
+    given = 1.0 - sum(flow_matching.VIDEO_MIX) if how.levels == "mixed" else 0.0
+    return first * (1.0 - config.video_share) * (1.0 - how.hide_words) * (1.0 - given)
 
 
 class DreamZeroJob:
@@ -42,9 +64,11 @@ class DreamZeroJob:
         self.words = encode_words(clips.sentences, model.config.points)
         self.how = augmentation.Augmentation(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
-        parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
+        quiet = clips.undisturbed(model.config.chunk_steps)
+        wanted = own & (quiet if config.anchors == "undisturbed" else own)
+        parts = [torch.nonzero(wanted & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
         self.train_rows = [rows for rows in parts if len(rows)]
-        self.test_rows = torch.nonzero(own & clips.held_out).flatten()
+        self.test_rows = torch.nonzero(own & quiet & clips.held_out).flatten()
 
     def _draw(self, generator: torch.Generator, count: int) -> Tensor:
         """Returns (count,) training rows, a share of them from video without actions."""
@@ -67,12 +91,13 @@ class DreamZeroJob:
         at = clips.frames_at(rows, starts)
         actions, executed, begun = clips.chunks_at(rows, starts, c.chunk_steps)
         has = (clips.offset[rows] >= 0).float()[:, None].expand(-1, chunks)
+        latents, points = clips.read(frames, device)
         scene = SceneFeatures(
-            latents=clips.latents[frames].float().to(device),
-            points=clips.points[frames].to(device),
+            latents=latents,
+            points=points,
             state=clips.features[at].to(device),
             known=clips.known[at].float()[..., None].to(device),
-            at_chunk=clips.points[at].to(device),
+            at_chunk=clips.read(at, device, latents=False)[1],
         )
         pair = [(values.to(device) - model.action_mean) / model.action_std for values in (actions, executed)]
         words = self.words.at(clips.sentence[rows]).to(device)
@@ -80,9 +105,7 @@ class DreamZeroJob:
 
     def loss(self, model: SmallDreamZero, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
-        chunks = (1, 2, 4)[int(torch.randint(3, (1,), generator=generator))]
-        if model.config.ablation == "bidirectional":
-            chunks = 1
+        chunks = 1 if model.config.ablation == "bidirectional" else draw_chunks(generator)
         rows = self._draw(generator, max(1, self.batch // chunks))
         return nano_loss.loss(model, self._sequences(rows, chunks), self.how, generator)
 
@@ -167,6 +190,8 @@ def finish(job: DreamZeroJob, config: TrainConfig, state: loop.TrainState, flops
     tqdm.write(f"held-out demonstrations: {scores}")
     meta = describe(config, state, corpora, flops) | scores
     meta |= {"kind": "dreamzero", "config": model.config.to_dict(), "encoder": digest(config.encoder_path)}
+    shown = config if len(job.train_rows) > 1 else replace(config, video_share=0.0)
+    meta |= {"useful_samples": round(useful_share(shown, job.how) * state.samples)}
     meta |= {"frames": sum(len(rows) for rows in job.train_rows), "prefix": config.prefix}
     weight_files.write_weights(config.out, model.state_dict(), {name for name, _ in model.named_buffers()}, meta)
 

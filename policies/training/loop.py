@@ -135,7 +135,7 @@ class Weights:
         groups = [
             {"params": [p], "weight_decay": d} for p, d in zip(self.groups, (config.weight_decay, 0.0), strict=True)
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=device.type == "cpu")
+        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)
         self._bind(self.compute, self.gradient)
 
     def _bind(self, flat: Tensor, gradient: Tensor | None) -> None:
@@ -146,10 +146,9 @@ class Weights:
             p.grad = None if gradient is None else gradient[start:stop].view(p.shape)
             start = stop
 
-    def step(self, gradient: Tensor, lr: float, count: int) -> float:
-        """Clips, updates master, compute copy and average; returns the gradient's norm."""
-        norm = float(gradient.norm())
-        gradient *= min(1.0, self.config.clip / (norm + 1e-6))
+    def step(self, gradient: Tensor, lr: float, count: int) -> None:
+        """Clips, updates master, compute copy and average."""
+        gradient *= (self.config.clip / (gradient.norm() + 1e-6)).clamp(max=1.0)
         start = 0
         for group, settings in zip(self.groups, self.optimiser.param_groups, strict=True):
             settings["lr"] = lr
@@ -161,7 +160,6 @@ class Weights:
         if count % 4 == 0:
             decay = min(self.config.ema, (1 + count) / (10 + count)) ** 4
             self.average.lerp_(self.master, 1.0 - decay)
-        return norm
 
     def averaged(self) -> _AveragedWeights:
         """Returns a context in which the model computes with the averaged weights."""
@@ -348,7 +346,7 @@ class _Run(Generic[Model]):
         self.on_validation = on_validation
         columns = ["step", "samples", "minutes", "samples_per_s", "lr", *job.losses, *job.metrics]
         self.log = Log(log, columns, train_state.step) if self.first else None
-        self.sums = torch.zeros(len(job.losses))
+        self.sums = torch.zeros(len(job.losses), device=weights.master.device)
         self.mark = (train_state.step, time.monotonic())
         self.validated = int(self.progress() * config.validations)
 
@@ -369,7 +367,7 @@ class _Run(Generic[Model]):
             self.job.progress = progress
             losses = self.job.loss(self.job.model, generator)
             torch.stack([value.float() for value in losses]).sum().backward()
-            self.sums += torch.stack([value.detach().float().cpu() for value in losses])
+            self.sums += torch.stack([value.detach().float() for value in losses])
             gradient, progress = exchange(self.weights.gradient, self.rank, self.progress(), group)
             if progress >= 1.0:
                 break

@@ -14,6 +14,7 @@ from torch import Tensor
 from wambench.policies.dreamzero.dit import Frames, chunk_bases
 from wambench.policies.dreamzero.nano import SmallDreamZero
 from wambench.policies.networks import flow_matching
+from wambench.policies.networks.noise import normal
 from wambench.policies.perception.scene import Words
 from wambench.policies.training.augmentation import Augmentation, TrainingBatch, augment
 
@@ -64,7 +65,7 @@ def loss(
     target = clean.part(1, clean.count)
     b, m, h, a = actions.shape
     noise = [
-        torch.randn(shape, generator=generator).to(target.latents.device)
+        normal(shape, generator, target.latents.device)
         for shape in (target.latents.shape, target.vectors.shape, (b, m, h, a))  # type: ignore[union-attr]
     ]
     level = sigma_v.repeat_interleave(k, dim=1)  # (B, M K)
@@ -113,7 +114,9 @@ def _predict(
     """Returns the heads' video and actions of a training pass: one network, or two that do not know of each other."""
     state = model.states(batch.scene, words)
     context = model.dit.encode_context(words.vectors, words.mask)
-    seen = clean.part(0, 1) if model.config.ablation == "bidirectional" else clean
+    # nothing reads the clean copies of the last chunk's frames
+    last = 1 if model.config.ablation == "bidirectional" else clean.count - model.config.dit.frames_per_chunk
+    seen = clean.part(0, last)
     if model.config.ablation != "separate":
         out = model.dit(seen, noisy, levels[0], context, action, levels[1], state)
         assert out.action is not None

@@ -3,7 +3,8 @@
     train(TrainConfig("encoder", "v1", ("data/demos", "data/renders"), "encoder.safetensors", minutes=6))
     train(TrainConfig("dreamzero", "nano", ("data/demos",), "nano.safetensors", minutes=15))
 
-What is learned, and how, is in the module of each family (`training.dreamzero`, `training.vla`, `training.encoder`). A
+What is learned, and how, is in the module of each family (`training.dreamzero`, `training.vla`, `training.encoder`,
+`training.renderer`). A
 killed run continues from the checkpoint beside its output.
 `<out>.csv` logs losses, throughput and validation.
 """
@@ -27,6 +28,7 @@ from wambench.policies.training import dreamzero as dreamzero_training
 from wambench.policies.training import encoder as encoder_training
 from wambench.policies.training import flops as training_flops
 from wambench.policies.training import loop
+from wambench.policies.training import renderer as renderer_training
 from wambench.policies.training import vla as vla_training
 from wambench.policies.training.config import TrainConfig
 from wambench.policies.vla import base as vla
@@ -56,6 +58,7 @@ TRAINERS: dict[str, Trainer] = {
         dreamzero_training.job, dreamzero_training.finish, dreamzero_training.parameters, counted=True
     ),
     "encoder": Trainer(encoder_training.job, encoder_training.finish, encoder_training.parameters),
+    "renderer": Trainer(renderer_training.job, renderer_training.finish, renderer_training.parameters),
     **dict.fromkeys(vla.MODULES, Trainer(vla_training.job, vla_training.finish, vla_training.parameters, counted=True)),
 }
 

@@ -77,17 +77,19 @@ class VlaJob:
         self.how = augmentation.Augmentation()
         self.action_std = clips.actions.std(dim=0).clamp_min(vla.ACTION_FLOOR)  # the unit of errors, as nano's
         own = clips.offset >= 0
-        self.train_rows = torch.nonzero(own & ~clips.held_out & (clips.step < clips.length)).flatten()
-        self.test_rows = torch.nonzero(own & clips.held_out).flatten()
+        quiet = clips.undisturbed(model.inputs.horizon)
+        wanted = own & (quiet if config.anchors == "undisturbed" else own) & (clips.step < clips.length)
+        self.train_rows = torch.nonzero(wanted & ~clips.held_out).flatten()
+        self.test_rows = torch.nonzero(own & quiet & clips.held_out).flatten()
 
     def _moments(self, rows: Tensor) -> augmentation.TrainingBatch:
         """Returns the moments at some rows with the chunks that follow, actions as the environment takes them."""
         clips = self.clips
         device = self.config.device
         at = rows[:, None]
-        points = clips.points[at].to(device)
+        latents, points = clips.read(at, device)
         scene = SceneFeatures(
-            latents=clips.latents[at].float().to(device),
+            latents=latents,
             points=points,
             state=clips.features[at].to(device),
             known=clips.known[at].float()[..., None].to(device),

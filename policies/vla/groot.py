@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wambench.interface import fields_of_json
 from wambench.policies.actions import real_time_chunking as rtc
+from wambench.policies.networks.noise import normal
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import groot_head
@@ -84,7 +85,7 @@ class Groot(vla.Network):
     def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`."""
         clean = self.action(actions)
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        noise = normal(clean.shape, generator, clean.device)
         time = groot_head.draw_times(len(clean), generator).to(clean.device)
         memory = self.head.read(self.context(seen))
         noisy = groot_head.add_noise(clean, noise, time)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions.fast_tokenizer import END as FILLER
 from wambench.policies.actions.fast_tokenizer import Fast
+from wambench.policies.networks.noise import normal
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
 from wambench.policies.vla import pi05, questions
@@ -172,7 +173,7 @@ class Ki(vla.Network):
     def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`: flow matching, and cross-entropy of the FAST tokens."""
         clean = self.action(actions)
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        noise = normal(clean.shape, generator, clean.device)
         t = draw_times(len(clean), generator).to(clean.device)
         spoken, memory = self.speak(seen, self.spell(actions))
         memory = memory.without_gradient() if self.insulated else memory

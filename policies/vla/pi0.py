@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from wambench.policies.actions import real_time_chunking as rtc
+from wambench.policies.networks.noise import normal
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.vla import base as vla
 from wambench.policies.vla.action_expert import Sizes, Suffix, TwoExperts, draw_times, time_features
@@ -65,7 +66,7 @@ class Pi0(vla.Network):
     def loss(self, seen: vla.EncodedObservation, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `base.Network.loss`."""
         clean = self.action(actions)
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        noise = normal(clean.shape, generator, clean.device)
         t = draw_times(len(clean), generator).to(clean.device)
         memory, _ = self.core.read(*self.stem(seen))
         return (self.core.flow_loss(memory, clean, noise, t, self._state(seen)).mean(),)

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
+from wambench.records.figures import LARGEST
 from wambench.suite import task_gallery
 
 
-def test_gallery_is_one_figure(tmp_path: Path) -> None:
-    path = task_gallery.draw(tmp_path, ("PressButton", "PushCube"))
-    assert path == tmp_path / "tasks.png"
-    assert imread(path).std() > 0.1  # something is on it
+def test_gallery_is_a_figure_for_each_group_of_tasks(tmp_path: Path) -> None:
+    paths = task_gallery.draw(tmp_path, ("PressButton", "PushCube", "PullBlock"))
+    assert paths == [tmp_path / "tasks-seen.png", tmp_path / "tasks-unseen.png"]
+    for path in paths:
+        assert path.stat().st_size <= LARGEST
+        assert imread(path).std() > 0.1  # something is on it
 
 
 def test_start_and_end_differ() -> None:

@@ -130,7 +130,7 @@ def plot(arguments: argparse.Namespace) -> None:
     elif arguments.runs == ["tasks"]:
         from wambench.suite import task_gallery
 
-        paths = [task_gallery.draw(arguments.out)]
+        paths = task_gallery.draw(arguments.out)
     elif arguments.runs == ["profiles"]:
         from wambench.suite import render_profiles
 

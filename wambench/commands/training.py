@@ -23,7 +23,7 @@ from wambench.commands.arguments import (
 if TYPE_CHECKING:
     from wambench.policies.training.config import TrainConfig
 
-NO_POLICIES = ("encoder", "tracker", "paths")  # what else can be trained
+NO_POLICIES = ("encoder", "renderer", "tracker", "paths")  # what else can be trained
 
 
 def add(commands: Commands) -> None:
@@ -54,9 +54,9 @@ def add_train(commands: Commands) -> None:
     """Adds `wambench train`."""
     example = "wambench train --policy dreamzero --config nano --data data/demos --minutes 60 --out nano.safetensors"
     it = add_command(commands, "train", train_command, "train a policy", example)
-    what = "encoder, dreamzero, pi0, pi05, ki, groot, l1, or tracker and paths (of attribute)"
+    what = "encoder, renderer, dreamzero, pi0, pi05, ki, groot, l1, or tracker and paths (of attribute)"
     it.add_argument("--policy", required=True, metavar="POLICY", help=what)
-    it.add_argument("--config", metavar="SIZE", help="its size (default: nano; of encoder, tracker and paths, v1)")
+    it.add_argument("--config", metavar="SIZE", help="its size (default: nano; of what is no policy, v1)")
     it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
@@ -69,15 +69,16 @@ def add_train(commands: Commands) -> None:
     it.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
     it.add_argument("--evaluate", metavar="SPLIT", help="play a split with the new weights, into FILE.SPLIT")
     it.add_argument("--episodes", type=int, default=3, metavar="N", help="of that evaluation, per task (3)")
-    it.add_argument(
-        "--video-share", type=float, default=0.35, metavar="SHARE", help="share of action-free video (0.35)"
-    )
+    it.add_argument("--video-share", type=float, default=0.2, metavar="SHARE", help="share of action-free video (0.2)")
     it.add_argument("--levels", default="mixed", metavar="LEVELS", help="noise levels: mixed, coupled or flash")
     left_out = "none, no_video_loss, separate, bidirectional or no_key_points"
     it.add_argument("--ablation", default="none", metavar="ABLATION", help=left_out)
     it.add_argument("--frames-per-chunk", type=int, default=2, metavar="K", help="imagined frames of a chunk (2)")
     it.add_argument("--actions-per-chunk", type=int, default=16, metavar="H", help="actions of a chunk (16)")
     it.add_argument("--prefix", type=int, default=0, metavar="D", help="most given actions: training-time rtc (0)")
+    anchors = "moments to learn from: undisturbed (default), or all"
+    it.add_argument("--anchors", default="undisturbed", metavar="WHICH", help=anchors)
+    it.add_argument("--world-model", metavar="FILE", help="of renderer: draw what this DreamZero imagines")
     add_seed(it)
     add_workers(it)
 

@@ -150,6 +150,7 @@ def test_memory_of_played_chunks_equals_training() -> None:
             batch.actions[:, 1],
             level[:, :1],
             states[:, 1:],
+            base=memory.base,
         )
     assert out.action is not None and again.action is not None
     torch.testing.assert_close(out.action[:, 16:], again.action, atol=2e-5, rtol=2e-5)

@@ -227,19 +227,19 @@ def test_schedules_inject_other_frames(dreamzero_file: Path, encoder_file: Path,
 
 
 def test_switches_change_the_answer(dreamzero_file: Path, encoder_file: Path) -> None:
-    plain = make(dreamzero_file, encoder_file, steps=4).act(history(0))  # two steps are the same for both solvers
+    plain = make(dreamzero_file, encoder_file, steps=4).act(history(4))  # two steps are the same for both solvers
     assert plain.frames is not None
     switches: list[dict[str, object]] = [
         {"guidance": 3.0}, {"candidates": 3, "lookahead": 2}, {"steps": 1}, {"mode": "inverse"}, {"solver": "unipc"},
         {"steps": 16, "caching": "static"}, {"video_final": 0.8}, {"shift": 5.0},
     ]  # fmt: skip
     for options in switches:
-        plan, again = (make(dreamzero_file, encoder_file, **{"steps": 4, **options}).act(history(0)) for _ in range(2))
+        plan, again = (make(dreamzero_file, encoder_file, **{"steps": 4, **options}).act(history(4)) for _ in range(2))
         np.testing.assert_array_equal(plan.actions, again.actions)
         assert plan.frames is not None
         moved = np.abs(plan.frames.astype(int) - plain.frames.astype(int)).max() > 0
         assert moved or np.abs(plan.actions - plain.actions).max() > 1e-6, options
-    smoothed = make(dreamzero_file, encoder_file, steps=4, smooth=True).act(history(0)).actions
+    smoothed = make(dreamzero_file, encoder_file, steps=4, smooth=True).act(history(4)).actions
     assert np.abs(np.diff(smoothed[:, :6], 3, axis=0)).mean() < np.abs(np.diff(plain.actions[:, :6], 3, axis=0)).mean()
     np.testing.assert_array_equal(smoothed[:, 6], plain.actions[:, 6])
 

@@ -132,10 +132,10 @@ def test_resumed_run_equals_an_undisturbed_one(
     train.train(config)
     step, other = loop.Weights.step, replace(config, out=str(tmp_path / "b.safetensors"))
 
-    def dies(self: loop.Weights, gradient: torch.Tensor, lr: float, count: int) -> float:
+    def dies(self: loop.Weights, gradient: torch.Tensor, lr: float, count: int) -> None:
         if count == 13:
             raise _Killed
-        return step(self, gradient, lr, count)
+        step(self, gradient, lr, count)
 
     monkeypatch.setattr(loop.Weights, "step", dies)
     with pytest.raises(_Killed):
@@ -202,3 +202,15 @@ def test_frames_are_read_in_place(demos: Path) -> None:
     stored, frames = dataset.locate_frames(path), np.load(path)["frames"]
     np.testing.assert_array_equal(stored.row(3), frames[3])
     np.testing.assert_array_equal(stored.all(), frames)
+
+
+def test_undisturbed_moments(clips: dataset.Clips) -> None:
+    assert clips.undisturbed(16).all()  # the toy world has no noise
+    executed = clips.executed.clone()
+    first = int(clips.offset[0])
+    executed[first + 20] += 0.1
+    quiet = replace(clips, executed=executed).undisturbed(16)
+    episode = clips.offset == first
+    steps = clips.step[episode & ~quiet]
+    assert steps.tolist() == [step for step in clips.step[episode].tolist() if step <= 20 < step + 16]
+    assert quiet[~episode].all()

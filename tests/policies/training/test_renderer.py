@@ -1,0 +1,65 @@
+"""The renderer learns to draw second frames of pairs, with and without a world model to tell it what is there."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wambench.policies.dreamzero import policy as playing
+from wambench.policies.perception import renderer
+from wambench.policies.training import dataset, train
+from wambench.policies.training import renderer as module
+from wambench.policies.training.config import TrainConfig
+
+pytestmark = pytest.mark.slow
+
+
+def config(demos: Path, video: Path, encoder_file: Path, out: Path, **more: object) -> TrainConfig:
+    values = {"steps": 40, "batch": 8, "lr": 2e-3, "ema": 0.9, "encoder": str(encoder_file)} | more
+    return TrainConfig("renderer", "v1", (str(demos), str(video)), str(out), **values)  # type: ignore[arg-type]
+
+
+def test_it_learns(demos: Path, video: Path, encoder_file: Path, tmp_path: Path) -> None:
+    path = train.train(config(demos, video, encoder_file, tmp_path / "renderer.safetensors"))
+    _, meta = renderer.load(path)
+    assert {"val_skill_04", "val_skill_08", "val_still_grey", "encoder", "command"} <= set(meta)
+    with Path(f"{path}.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val_skill_04"]]
+    assert float(rows[-1]["image"]) < float(rows[0]["image"])
+
+
+def test_with_a_world_model(demos: Path, video: Path, encoder_file: Path, dreamzero_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "renderer.safetensors"
+    path = train.train(config(demos, video, encoder_file, out, steps=3, world_model=str(dreamzero_file)))
+    options = playing.DreamZeroOptions(str(dreamzero_file), str(encoder_file), renderer=str(path))
+    assert playing.DreamZero(options).renderer is not None
+    with pytest.raises(ValueError, match="world_model is for the renderer"):
+        TrainConfig("dreamzero", "nano", ("d",), "o", steps=1, world_model="x")
+
+
+def test_frames_are_counted_as_clips_count_them(demos: Path, video: Path) -> None:
+    folders = (str(demos), str(video))
+    read = module.frame_reader(folders)
+    every = np.concatenate([dataset.locate_frames(f).all() for d in folders for f in dataset.files_of(d)])
+    rows = torch.tensor([0, 20, 21, len(every) - 1])
+    np.testing.assert_array_equal(read(rows).numpy(), every[rows.numpy()])
+
+
+def test_block_error_sees_what_blocks_see() -> None:
+    truth = torch.zeros(1, 3, 16, 16)
+    noise = torch.ones(1, 3, 16, 16)
+    noise[:, :, ::2] = -1.0
+    assert float(module.block_error(noise, truth)) == 0.0
+    assert float(module.block_error(truth + 0.5, truth)) == pytest.approx(0.25)
+
+
+def test_an_error_where_pixels_move_is_heavier() -> None:
+    base = torch.zeros(1, 3, 8, 8)
+    truth = base.clone()
+    truth[..., :4] = 0.5
+    wrong = [truth.clone(), truth.clone()]
+    wrong[0][..., :4] += 0.1
+    wrong[1][..., 4:] += 0.1
+    assert float(module.image_loss(wrong[0], truth, base)) > 2.0 * float(module.image_loss(wrong[1], truth, base))
