@@ -17,6 +17,7 @@ POLICIES |= {"policies.vla", "policies.training", "policies.baselines", "policie
 ALLOWED = {
     "interface": set(),
     "rotations": set(),
+    "pictures": set(),
     "envs": {"interface"},
     "tasks": {"envs", "rotations", "interface"},
     "policies.weight_files": {"interface"},
@@ -42,11 +43,14 @@ ALLOWED = {
         "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
         "interface",
     },
-    "analysis": {"evaluation", "policies", "records", "interface"},
-    "suite": {"envs", "tasks", "progress_bar", "records", "registration", "interface"},
+    "analysis": {"evaluation", "pictures", "policies", "records", "interface"},
+    "suite": {"envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
-    | {"analysis", "evaluation", "progress_bar", "records", "registration", "envs", "tasks", "rotations", "interface"},
+    | {
+        "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks", "rotations",
+        "interface",
+    },
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},

@@ -321,6 +321,11 @@ class DreamZero:
         _, actions = self._sample(session, history[-1].step, self.mode == "inverse", self.sampling, clamp)
         return self._commands(actions)
 
+    def reconstruct(self, frames: np.ndarray) -> np.ndarray:
+        """Returns (N, h, w, 3) uint8 frames encoded and decoded: the ceiling of pictures made of latents alone."""
+        latents = self.encoder.latents(torch.from_numpy(np.ascontiguousarray(frames)).to(self.device))
+        return self.encoder.decode(latents).cpu().numpy()
+
     def _current(self) -> DreamZeroSession:
         if self._session is None:
             raise ValueError("reset must be called before the first query")

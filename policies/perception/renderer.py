@@ -4,13 +4,15 @@ Letters: B batch, V views, C key points, Z y x a latent, H x W canvas in pixels 
 
 Design decisions:
 - A decoder of latents alone blurs: the encoder's latents keep half of the edges where things move. Most of what a frame
-  0.8 s ahead shows is in the frame of now, so a frame is `keep * warped + (1 - keep) * painted` (as in video prediction
-  by transformation, Finn et al. 2016, arXiv 1605.07157).
+  0.8 s ahead shows is in the frame of now. So a frame is a sum of layers weighted by masks: the frame of now at rest,
+  moved by several affine maps, and paint (as in video prediction by transformation, Finn et al. 2016, arXiv 1605.07157,
+  whose "STP" this is). Affine maps suit rigid links and a camera that rides on the hand.
 - What moves where comes from the model that imagines: key points now and then, and latents now and then. The renderer
   knows neither actions nor words.
-- Every view is drawn by itself, with the same weights and its number. A view moves as a whole by an affine map (the
-  wrist camera rides on the hand), and each cell by a shift of its own.
-- It starts as "keep everything": the first frame it draws is the last real one.
+- Every view is drawn by itself, with the same weights and its number. The first map is bent by a shift of each cell.
+- It starts as "everything rests": the first frame it draws is the last real one.
+- A moved edge pulls a map only from as near as it is wide, so training also compares layers of shrunken pictures
+  (`Drawing.moved`), without paint: else paint, which is learned sooner, would hide what moves.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ from wambench.interface import fields_of_json
 from wambench.policies.perception.encoder import POINT_UNIT_M, Residual, to_pixels
 from wambench.policies.weight_files import load_into, read_weights
 
-KEPT_AT_START = 4.0  # logit of keeping a warped pixel
+RESTS_AT_START = 5.0  # logit of a pixel that rests, beside those of the other layers
 CELL = 4  # pixels of a cell of the finest features, on a side
 REACH = 0.5  # furthest shift of a cell of its own, in half views
+SHRUNK = (8, 4, 2)  # pixels that are averaged in the pictures whose layers are compared in training
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class RendererConfig:
         widths: Channels at 4x, 8x and 16x down.
         hidden: Width of the perceptron over key points.
         hints: Channels of the maps that key points are turned into.
+        maps: Affine maps of a view.
     """
 
     points: tuple[str, ...]
@@ -53,6 +57,7 @@ class RendererConfig:
     widths: tuple[int, int, int] = (64, 96, 160)
     hidden: int = 256
     hints: int = 16
+    maps: int = 6
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RendererConfig:
@@ -70,6 +75,50 @@ class Told:
 
     latents: Tensor
     points: Tensor
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a frame is made of, by view; N = B V.
+
+    Attributes:
+        real: (N, 3, h, w) the last real frame.
+        weights: (N, maps + 2, h, w) of the layers, which add to 1: at rest, moved by each map, painted.
+        maps: (N, maps, 2, 3) from places in the new view to places in the old one.
+        shift: (N, 2, h / CELL, w / CELL) of the first map, in half views.
+        paint: (N, 3, h, w).
+    """
+
+    real: Tensor
+    weights: Tensor
+    maps: Tensor
+    shift: Tensor
+    paint: Tensor
+
+    def layers(self, shrink: int = 1) -> Tensor:
+        """Returns (N, maps + 1, 3, h / shrink, w / shrink): the real view at rest, and moved by each map."""
+        real = functional.avg_pool2d(self.real, shrink) if shrink > 1 else self.real
+        n, _, h, w = real.shape
+        count = self.maps.shape[1]
+        grid = functional.affine_grid(self.maps.flatten(0, 1), [n * count, 3, h, w], align_corners=False)
+        grid = grid.view(n, count, h, w, 2)
+        bent = functional.interpolate(self.shift, size=(h, w), mode="bilinear", align_corners=False)
+        grid = torch.cat([grid[:, :1] + bent.permute(0, 2, 3, 1)[:, None], grid[:, 1:]], dim=1)
+        moved = functional.grid_sample(real, grid.flatten(1, 2), padding_mode="border", align_corners=False).view(
+            n, 3, count, h, w
+        )
+        return torch.cat([real[:, None], moved.transpose(1, 2)], dim=1)
+
+    def frames(self) -> Tensor:
+        """Returns the (N, 3, h, w) pixels."""
+        seen = (self.layers() * self.weights[:, :-1, None]).sum(dim=1)
+        return seen + self.weights[:, -1:] * self.paint
+
+    def moved(self, shrink: int) -> Tensor:
+        """Returns the (N, 3, h / shrink, w / shrink) pixels of a shrunken view without paint."""
+        weights = functional.avg_pool2d(self.weights[:, :-1], shrink)
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-3)
+        return (self.layers(shrink) * weights[:, :, None]).sum(dim=1)
 
 
 class Modulated(nn.Module):
@@ -113,8 +162,8 @@ class Renderer(nn.Module):
         self.up4 = nn.Conv2d(w8, 4 * w4, 1)
         self.fine = nn.ModuleList([Modulated(w4, hidden), Modulated(w4, hidden)])
         self.smooth = Residual(w4)
-        self.out = nn.Conv2d(w4, 2 + 4 * CELL * CELL, 3, padding=1)
-        self.affine = nn.Linear(hidden, 6)
+        self.out = nn.Conv2d(w4, 2 + (config.maps + 5) * CELL * CELL, 3, padding=1)
+        self.affine = nn.Linear(hidden, 6 * config.maps)
         self.register_buffer("points_mean", torch.zeros(3))
         self._initialise()
 
@@ -125,19 +174,19 @@ class Renderer(nn.Module):
                 module.weight.data *= 0.5
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.affine.weight)
+        nn.init.normal_(self.affine.weight, std=0.01)  # equal maps would stay equal
         nn.init.zeros_(self.affine.bias)
         nn.init.zeros_(self.out.weight)
         if self.out.bias is not None:
-            self.out.bias.data[2 : 2 + CELL * CELL] = KEPT_AT_START
+            self.out.bias.data[2 : 2 + CELL * CELL] = RESTS_AT_START
 
     @property
     def dtype(self) -> torch.dtype:
         """Type the layers compute in."""
         return self.stem.weight.dtype
 
-    def _by_view(self, x: Tensor) -> Tensor:
-        """(B, D, h, V w) -> (B V, D, h, w)."""
+    def by_view(self, x: Tensor) -> Tensor:
+        """Returns the (B V, D, h, w) views of (B, D, h, V w) frames or maps."""
         b, d, h, w = x.shape
         v = self.config.views
         return x.view(b, d, h, v, w // v).permute(0, 3, 1, 2, 4).reshape(b * v, d, h, w // v)
@@ -160,7 +209,11 @@ class Renderer(nn.Module):
         return said
 
     def forward(self, pixels: Tensor, now: Told, then: Told) -> Tensor:
-        """Returns (B, 3, H, W) pixels around [-0.5, 0.5] of the frame then.
+        """Returns (B, 3, H, W) pixels around [-0.5, 0.5] of the frame then, see `drawing`."""
+        return self._tiled(self.drawing(pixels, now, then).frames())
+
+    def drawing(self, pixels: Tensor, now: Told, then: Told) -> Drawing:
+        """Returns what the frame then is made of.
 
         Args:
             pixels: (B, 3, H, W) the last real frame, in [-0.5, 0.5].
@@ -168,8 +221,8 @@ class Renderer(nn.Module):
             then: What is imagined of the frame that is to be drawn.
         """
         said = self._say(now, then)
-        real = self._by_view(pixels)
-        latents = [self._by_view(t.latents.to(self.dtype)) for t in (now, then)]
+        real = self.by_view(pixels)
+        latents = [self.by_view(t.latents.to(self.dtype)) for t in (now, then)]
         s4 = functional.silu(self.stem(functional.pixel_unshuffle(real.to(self.dtype), CELL)))
         s8 = functional.silu(self.down8(s4))
         s16 = functional.silu(self.down16(s8))
@@ -184,20 +237,16 @@ class Renderer(nn.Module):
         for block in self.fine:
             x = block(x, said)
         drawn = self.out(functional.silu(self.smooth(x))).float()
-        return self._tiled(self._compose(real, drawn, self.affine(said).float()))
-
-    def _compose(self, real: Tensor, drawn: Tensor, affine: Tensor) -> Tensor:
-        """Returns the (B V, 3, h, w) frames: what is kept of the warped ones, and paint."""
-        n, _, h, w = real.shape
-        shift, keep, paint = drawn.split([2, CELL * CELL, 3 * CELL * CELL], dim=1)
-        theta = 0.5 * affine.view(n, 2, 3) + torch.eye(2, 3, device=real.device)
-        grid = functional.affine_grid(theta, [n, 3, h, w], align_corners=False)
-        own = functional.interpolate(REACH * shift.tanh(), size=(h, w), mode="bilinear", align_corners=False)
-        warped = functional.grid_sample(
-            real.float(), grid + own.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+        count = self.config.maps + 2
+        shift, weights, paint = drawn.split([2, count * CELL * CELL, 3 * CELL * CELL], dim=1)
+        still = torch.eye(2, 3, device=drawn.device)
+        return Drawing(
+            real=real.float(),
+            weights=functional.pixel_shuffle(weights, CELL).softmax(dim=1),
+            maps=still + 0.5 * self.affine(said).float().view(-1, self.config.maps, 2, 3),
+            shift=REACH * shift.tanh(),
+            paint=functional.pixel_shuffle(paint, CELL),
         )
-        kept = functional.pixel_shuffle(keep, CELL).sigmoid()
-        return kept * warped + (1 - kept) * functional.pixel_shuffle(paint, CELL)
 
     @torch.no_grad()
     def draw(self, frames: Tensor, now: Told, then: Told) -> Tensor:

@@ -124,7 +124,6 @@ class Weights:
     def __init__(self, model: nn.Module, config: LoopConfig, dtype: torch.dtype) -> None:
         self.parameters = sorted(model.parameters(), key=lambda p: p.dim() < 2)
         self.config = config
-        device = self.parameters[0].device
         with torch.no_grad():
             self.master = torch.cat([p.detach().float().flatten() for p in self.parameters])
         self.compute = self.master.to(dtype)

@@ -26,7 +26,7 @@ from wambench.policies.dreamzero.nano import SmallDreamZero
 from wambench.policies.networks.noise import normal
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import to_pixels
-from wambench.policies.perception.renderer import Renderer, RendererConfig, Told
+from wambench.policies.perception.renderer import SHRUNK, Renderer, RendererConfig, Told
 from wambench.policies.perception.scene import SceneFeatures, encode_words
 from wambench.policies.training import dataset, loop
 from wambench.policies.training.config import VALIDATION, TrainConfig, build_seeded, describe, read_clips
@@ -40,6 +40,7 @@ POINT_NOISE_M = 0.02  # most noise on the key points that are told
 MOVES_M = 0.025  # motion of the hand from which a moment counts in the validation
 MOVING = 12.0 / 255.0  # difference of a pixel that moves
 BLOCK = 8
+MOVED_WEIGHT = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ def block_error(frames: Tensor, truth: Tensor) -> Tensor:
 
 
 def image_loss(guess: Tensor, truth: Tensor, base: Tensor) -> Tensor:
-    """Returns L1 and square error, four times as heavy where pixels move, plus L1 of the gradients."""
+    """Returns L1 and square error, four times as heavy where pixels move, plus L1 of the gradients.
+
+    All are (N, 3, h, w) pixels: what is drawn, what came, and what was there before.
+    """
     moves = ((truth - base).abs().amax(dim=1, keepdim=True) > MOVING).float()
     error = guess - truth
     plain = ((error.abs() + 2.0 * error.square()) * (1.0 + 3.0 * moves)).mean()
@@ -67,7 +71,7 @@ def image_loss(guess: Tensor, truth: Tensor, base: Tensor) -> Tensor:
 class RendererJob:
     """Trains the renderer on the frames of demonstrations and action-free video."""
 
-    losses = ("image",)
+    losses = ("image", "moved")
     metrics = ("val_skill_04", "val_skill_08", "val_still_grey")
     progress = 0.0
 
@@ -154,7 +158,7 @@ class RendererJob:
         return Told(video.latents.transpose(1, 2)[rows, number], world_model.points(video.vectors)[rows, number])
 
     def loss(self, model: Renderer, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns the image loss of a batch of pairs."""
+        """Returns the image losses of a batch of pairs: of the frames, and of their layers without paint, shrunken."""
         pairs = self._draw(generator)
         if self.world_model is not None:
             pairs = self._pairs(pairs.now, torch.where(pairs.ahead > AHEAD[0], AHEAD[1], AHEAD[0]))
@@ -164,7 +168,12 @@ class RendererJob:
             then = self._imagined(self.world_model, pairs, generator)
         else:
             then = self._worse(now, then, generator)
-        return (image_loss(model(base, now, then), truth, base),)
+        drawing = model.drawing(base, now, then)
+        views = model.by_view(truth)
+        moved = [
+            image_loss(drawing.moved(s), *(functional.avg_pool2d(x, s) for x in (views, drawing.real))) for s in SHRUNK
+        ]
+        return image_loss(drawing.frames(), views, drawing.real), MOVED_WEIGHT * torch.stack(moved).mean()
 
     @torch.no_grad()
     def validate(self, model: Renderer) -> tuple[float, ...]:

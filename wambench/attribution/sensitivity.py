@@ -22,11 +22,11 @@ import numpy as np
 from wambench import tasks
 from wambench.attribution.table import AttributionRow
 from wambench.interface import Episode, Observation, canvas
+from wambench.pictures import block_distance
 from wambench.records import episode_stem, load_episode, write_whole
 
 TABLE = "sensitivity.csv"
 LAGS = tuple(range(-12, 25, 4))  # env steps
-BLOCK = 8  # pixels
 MOMENTS = 24  # asked of a run
 OTHER_NOISE = 1_000_003  # added to the seed: what chance alone changes is the yardstick
 
@@ -54,20 +54,6 @@ class Sensitivity:
     other: str
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the root mean square difference of the block means of uint8 pictures (..., h, w, 3) of one shape."""
-    return float(np.sqrt(np.mean((_blocks(one) - _blocks(other)) ** 2)))
-
-
-def _blocks(pictures: np.ndarray) -> np.ndarray:
-    """Returns the means over blocks of `BLOCK` pixels, (..., h / BLOCK, w / BLOCK, 3), what is over being cut off."""
-    height, width = pictures.shape[-3:-1]
-    block = min(BLOCK, height, width)
-    h, w = height // block, width // block
-    cut = pictures[..., : h * block, : w * block, :].astype(np.float32)
-    return np.asarray(cut.reshape(*pictures.shape[:-3], h, block, w, block, 3).mean(axis=(-4, -2)))
-
-
 def horizon(episodes: Sequence[Episode]) -> dict[int, tuple[float, float, int]]:
     """Returns, by env steps ahead, the mean distance of imagined from real frames, that of the present one, and n.
 
@@ -80,7 +66,7 @@ def horizon(episodes: Sequence[Episode]) -> dict[int, tuple[float, float, int]]:
         for step, frames, frame_steps in _imagined_futures(episode):
             for frame, at in zip(frames, frame_steps.tolist(), strict=True):
                 if at in seen and step in seen and at > step:
-                    pair = distance(frame, seen[at]), distance(seen[step], seen[at])
+                    pair = block_distance(frame, seen[at]), block_distance(seen[step], seen[at])
                     found.setdefault(at - step, []).append(pair)
     means = {ahead: np.mean(pairs, axis=0) for ahead, pairs in sorted(found.items())}
     return {ahead: (float(m[0]), float(m[1]), len(found[ahead])) for ahead, m in means.items()}
@@ -98,7 +84,7 @@ def lags(episodes: Sequence[Episode], asked: Sequence[int] = LAGS) -> dict[int, 
         for _, frames, frame_steps in _imagined_futures(episode):
             for frame, at in zip(frames, frame_steps.tolist(), strict=True):
                 if all(at + lag in seen for lag in asked):
-                    rows.append([distance(frame, seen[at + lag]) for lag in asked])
+                    rows.append([block_distance(frame, seen[at + lag]) for lag in asked])
     return dict(zip(asked, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
 
 
@@ -166,15 +152,15 @@ def _compare(
     plain = imagine(own, seed)
     by_action = float("nan")
     if actions is not None:
-        by_action = distance(imagine(own, seed, actions=actions), imagine(own, seed, actions=-actions))
+        by_action = block_distance(imagine(own, seed, actions=actions), imagine(own, seed, actions=-actions))
     present = np.broadcast_to(canvas(now, list(now.images)), plain.shape)
     return Sensitivity(
         task=episode.spec.task,
         episode_seed=seed,
         step=now.step,
-        motion=distance(plain, present),
-        noise=distance(plain, imagine(own, seed + OTHER_NOISE)),
-        instruction=distance(plain, imagine(other, seed)),
+        motion=block_distance(plain, present),
+        noise=block_distance(plain, imagine(own, seed + OTHER_NOISE)),
+        instruction=block_distance(plain, imagine(other, seed)),
         action=by_action,
         other=other,
     )

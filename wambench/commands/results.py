@@ -1,4 +1,4 @@
-"""`wambench leaderboard`, `compare`, `attribute` and `plot`: from what was played to tables and figures."""
+"""`wambench leaderboard`, `compare`, `imagine`, `attribute` and `plot`: from what was played to tables and figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import json
 import sys
 from pathlib import Path
 
-from wambench.commands.arguments import Commands, add_command, add_task_module, add_workers, check_positive, names
+from wambench.commands.arguments import (
+    Commands,
+    Pairs,
+    add_command,
+    add_seed,
+    add_task_module,
+    add_workers,
+    check_positive,
+    names,
+)
 
 RUNS_HELP = "folder of a run, or of several runs; what holds none is left out"
 
@@ -16,6 +25,7 @@ def add(commands: Commands) -> None:
     """Adds the commands."""
     add_leaderboard(commands)
     add_compare(commands)
+    add_imagine(commands)
     add_attribute(commands)
     add_plot(commands)
 
@@ -37,6 +47,26 @@ def add_compare(commands: Commands) -> None:
     it.add_argument("a", type=names, metavar="A", help=several)
     it.add_argument("b", type=names, metavar="B", help="likewise")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+
+
+def add_imagine(commands: Commands) -> None:
+    """Adds `wambench imagine`."""
+    example = "wambench imagine runs/dreamzero-unseen-tasks"
+    it = add_command(commands, "imagine", imagine, "how good imagined video is, against what really came", example)
+    it.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=f"{RUNS_HELP}; or")
+    it.add_argument("--policy", metavar="POLICY", help="as of run: play a split first, into --out")
+    it.add_argument(
+        "--policy-args", nargs="+", action=Pairs, default={}, metavar="NAME=VALUE", help="arguments of its class"
+    )
+    it.add_argument("--split", metavar="SPLIT", help="what is played")
+    it.add_argument("--episodes", type=int, default=2, metavar="N", help="of each task that is played (default: 2)")
+    it.add_argument("--out", type=Path, metavar="DIR", help="of the run that is played (default: as of run)")
+    it.add_argument("--json", action="store_true", help="the table for machines")
+    ceiling = "also measure what encoding and decoding costs; loads the policy of each run"
+    it.add_argument("--ceiling", action="store_true", help=ceiling)
+    add_seed(it)
+    add_workers(it)
+    add_task_module(it)
 
 
 def add_attribute(commands: Commands) -> None:
@@ -97,6 +127,30 @@ def compare(arguments: argparse.Namespace) -> None:
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
         print(arguments.out)
+
+
+def imagine(arguments: argparse.Namespace) -> int | None:
+    """Prints how good the imagined video of runs is, or of a policy that plays a split now."""
+    from wambench import records
+    from wambench.analysis import imagination
+
+    if bool(arguments.runs) == (arguments.policy is not None) or (arguments.policy is None) != (
+        arguments.split is None
+    ):
+        raise ValueError("give folders of runs, or --policy with --split")
+    runs = arguments.runs
+    if arguments.policy:
+        from wambench.commands import playing
+        from wambench.evaluation.config import RunConfig
+
+        asked = {name: getattr(arguments, name) for name in ("policy", "policy_args", "split", "episodes", "out")}
+        config = RunConfig.resolve(**asked, seed=arguments.seed, workers=arguments.workers)
+        if code := playing.play(config):
+            return code
+        runs = [config.folder]
+    table = imagination.summarise(imagination.score_runs(records.find_runs(runs, _say), arguments.ceiling))
+    print(table.to_json(orient="records") if arguments.json else imagination.to_text(table))
+    return None
 
 
 def attribute(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from wambench import registration, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.interface import Observation
+from wambench.pictures import psnr, ssim_map
 from wambench.records import save_figure
 
 PROFILES = ("full", "fast")
@@ -36,31 +37,6 @@ class Pair:
     scene: str
     full: Observation
     fast: Observation
-
-
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the peak signal-to-noise ratio of two uint8 images in dB; infinite if they are equal."""
-    error = np.mean((one.astype(np.float64) - other) ** 2)
-    return float(np.inf if error == 0 else 10 * np.log10(255**2 / error))
-
-
-def ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the mean structural similarity of two (h, w, 3) uint8 images, over pixels and channels.
-
-    Z. Wang, A. C. Bovik, H. R. Sheikh and E. P. Simoncelli, "Image quality assessment: from error visibility to
-    structural similarity", IEEE Trans. Image Processing 13(4), 2004: a Gaussian window of 1.5 pixels, cut off at 5.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    def mean(image: np.ndarray) -> np.ndarray:
-        return gaussian_filter(image, (1.5, 1.5, 0), truncate=3.5)
-
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    at, bt = mean(a), mean(b)
-    variances, covariance = mean(a * a) - at**2 + mean(b * b) - bt**2, mean(a * b) - at * bt
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    similarity = (2 * at * bt + c1) * (2 * covariance + c2) / ((at**2 + bt**2 + c1) * (variances + c2))
-    return float(similarity.mean())
 
 
 def pairs(task: str, split: str, factor: str, index: int = 0, seed: int = 0) -> list[Pair]:
@@ -93,7 +69,7 @@ def similarity(compared: list[Pair]) -> str:
     lines = ["| camera | n | PSNR, dB: mean (least) | SSIM: mean (least) |", "|---|---|---|---|"]
     for camera in compared[0].full.images:
         both = [(pair.full.images[camera], pair.fast.images[camera]) for pair in compared]
-        noise, structure = [psnr(*two) for two in both], [ssim(*two) for two in both]
+        noise, structure = [psnr(*two) for two in both], [float(ssim_map(*two).mean()) for two in both]
         numbers = f"{np.mean(noise):.1f} ({min(noise):.1f}) | {np.mean(structure):.3f} ({min(structure):.3f})"
         lines.append(f"| `{camera}` | {len(both)} | {numbers} |")
     return "\n".join(lines)
