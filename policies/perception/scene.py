@@ -41,6 +41,11 @@ class Words:
         """Returns some rows."""
         return Words(self.vectors[index], self.mask[index], self.slots[index])
 
+    def trimmed(self) -> Words:
+        """Returns the same without the words that no row has."""
+        longest = int(self.mask.any(dim=0).sum())
+        return Words(self.vectors[:, :longest], self.mask[:, :longest], self.slots)
+
     def hide(self, rows: Tensor) -> Words:
         """Returns the same with the instructions of some rows (B,) bool hidden."""
         first = torch.zeros_like(self.mask)

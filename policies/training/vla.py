@@ -97,7 +97,7 @@ class VlaJob:
         )
         model = self.model
         actions, executed, begun = (x.to(device) for x in clips.chunks_at(rows, [0], model.inputs.horizon))
-        words = self.words.at(clips.sentence[rows]).to(device)
+        words = self.words.at(clips.sentence[rows]).trimmed().to(device)
         return augmentation.TrainingBatch(
             scene, words, actions, executed, torch.ones_like(begun).float(), begun.float()
         )

@@ -34,7 +34,12 @@ from wambench.pictures import block_means
 from wambench.records import load_episode
 
 MOMENTS = 48  # asked of a run
-KINDS = ("action", "words", "consistency")
+SAID = {
+    "action": "reaction to mirrored actions (1 right, 0 none)",
+    "words": "reaction to another instruction (1 right, 0 none)",
+    "consistency": "skill of the video against where its own actions lead",
+}
+KINDS = tuple(SAID)
 MIRRORED = np.array([1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # the other actions: to the other side
 
 

@@ -64,6 +64,8 @@ def add_imagine(commands: Commands) -> None:
     it.add_argument("--json", action="store_true", help="the table for machines")
     ceiling = "also measure what encoding and decoding costs; loads the policy of each run"
     it.add_argument("--ceiling", action="store_true", help=ceiling)
+    react = "also ask the policy of each run at N moments how its video reacts to actions and words (default: 0)"
+    it.add_argument("--reactions", type=int, default=0, metavar="N", help=react)
     add_seed(it)
     add_workers(it)
     add_task_module(it)
@@ -132,7 +134,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def imagine(arguments: argparse.Namespace) -> int | None:
     """Prints how good the imagined video of runs is, or of a policy that plays a split now."""
     from wambench import records
-    from wambench.analysis import imagination
+    from wambench.analysis import imagination, intervals
 
     if bool(arguments.runs) == (arguments.policy is not None) or (arguments.policy is None) != (
         arguments.split is None
@@ -148,8 +150,20 @@ def imagine(arguments: argparse.Namespace) -> int | None:
         if code := playing.play(config):
             return code
         runs = [config.folder]
-    table = imagination.summarise(imagination.score_runs(records.find_runs(runs, _say), arguments.ceiling))
-    print(table.to_json(orient="records") if arguments.json else imagination.to_text(table))
+    runs = records.find_runs(runs, _say)
+    table = imagination.summarise(imagination.score_runs(runs, arguments.ceiling))
+    found = {}
+    if arguments.reactions:
+        from wambench.attribution import reactions
+
+        found = reactions.summarise(reactions.ask_runs(runs, arguments.reactions, arguments.seed))
+    if arguments.json:
+        told = {kind: {**estimate._asdict(), "n": n} for kind, (estimate, n) in found.items()}
+        print(json.dumps({"horizons": json.loads(table.to_json(orient="records")), "reactions": told}))
+    else:
+        print(imagination.to_text(table))
+        for kind, (estimate, n) in found.items():
+            print(f"{reactions.SAID[kind]}: {intervals.text(estimate, 2)} (n = {n})")
     return None
 
 

@@ -8,6 +8,7 @@ import torch
 
 from wambench.policies import weight_files
 from wambench.policies.perception import renderer
+from wambench.policies.perception.encoder import to_pixels
 from wambench.policies.perception.renderer import Renderer, RendererConfig, Told
 
 CONFIG = RendererConfig(("red_cube", "hand"), (8, 2, 4), (32, 64), widths=(16, 16, 16), hidden=32, hints=4)
@@ -32,7 +33,7 @@ def test_it_starts_as_a_copy() -> None:
     frames = pictures(0)
     drawn = model_of().draw(frames, told(1), told(2))
     assert drawn.shape == frames.shape and drawn.dtype == torch.uint8
-    assert (drawn.int() - frames.int()).abs().max() <= 4  # what is painted has two hundredths of the weight
+    assert (drawn.int() - frames.int()).abs().max() <= 12  # what does not rest has a twentieth of the weight
 
 
 def test_views_are_drawn_apart() -> None:
@@ -50,13 +51,26 @@ def test_views_are_drawn_apart() -> None:
 def test_an_affine_map_moves_a_whole_view() -> None:
     model = model_of()
     with torch.no_grad():
-        model.affine.bias[2] = 4.0  # half of it, in half views: the picture comes from one view further right
+        model.affine.weight.zero_()
+        model.affine.bias[6 + 2] = 4.0  # half of it, in half views, of the second map: from one view further right
         assert model.out.bias is not None
-        model.out.bias[2:18] = 20.0  # nothing is painted
+        model.out.bias[2 + 2 * 16 : 2 + 3 * 16] = 40.0  # nothing else is seen
     frames = pictures(0)
     drawn = model.draw(frames, told(1), told(1))
     edge = frames[:, :, 31:32].expand(-1, -1, 31, -1)  # beyond the border lies its last column
     assert (drawn[:, :, 1:32].int() - edge.int()).abs().max() <= 1
+
+
+def test_weights_add_to_one_and_shrunken_layers_are_those_of_the_shrunken_frame() -> None:
+    model = model_of()
+    torch.nn.init.normal_(model.out.weight, std=0.1)
+    pixels = to_pixels(pictures(0))
+    drawing = model.drawing(pixels, told(1), told(2))
+    torch.testing.assert_close(drawing.weights.sum(dim=1), torch.ones_like(drawing.weights[:, 0]))
+    assert drawing.layers().shape == (4, CONFIG.maps + 1, 3, 32, 32)
+    small = drawing.layers(4)
+    torch.testing.assert_close(small[:, 0], torch.nn.functional.avg_pool2d(model.by_view(pixels), 4))
+    assert drawing.moved(4).shape == (4, 3, 8, 8)
 
 
 def test_it_reads_what_is_told() -> None:
