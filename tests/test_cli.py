@@ -18,7 +18,7 @@ from wambench.tasks import SPLITS, TASKS
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
-OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "attribute", "plot")
+OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot")
 COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
 
 
@@ -121,6 +121,10 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("sweep --policy noop --split seen --execution sink --out s", "did you mean 'sync'?"),
         ("leaderboard nowhere", "no run at nowhere"),
         ("plot nowhere --out figures", "no run at nowhere"),
+        ("imagine nowhere", "no run at nowhere"),
+        ("imagine", "give folders of runs, or --policy with --split"),
+        ("imagine --policy dreamzero", "give folders of runs, or --policy with --split"),
+        ("imagine somewhere --policy dreamzero --split seen", "give folders of runs, or --policy with --split"),
         ("experts --episodes 0", "episodes must be positive, not 0"),
         ("experts --tasks LiftCub", "did you mean 'LiftCube'?"),
         ("run --policy my_policy.py --split seen", "no such file: my_policy.py"),

@@ -1,6 +1,8 @@
 """What `wambench imagine` says of videos whose faults are planted: perfect, still, late, blurred, drifting."""
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from wambench import tasks
+from wambench import cli, tasks
 from wambench.analysis import imagination
 from wambench.envs.episodes import episode_spec
 from wambench.interface import Chunk, Episode, Observation, Plan
@@ -84,7 +86,7 @@ def test_blur_costs_edges_and_little_skill() -> None:
         return gaussian_filter(room(at).astype(float), (3.0, 3.0, 0)).astype(np.uint8)
 
     for row in summary(blurred).values():
-        assert row["skill"] > 0.7 and row["edges"] < 0.7 and row["ssim"] < 0.95
+        assert row["skill"] > 0.7 and row["edges"] < 0.85 and row["ssim"] < 0.97
 
 
 def test_a_video_that_trembles_while_the_robot_rests() -> None:
@@ -126,6 +128,18 @@ def test_runs_are_read_and_what_has_no_video_is_refused(tmp_path: Path) -> None:
     said = imagination.to_text(imagination.summarise(scores))
     assert "0.4 s ahead: 10 frames, 10 with a hand that moves 20 mm or more" in said
     assert "skill 1.00" in said and "tokenizer" not in said
+
+
+def test_the_command_prints_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run" / "episodes"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[1] / "golden" / "episodes.csv", tmp_path / "run")
+    (folder / "a.npz").write_bytes(encode_episode(episode(lambda step, at: room(at)), ("agentview", "wrist")))
+    assert cli.main(["imagine", str(tmp_path / "run")]) in (0, None)
+    assert "0.8 s ahead: 10 frames" in capsys.readouterr().out
+    assert cli.main(["imagine", str(tmp_path / "run"), "--json"]) in (0, None)
+    told = json.loads(capsys.readouterr().out)
+    assert [row["seconds"] for row in told["horizons"]] == [0.4, 0.8] and told["reactions"] == {}
 
 
 def test_the_ceiling_is_that_of_the_reconstruction() -> None:
