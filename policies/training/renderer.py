@@ -1,9 +1,10 @@
 """Training of the renderer on pairs of real frames, told what a world model says of the second, or something like it.
 
 Without a world model (`TrainConfig.world_model`) the renderer is told the encoder's reading of the second frame, made
-worse as imagination is: key points off by up to 2 cm, latents drawn back towards the first frame and noisy, or none.
-With one it is told what that model imagines there, in as many steps as when it plays.
-A part of the pairs lie at one moment, so that a robot at rest stays at rest however the imagined points tremble.
+worse as imagination is: latents drawn back towards the first frame and noisy, or none. With one it is told what that
+model imagines there, in as many steps as when it plays. A part of the pairs lie at one moment; there key points are off
+by up to 2 cm, so that a robot at rest stays at rest however the imagined points tremble. Elsewhere they are right, or
+the renderer would learn to draw every place where the hand might be.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class RendererJob:
         self.world_model = world_model
         self.words = encode_words(clips.sentences, model.config.points)
         own = clips.offset >= 0
-        parts = [torch.nonzero(own & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
+        # what a world model imagines cannot be what a disturbance does; recorded futures are what they are
+        wanted = own & (clips.undisturbed(AHEAD[-1]) if world_model else own)
+        parts = [torch.nonzero(wanted & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
         self.train_rows = [rows for rows in parts if len(rows)]
         ends = clips.frames_at(torch.arange(len(clips.step)), AHEAD)
         hand = model.config.points.index("hand")
@@ -121,7 +124,7 @@ class RendererJob:
         device = self.config.device
         return Told(*self.clips.read(rows, device))
 
-    def _worse(self, now: Told, then: Told, generator: torch.Generator) -> Told:
+    def _worse(self, pairs: Pairs, now: Told, then: Told, generator: torch.Generator) -> Told:
         """Returns what is read of the second frame, as bad as what is imagined of it."""
         b, c = then.points.shape[:2]
         device = then.points.device
@@ -129,7 +132,7 @@ class RendererJob:
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return (torch.rand(*shape, generator=generator) * (high - low) + low).to(device)
 
-        spread = uniform(0.0, POINT_NOISE_M, b, 1, 1) * (uniform(0.0, 1.0, b, 1, 1) < 0.5)
+        spread = uniform(0.0, POINT_NOISE_M, b, 1, 1) * (pairs.ahead == 0).to(device)[:, None, None]
         common = normal((b, 1, 3), generator, device)
         each = 0.3 * normal((b, c, 3), generator, device)
         points = torch.cat([then.points[..., :3] + spread * (common + each), then.points[..., 3:]], dim=2)
@@ -167,7 +170,7 @@ class RendererJob:
         if self.world_model is not None:
             then = self._imagined(self.world_model, pairs, generator)
         else:
-            then = self._worse(now, then, generator)
+            then = self._worse(pairs, now, then, generator)
         drawing = model.drawing(base, now, then)
         views = model.by_view(truth)
         moved = [

@@ -168,7 +168,8 @@ def test_misuse_is_named(policy: DreamZero, dreamzero_file: Path, encoder_file: 
 
 def test_an_option_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
     """Before anything is loaded, and for a folder in the official layout with the options of that."""
-    with pytest.raises(ValueError, match=r"'stesp'; did you mean 'steps'\? there are: weights, encoder, steps"):
+    said = r"'stesp'; did you mean 'steps'\? there are: weights, encoder, renderer, steps"
+    with pytest.raises(ValueError, match=said):
         policies.load("dreamzero", {"weights": str(tmp_path / "none.safetensors"), "stesp": 3})
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"'batch'; did you mean 'batched'\? there are: weights, device, steps"):
