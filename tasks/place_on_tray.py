@@ -105,4 +105,5 @@ TASK = Task(
     expert=expert,
     horizon=170,
     script=Script(motions=motions, levels=SPEEDS, level=dynamic.MEDIUM),
+    allowed_attacks={"pick": "picking the object up and letting it down there is what the words ask for"},
 )

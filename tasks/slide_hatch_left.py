@@ -87,6 +87,9 @@ def task(name: str, side: float, where: str) -> Task:
         success=done,
         expert=lambda view: push_aside(view, side),
         horizon=140,
+        allowed_attacks=dict.fromkeys(
+            ("shove", "sweep off"), "a hand that strikes the handle from the right side on its way slides the hatch"
+        ),
     )
 
 

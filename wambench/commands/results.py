@@ -66,6 +66,8 @@ def add_imagine(commands: Commands) -> None:
     it.add_argument("--ceiling", action="store_true", help=ceiling)
     react = "also ask the policy of each run at N moments how its video reacts to actions and words (default: 0)"
     it.add_argument("--reactions", type=int, default=0, metavar="N", help=react)
+    poses = "also let the instrument of attribute read the frames of N queries of each run (default: 0)"
+    it.add_argument("--poses", type=int, default=0, metavar="N", help=poses)
     add_seed(it)
     add_workers(it)
     add_task_module(it)
@@ -135,6 +137,7 @@ def imagine(arguments: argparse.Namespace) -> int | None:
     """Prints how good the imagined video of runs is, or of a policy that plays a split now."""
     from wambench import records
     from wambench.analysis import imagination, intervals
+    from wambench.attribution import reactions, shown_poses
 
     if bool(arguments.runs) == (arguments.policy is not None) or (arguments.policy is None) != (
         arguments.split is None
@@ -152,18 +155,22 @@ def imagine(arguments: argparse.Namespace) -> int | None:
         runs = [config.folder]
     runs = records.find_runs(runs, _say)
     table = imagination.summarise(imagination.score_runs(runs, arguments.ceiling))
-    found = {}
+    found: dict[str, tuple[intervals.Estimate, int]] = {}
+    shown: list[shown_poses.PoseSummary] = []
     if arguments.reactions:
-        from wambench.attribution import reactions
-
         found = reactions.summarise(reactions.ask_runs(runs, arguments.reactions, arguments.seed))
+    if arguments.poses:
+        shown = shown_poses.summarise(shown_poses.read_runs(runs, arguments.poses, arguments.seed))
     if arguments.json:
         told = {kind: {**estimate._asdict(), "n": n} for kind, (estimate, n) in found.items()}
-        print(json.dumps({"horizons": json.loads(table.to_json(orient="records")), "reactions": told}))
-    else:
-        print(imagination.to_text(table))
-        for kind, (estimate, n) in found.items():
-            print(f"{reactions.SAID[kind]}: {intervals.text(estimate, 2)} (n = {n})")
+        horizons = json.loads(table.to_json(orient="records"))
+        print(json.dumps({"horizons": horizons, "reactions": told, "poses": [vars(one) for one in shown]}))
+        return None
+    print(imagination.to_text(table))
+    for kind, (estimate, n) in found.items():
+        print(f"{reactions.SAID[kind]}: {intervals.text(estimate, 2)} (n = {n})")
+    for one in shown:
+        print(one)
     return None
 
 
