@@ -144,8 +144,8 @@ def score_runs(runs: Sequence[Path], ceiling: bool = False) -> pd.DataFrame:
     if not rows:
         where = ", ".join(map(str, runs))
         raise ValueError(
-            f"no imagined frames at {where}: they are recorded with the episodes of a policy that imagines video "
-            "(`wambench run` without --no-record)"
+            f"no imagined frames at {where}: they lie in RUN/episodes, if the policy imagines video; published runs "
+            "come without them"
         )
     return pd.DataFrame(rows)
 

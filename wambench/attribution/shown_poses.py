@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from wambench import registration, tasks
-from wambench.analysis.intervals import Estimate, wilson
+from wambench.analysis.intervals import Estimate, text, wilson
 from wambench.attribution import paths, tracker
 from wambench.attribution.frame_reading import FrameInterpreter
 from wambench.interface import Chunk, Episode
@@ -146,10 +146,12 @@ class PoseSummary:
     objects: int
 
     def __str__(self) -> str:
-        share = f"{self.read.mean:.2f} [{self.read.low:.2f}, {self.read.high:.2f}]"
-        hand = f"hand off by {self.hand_mm[0]:.0f} mm ({self.hand_mm[1]:.0f} at 90 %)"
-        things = f"moved objects by {self.object_mm:.0f} mm (n = {self.objects})"
-        return f"{self.ahead} steps ahead the instrument reads {share} of {self.n} frames: {hand}, {things}"
+        parts = [f"{self.ahead} steps ahead the instrument reads {text(self.read, 2)} of {self.n} frames"]
+        if math.isfinite(self.hand_mm[0]):
+            parts.append(f"hand off by {self.hand_mm[0]:.0f} mm ({self.hand_mm[1]:.0f} at 90 %)")
+        if self.objects:
+            parts.append(f"moved objects by {self.object_mm:.0f} mm (n = {self.objects})")
+        return ", ".join(parts)
 
 
 def summarise(rows: pd.DataFrame) -> list[PoseSummary]:
