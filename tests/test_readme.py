@@ -96,6 +96,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["leaderboard results/*/", "leaderboard results/reference", "plot results/*"])
 def test_published_results_are_read_in_a_fresh_clone(
     command: str, clone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

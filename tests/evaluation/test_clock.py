@@ -272,6 +272,7 @@ def test_an_executor_that_a_policy_cannot_support_stops_the_run(config: Maker) -
     assert not it.folder.exists()
 
 
+@pytest.mark.slow
 def test_chunks_too_short_to_be_smoothed_stop_the_run(config: Maker) -> None:
     for policy, arguments, length in (("noop", {"chunk": 10}, 10), ("expert", {}, 4)):
         it = config(policy=policy, policy_args=arguments, smooth=True)
@@ -283,6 +284,7 @@ def test_chunks_too_short_to_be_smoothed_stop_the_run(config: Maker) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_on_the_wall_clock(config: Maker) -> None:
     it = config(execution="async", clock="wall", latency="measured", episodes=1, tasks=("LiftCube",))
     (row,) = run(it, line_sim)

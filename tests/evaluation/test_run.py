@@ -230,6 +230,7 @@ def test_a_fault_ends_its_episode_only(config: Maker, fault: str, status: str, s
     assert summary(rows) == f"progress 1.00, {sum(bad)} errors"
 
 
+@pytest.mark.slow
 def test_a_policy_that_hangs_is_killed(config: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "GRACE_S", 0.5)
     monkeypatch.setattr(process_pool, "TICK_S", 0.1)
@@ -497,6 +498,7 @@ def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[s
     )
 
 
+@pytest.mark.slow
 def test_no_row_ok_is_exit_code_1_and_a_worker_killed_from_outside_is_played_again(tmp_path: Path) -> None:
     out = tmp_path / "run"
     faulty = [*command(out, "--episodes", "2", "--workers", "1")]
@@ -559,6 +561,7 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_rows_of_an_undisturbed_run(tmp_path: Path) -> None:
     arguments = ("--episodes", "60", "--workers", "2", "--policy-args", "pause_s=0.005")
     assert start(tmp_path / "whole", *arguments).wait(300) == 0

@@ -8,6 +8,8 @@ from matplotlib.image import imread
 from wambench.records.figures import LARGEST
 from wambench.suite import task_gallery
 
+pytestmark = pytest.mark.slow
+
 
 def test_gallery_is_a_figure_for_each_group_of_tasks(tmp_path: Path) -> None:
     paths = task_gallery.draw(tmp_path, ("PressButton", "PushCube", "PullBlock"))

@@ -142,7 +142,7 @@ def score_runs(runs: Sequence[Path], ceiling: bool = False) -> pd.DataFrame:
         for episode in _recorded(run):
             rows += [vars(score) for score in score_episode(episode, reconstruct)]
     if not rows:
-        where = ", ".join(map(str, runs))
+        where = ", ".join(map(str, runs[:3])) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
         raise ValueError(
             f"no imagined frames at {where}: they lie in RUN/episodes, if the policy imagines video; published runs "
             "come without them"

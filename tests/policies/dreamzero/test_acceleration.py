@@ -147,6 +147,7 @@ def test_blocks_are_compiled_once_for_all_layers_and_lengths() -> None:
     assert counters["stats"]["unique_graphs"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_compiled_kernels_agree() -> None:
     torch._dynamo.reset()
