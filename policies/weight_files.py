@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -38,6 +41,25 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) ->
         raise ValueError(f"{path}: weights do not fit the model ({reason})") from None
     if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
         raise ValueError(f"{path}: damaged weights file (not finite)")
+
+
+def load_model(path: str | Path, kind: str, build: Callable[[dict[str, Any]], M]) -> tuple[M, dict[str, Any]]:
+    """Returns the model of a weights file in evaluation mode, and the file's metadata.
+
+    Args:
+        path: The file.
+        kind: What it must hold.
+        build: Makes the model of the config in the metadata; KeyError, TypeError and ValueError mean a damaged file.
+
+    A missing, damaged or foreign file raises ValueError.
+    """
+    tensors, meta = read_weights(path, kind)
+    try:
+        model = build(meta["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
+    load_into(model, tensors, path)
+    return model.eval(), meta
 
 
 def warm_start(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> list[str]:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from wambench.policies.dreamzero.official.policy import OfficialDreamZero
 
 WEIGHTS = "dreamzero-nano.safetensors"
-RENDERER = "renderer-v1.safetensors"
 MODES = ("joint", "video_first", "inverse", "no_video")
 HISTORIES = ("cache", "sliding", "none")
 SCHEDULES = ("exact", "repeat4", "single")
@@ -58,7 +57,6 @@ class EncodedFrame:
     """
 
     frame: Tensor
-
     latent: Tensor
     points: Tensor
     state: Tensor
@@ -87,25 +85,17 @@ class DreamZeroSession:
 
 def load_nano(path: Path) -> tuple[nano.SmallDreamZero, dict]:
     """Returns a model in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
-    tensors, meta = weight_files.read_weights(path, "dreamzero")
-    try:
-        model = nano.SmallDreamZero(nano.SmallDreamZeroConfig.from_dict(meta["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    weight_files.load_into(model, tensors, path)
-    return model.eval(), meta
+    build = nano.SmallDreamZeroConfig.from_dict
+    return weight_files.load_model(path, "dreamzero", lambda config: nano.SmallDreamZero(build(config)))
 
 
 def find_renderer(name: str | None, encoder: Path, device: str) -> Renderer | None:
     """Returns the renderer of `DreamZeroOptions.renderer`; one of another encoder raises ValueError."""
-    path = packaged(RENDERER) if name is None else Path(name)
-    if name == "none" or (name is None and not path.exists()):
+    if name is None:
         return None
-    renderer, meta = rendering.load(path)
+    renderer, meta = rendering.load(name)
     if meta.get("encoder") != digest(encoder):
-        if name is None:
-            return None
-        raise ValueError(f"{path}: trained with another encoder than {encoder}")
+        raise ValueError(f"{name}: trained with another encoder than {encoder}")
     return renderer.to(device)
 
 
@@ -116,8 +106,7 @@ class DreamZeroOptions:
     Attributes:
         weights: Weights file (None: the shipped nano model).
         encoder: Encoder file (None: the shipped one). It must be the one the model was trained with.
-        renderer: File of the renderer that draws imagined frames (None: the shipped one, if it knows this encoder;
-            "none": latents are decoded).
+        renderer: File of the renderer that draws imagined frames (None: latents are decoded).
         steps: Denoising steps.
         solver: "euler" or "unipc".
         shift: Of the noise levels: above 1 stays longer at high noise (the 14B model uses 5).

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from wambench.interface import fields_of_json
 from wambench.policies.perception import word_embedding
-from wambench.policies.weight_files import load_into, read_weights, write_weights
+from wambench.policies.weight_files import load_model, write_weights
 
 STATE_FEATURES = 11
 HAND = ("hand", "finger_left", "finger_right")  # key points of the robot's hand
@@ -425,13 +425,8 @@ def save(model: Encoder, path: str | Path, meta: dict[str, Any]) -> None:
 
 def load(path: str | Path) -> tuple[Encoder, dict[str, Any]]:
     """Returns an encoder in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
-    tensors, meta = read_weights(path, "encoder")
-    try:
-        model = Encoder(EncoderConfig.from_dict(meta["config"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    load_into(model, tensors, path)
-    return channels_last(model.eval()), meta
+    model, meta = load_model(path, "encoder", lambda config: Encoder(EncoderConfig.from_dict(config)))
+    return channels_last(model), meta
 
 
 def channels_last(model: Encoder) -> Encoder:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from wambench.interface import fields_of_json
 from wambench.policies.perception.encoder import POINT_UNIT_M, Residual, to_pixels
-from wambench.policies.weight_files import load_into, read_weights
+from wambench.policies.weight_files import load_model
 
 RESTS_AT_START = 5.0  # logit of a pixel that rests, beside those of the other layers
 CELL = 4  # pixels of a cell of the finest features, on a side
@@ -257,10 +257,4 @@ class Renderer(nn.Module):
 
 def load(path: str | Path) -> tuple[Renderer, dict[str, Any]]:
     """Returns a renderer in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
-    tensors, meta = read_weights(path, "renderer")
-    try:
-        model = Renderer(RendererConfig.from_dict(meta["config"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    load_into(model, tensors, path)
-    return model.eval(), meta
+    return load_model(path, "renderer", lambda config: Renderer(RendererConfig.from_dict(config)))

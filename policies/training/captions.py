@@ -62,9 +62,8 @@ class Captions:
         at = rows[:, None]
         asked = questions.draw(self.present[rows], generator)
         answers = self.kit.answer(asked, self.points[rows], self.present[rows], self.captions[clips.sentence[rows]])
-        points = clips.points[at].to(self.device)
+        latents, points = clips.read(at, self.device)
         nothing = torch.zeros(len(rows), 1, 1, device=self.device)
-        latents = clips.latents[at].float().to(self.device)
         state = clips.features[at].to(self.device)
         scene = SceneFeatures(latents, points, state, nothing, points)
         words = self.asked.at(asked).to(self.device)

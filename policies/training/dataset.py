@@ -299,6 +299,18 @@ class Clips:
         last = (self.offset + torch.minimum(self.step + horizon, self.length)).clamp_min(0)
         return (self.offset < 0) | (before[last] == before[first])
 
+    def split(self, wanted: Tensor) -> tuple[Tensor, ...]:
+        """Returns the numbers of the training frames: of the wanted ones with actions, and of video, if there are any.
+
+        Raises:
+            ValueError: There are demonstrations, but none of their frames is wanted.
+        """
+        own = self.offset >= 0
+        if own.any() and not (own & wanted & ~self.held_out).any():
+            raise ValueError("no moment of the demonstrations is undisturbed: --anchors all learns from every moment")
+        parts = [torch.nonzero(part & ~self.held_out).flatten() for part in (own & wanted, ~own)]
+        return tuple(part for part in parts if len(part))
+
     def frames_at(self, rows: Tensor, ahead: Sequence[int]) -> Tensor:
         """Returns (B, len(ahead)) frame indices that many control steps later, at most the episode's last."""
         return torch.stack([torch.minimum(rows + n // self.every, self.last[rows]) for n in ahead], dim=1)
@@ -320,6 +332,16 @@ class Clips:
             chunk[..., :-1] *= moves
             both.append(chunk * acted)
         return both[0], both[1], step[:, :, 0] < end[:, :, 0]
+
+
+def draw_rows(parts: Sequence[Tensor], video_share: float, count: int, generator: torch.Generator) -> Tensor:
+    """Returns (count,) numbers drawn from the parts of `Clips.split`, a share of them from the second one."""
+    if len(parts) == 1:
+        return parts[0][torch.randint(len(parts[0]), (count,), generator=generator)]
+    other = torch.rand(count, generator=generator) < video_share
+    pick = torch.rand(count, generator=generator)
+    acted, video = (part[(pick * len(part)).long()] for part in parts)
+    return torch.where(other, video, acted)
 
 
 def _episode(file: Path) -> dict[str, Any]:

@@ -65,20 +65,8 @@ class DreamZeroJob:
         self.how = augmentation.Augmentation(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
         quiet = clips.undisturbed(model.config.chunk_steps)
-        wanted = own & (quiet if config.anchors == "undisturbed" else own)
-        parts = [torch.nonzero(wanted & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
-        self.train_rows = [rows for rows in parts if len(rows)]
+        self.train_rows = clips.split(quiet if config.anchors == "undisturbed" else own)
         self.test_rows = torch.nonzero(own & quiet & clips.held_out).flatten()
-
-    def _draw(self, generator: torch.Generator, count: int) -> Tensor:
-        """Returns (count,) training rows, a share of them from video without actions."""
-        rows = self.train_rows
-        if len(rows) == 1:
-            return rows[0][torch.randint(len(rows[0]), (count,), generator=generator)]
-        other = torch.rand(count, generator=generator) < self.config.video_share
-        pick = torch.rand(count, generator=generator)
-        acted, video = (part[(pick * len(part)).long()] for part in rows)
-        return torch.where(other, video, acted)
 
     def _sequences(self, rows: Tensor, chunks: int) -> augmentation.TrainingBatch:
         """Returns the sequences of some chunks that begin at some rows."""
@@ -106,7 +94,8 @@ class DreamZeroJob:
     def loss(self, model: SmallDreamZero, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""
         chunks = 1 if model.config.ablation == "bidirectional" else draw_chunks(generator)
-        rows = self._draw(generator, max(1, self.batch // chunks))
+        count = max(1, self.batch // chunks)
+        rows = dataset.draw_rows(self.train_rows, self.config.video_share, count, generator)
         return nano_loss.loss(model, self._sequences(rows, chunks), self.how, generator)
 
     def validate(self, model: SmallDreamZero) -> tuple[float, ...]:

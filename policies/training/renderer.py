@@ -93,9 +93,7 @@ class RendererJob:
         self.words = encode_words(clips.sentences, model.config.points)
         own = clips.offset >= 0
         # what a world model imagines cannot be what a disturbance does; recorded futures are what they are
-        wanted = own & (clips.undisturbed(AHEAD[-1]) if world_model else own)
-        parts = [torch.nonzero(wanted & ~clips.held_out).flatten(), torch.nonzero(~own & ~clips.held_out).flatten()]
-        self.train_rows = [rows for rows in parts if len(rows)]
+        self.train_rows = clips.split(clips.undisturbed(AHEAD[-1]) if world_model else own)
         ends = clips.frames_at(torch.arange(len(clips.step)), AHEAD)
         hand = model.config.points.index("hand")
         places = clips.points[:, hand, :3].cpu()
@@ -104,11 +102,7 @@ class RendererJob:
         self.test_rows = torch.nonzero(rests & (moved > MOVES_M)).flatten()
 
     def _draw(self, generator: torch.Generator) -> Pairs:
-        other = torch.rand(self.batch, generator=generator) < self.config.video_share
-        pick = torch.rand(self.batch, generator=generator)
-        parts = [self.train_rows[0], self.train_rows[-1]]
-        acted, video = (part[(pick * len(part)).long()] for part in parts)
-        rows = torch.where(other, video, acted)
+        rows = dataset.draw_rows(self.train_rows, self.config.video_share, self.batch, generator)
         kind = torch.rand(self.batch, generator=generator)
         ahead = torch.tensor(AHEAD)[torch.randint(len(AHEAD), (self.batch,), generator=generator)]
         free = self.clips.every * torch.randint(1, FURTHEST // self.clips.every + 1, (self.batch,), generator=generator)
@@ -241,6 +235,11 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> RendererJob:
         world_model, meta = playing.load_nano(Path(config.world_model))
         if meta.get("encoder") != digest(config.encoder_path):
             raise ValueError(f"{config.world_model}: trained with another encoder than {config.encoder_path}")
+        imagined = tuple(world_model.config.stride * (k + 1) for k in range(world_model.config.dit.frames_per_chunk))
+        if imagined != AHEAD:
+            raise ValueError(
+                f"{config.world_model}: imagines frames {imagined} steps ahead; the renderer needs {AHEAD}"
+            )
         world_model = world_model.to(config.device)
     return RendererJob(config, model.to(config.device), clips, frame_reader(config.data), world_model)
 

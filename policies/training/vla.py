@@ -78,8 +78,8 @@ class VlaJob:
         self.action_std = clips.actions.std(dim=0).clamp_min(vla.ACTION_FLOOR)  # the unit of errors, as nano's
         own = clips.offset >= 0
         quiet = clips.undisturbed(model.inputs.horizon)
-        wanted = own & (quiet if config.anchors == "undisturbed" else own) & (clips.step < clips.length)
-        self.train_rows = torch.nonzero(wanted & ~clips.held_out).flatten()
+        wanted = (quiet if config.anchors == "undisturbed" else own) & (clips.step < clips.length)
+        self.train_rows = clips.split(wanted)[0]
         self.test_rows = torch.nonzero(own & quiet & clips.held_out).flatten()
 
     def _moments(self, rows: Tensor) -> augmentation.TrainingBatch:

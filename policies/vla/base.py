@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -218,13 +218,8 @@ def save(kind: str, network: Network, path: str | Path, meta: dict[str, Any]) ->
 
 def load(kind: str, path: str | Path) -> tuple[Network, dict[str, Any]]:
     """Returns a network in evaluation mode and its metadata; a missing, damaged or foreign file raises ValueError."""
-    tensors, meta = weight_files.read_weights(path, kind)
-    try:
-        network: Network = module_of(kind).from_dict(meta["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    weight_files.load_into(network, tensors, path)
-    return network.eval(), meta
+    build: Callable[[dict[str, Any]], Network] = module_of(kind).from_dict
+    return weight_files.load_model(path, kind, build)
 
 
 @dataclass(frozen=True)

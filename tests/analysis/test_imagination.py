@@ -139,7 +139,7 @@ def test_the_command_prints_text_and_json(tmp_path: Path, capsys: pytest.Capture
     assert "0.8 s ahead: 10 frames" in capsys.readouterr().out
     assert cli.main(["imagine", str(tmp_path / "run"), "--json"]) in (0, None)
     told = json.loads(capsys.readouterr().out)
-    assert [row["seconds"] for row in told["horizons"]] == [0.4, 0.8] and told["reactions"] == {}
+    assert [row["seconds"] for row in told["horizons"]] == [0.4, 0.8] and set(told) == {"horizons"}
 
 
 def test_the_ceiling_is_that_of_the_reconstruction() -> None:

@@ -117,8 +117,9 @@ def test_moments_are_drawn_from_episodes_that_imagine(moment: Moment) -> None:
         reactions.ask(Imagining(moment, 1.0), [nothing], 1, np.random.default_rng(0))
     rows = [reactions.consistency(moment.env, moment.episode, moment.chunk)] * 3
     found = reactions.summarise(pd.DataFrame([vars(row) for row in rows]))
-    assert set(found) == {"consistency"} and found["consistency"][1] == 3
-    assert found["consistency"][0].low <= found["consistency"][0].mean
+    (row,) = found.to_dict("records")
+    assert row["kind"] == "consistency" and row["n"] == 3 and row["low"] <= row["mean"] <= row["high"]
+    assert "(n = 3)" in reactions.to_text(found)
 
 
 def test_other_instructions_are_for_the_same_scene() -> None:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,21 +76,29 @@ def score_episode(episode: Episode, reconstruct: Reconstruct | None = None) -> l
         episode: A recorded one.
         reconstruct: Encodes and decodes (N, h, w, 3) uint8 frames.
     """
-    seen = {o.step: canvas(o, list(o.images)) for o in episode.observations}
+    seen = canvases(episode)
     hand = {o.step: o.state[:3] for o in episode.observations}
     every = min((b - a for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False)), default=1)
     found = []
-    for chunk in episode.chunks:
-        frames, at = chunk.plan.frames, chunk.plan.frame_steps
-        if frames is None or at is None or chunk.step not in seen:
-            continue
+    for step, frames, at in imagined_futures(episode):
         for frame, when in zip(frames, at.tolist(), strict=True):
-            if when in seen and when > chunk.step:
-                past = seen.get(chunk.step - every, seen[chunk.step])
-                moved = float(np.linalg.norm(hand[when] - hand[chunk.step]))
-                about = (episode.spec.task, episode.spec.seed, chunk.step, when - chunk.step, moved)
-                found.append(_score(about, frame, seen[when], seen[chunk.step], past, every, reconstruct))
+            if step in seen and when in seen and when > step:
+                past = seen.get(step - every, seen[step])
+                moved = float(np.linalg.norm(hand[when] - hand[step]))
+                about = (episode.spec.task, episode.spec.seed, step, when - step, moved)
+                found.append(_score(about, frame, seen[when], seen[step], past, every, reconstruct))
     return found
+
+
+def canvases(episode: Episode) -> dict[int, Frames]:
+    """Returns the recorded frames by env step."""
+    return {o.step: canvas(o, list(o.images)) for o in episode.observations}
+
+
+def imagined_futures(episode: Episode) -> list[tuple[int, Frames, NDArray[np.integer[Any]]]]:
+    """Returns the env step of each query that imagined frames, the frames, and the steps that they are for."""
+    plans = [(chunk.step, chunk.plan.frames, chunk.plan.frame_steps) for chunk in episode.chunks]
+    return [(step, frames, at) for step, frames, at in plans if frames is not None and at is not None]
 
 
 def _score(
@@ -139,7 +148,7 @@ def score_runs(runs: Sequence[Path], ceiling: bool = False) -> pd.DataFrame:
     rows = []
     for run in runs:
         reconstruct = _reconstruction(run) if ceiling else None
-        for episode in _recorded(run):
+        for episode in recorded(run):
             rows += [vars(score) for score in score_episode(episode, reconstruct)]
     if not rows:
         where = ", ".join(map(str, runs[:3])) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
@@ -150,7 +159,8 @@ def score_runs(runs: Sequence[Path], ceiling: bool = False) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _recorded(run: Path) -> Iterator[Episode]:
+def recorded(run: Path) -> Iterator[Episode]:
+    """Yields the recorded episodes of a run."""
     for path in sorted((run / "episodes").glob("*.npz")):
         yield load_episode(path)
 

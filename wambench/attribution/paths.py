@@ -122,10 +122,6 @@ def save(model: Paths, path: str | Path, meta: Mapping[str, object]) -> None:
 
 def load(path: str | Path) -> tuple[Paths, dict[str, object]]:
     """Returns paths in evaluation mode and their metadata; a missing or damaged file raises ValueError."""
-    tensors, meta = weight_files.read_weights(path, "paths")
-    try:
-        model = Paths(PathsConfig(tuple(meta["config"]["steps"]), meta["config"]["hidden"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    weight_files.load_into(model, tensors, path)
-    return model.eval(), meta
+    return weight_files.load_model(
+        path, "paths", lambda config: Paths(PathsConfig(tuple(config["steps"]), config["hidden"]))
+    )

@@ -17,7 +17,8 @@ A video that has collapsed to the present frame has 0 there, however little the 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,13 @@ import numpy as np
 import pandas as pd
 
 from wambench import registration, tasks
-from wambench.analysis.intervals import Estimate, share_of
+from wambench.analysis import imagination
+from wambench.analysis.intervals import share_of, text
 from wambench.attribution.oracle import OracleSim
 from wambench.attribution.sensitivity import Imaginer, can_imagine
 from wambench.envs.task import Task
 from wambench.interface import Chunk, Episode, Observation, Policy, canvas
 from wambench.pictures import block_means
-from wambench.records import load_episode
 
 MOMENTS = 48  # asked of a run
 SAID = {
@@ -166,22 +167,37 @@ def ask(policy: Policy, episodes: Sequence[Episode], count: int, rng: np.random.
     Raises:
         ValueError: No episode has imagined frames.
     """
-    usable = [e for e in episodes if not tasks.find(e.spec.task).script and _imagining(e)]
-    if not usable:
-        raise ValueError("no recorded episode has imagined frames")
+    plain = [episode for episode in episodes if not tasks.find(episode.spec.task).script]
     found: list[ReactionScore] = []
-    for episode in [usable[int(i)] for i in np.sort(rng.integers(len(usable), size=count))]:
-        chunks = _imagining(episode)
-        chunk = chunks[int(rng.integers(len(chunks)))]
-        sim = registration.make(episode.spec.task)
-        sim.begin(episode.spec, render=False)
-        found += _ask_at(policy, sim, episode, chunk, rng)
-        sim.close()
+    for episode, chunk in draw_queries(plain, count, rng):
+        with simulator_at(episode) as sim:
+            found += _ask_at(policy, sim, episode, chunk, rng)
     return found
 
 
-def _imagining(episode: Episode) -> list[Chunk]:
-    return [chunk for chunk in episode.chunks if chunk.plan.frames is not None]
+def draw_queries(episodes: Sequence[Episode], count: int, rng: np.random.Generator) -> Iterator[tuple[Episode, Chunk]]:
+    """Yields `count` queries with imagined frames, drawn from recorded episodes, in the order of the episodes.
+
+    Raises:
+        ValueError: There are none.
+    """
+    usable = [episode for episode in episodes if imagination.imagined_futures(episode)]
+    if not usable:
+        raise ValueError("no recorded episode has imagined frames")
+    for number in np.sort(rng.integers(len(usable), size=count)):
+        chunks = [chunk for chunk in usable[number].chunks if chunk.plan.frames is not None]
+        yield usable[number], chunks[int(rng.integers(len(chunks)))]
+
+
+@contextmanager
+def simulator_at(episode: Episode) -> Iterator[OracleSim]:
+    """Returns a context with a simulator at the start of an episode."""
+    sim = registration.make(episode.spec.task)
+    try:
+        sim.begin(episode.spec, render=False)
+        yield sim
+    finally:
+        sim.close()
 
 
 def _ask_at(
@@ -209,18 +225,28 @@ def ask_runs(runs: Sequence[Path], count: int = MOMENTS, seed: int = 0) -> pd.Da
     for run in runs:
         config = load_run(run).config
         policy = policies.load(config.policy, config.policy_args)
-        episodes = [load_episode(path) for path in sorted((run / "episodes").glob("*.npz"))]
-        rows += ask(policy, episodes, count, np.random.default_rng([seed, 3]))
+        rows += ask(policy, list(imagination.recorded(run)), count, np.random.default_rng([seed, 3]))
     return pd.DataFrame([vars(row) for row in rows])
 
 
-def summarise(scores: pd.DataFrame) -> dict[str, tuple[Estimate, int]]:
-    """Returns the reaction, or skill, of each kind with its interval and the number of moments."""
-    found = {}
+def summarise(scores: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row per kind: `kind`, the reaction or skill as `mean`, `low`, `high`, and `n` moments."""
+    rows = []
     for kind in KINDS:
-        rows = scores[scores["kind"] == kind]
-        if len(rows):
-            groups = [group for _, group in rows.groupby("task")]
-            share = share_of([g["error"].to_numpy(float) for g in groups], [g["size"].to_numpy(float) for g in groups])
-            found[kind] = Estimate(1.0 - share.mean, 1.0 - share.high, 1.0 - share.low), len(rows)
-    return found
+        asked = scores[scores["kind"] == kind]
+        if len(asked):
+            groups = [group for _, group in asked.groupby("task")]
+            parts, wholes = ([g[name].to_numpy(float) for g in groups] for name in ("error", "size"))
+            lost = share_of(parts, wholes)
+            rows.append(
+                {"kind": kind, "mean": 1 - lost.mean, "low": 1 - lost.high, "high": 1 - lost.low, "n": len(asked)}
+            )
+    return pd.DataFrame(rows)
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """Returns the table of `summarise` for people."""
+    return "\n".join(
+        f"{SAID[row['kind']]}: {text((row['mean'], row['low'], row['high']), 2)} (n = {row['n']})"
+        for row in table.to_dict("records")
+    )

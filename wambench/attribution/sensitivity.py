@@ -20,6 +20,7 @@ from typing import Protocol, TypeGuard
 import numpy as np
 
 from wambench import tasks
+from wambench.analysis.imagination import canvases, imagined_futures
 from wambench.attribution.table import AttributionRow
 from wambench.interface import Episode, Observation, canvas
 from wambench.pictures import block_distance
@@ -62,8 +63,8 @@ def horizon(episodes: Sequence[Episode]) -> dict[int, tuple[float, float, int]]:
     """
     found: dict[int, list[tuple[float, float]]] = {}
     for episode in episodes:
-        seen = _canvases(episode)
-        for step, frames, frame_steps in _imagined_futures(episode):
+        seen = canvases(episode)
+        for step, frames, frame_steps in imagined_futures(episode):
             for frame, at in zip(frames, frame_steps.tolist(), strict=True):
                 if at in seen and step in seen and at > step:
                     pair = block_distance(frame, seen[at]), block_distance(seen[step], seen[at])
@@ -80,21 +81,12 @@ def lags(episodes: Sequence[Episode], asked: Sequence[int] = LAGS) -> dict[int, 
     """
     rows = []
     for episode in episodes:
-        seen = _canvases(episode)
-        for _, frames, frame_steps in _imagined_futures(episode):
+        seen = canvases(episode)
+        for _, frames, frame_steps in imagined_futures(episode):
             for frame, at in zip(frames, frame_steps.tolist(), strict=True):
                 if all(at + lag in seen for lag in asked):
                     rows.append([block_distance(frame, seen[at + lag]) for lag in asked])
     return dict(zip(asked, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
-
-
-def _canvases(episode: Episode) -> dict[int, np.ndarray]:
-    return {o.step: canvas(o, list(o.images)) for o in episode.observations}
-
-
-def _imagined_futures(episode: Episode) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    plans = [(chunk.step, chunk.plan.frames, chunk.plan.frame_steps) for chunk in episode.chunks]
-    return [(step, frames, at) for step, frames, at in plans if frames is not None and at is not None]
 
 
 class Imaginer(Protocol):

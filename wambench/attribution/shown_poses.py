@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wambench import registration, tasks
-from wambench.analysis.intervals import Estimate, text, wilson
+from wambench.analysis import imagination
+from wambench.analysis.intervals import text, wilson
 from wambench.attribution import paths, tracker
 from wambench.attribution.frame_reading import FrameInterpreter
+from wambench.attribution.reactions import draw_queries, simulator_at
 from wambench.interface import Chunk, Episode
 from wambench.policies import weight_files
-from wambench.records import load_episode
 
 MOVED_M = 0.01  # motion from which an object counts
 
@@ -100,19 +100,12 @@ def read_episodes(episodes: Sequence[Episode], count: int, rng: np.random.Genera
     Raises:
         ValueError: There are none.
     """
-    usable = [episode for episode in episodes if any(chunk.plan.frames is not None for chunk in episode.chunks)]
-    if not usable:
-        raise ValueError("no recorded episode has imagined frames")
     reader = tracker.FrameReader()
     ways, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     found: list[ShownPose] = []
-    for episode in [usable[int(i)] for i in np.sort(rng.integers(len(usable), size=count))]:
-        chunks = [chunk for chunk in episode.chunks if chunk.plan.frames is not None]
-        sim = registration.make(tasks.find(episode.spec.task).id)
-        sim.begin(episode.spec, render=False)
-        interpreter = FrameInterpreter.of(sim, reader, ways)
-        found += read_query(interpreter, episode, chunks[int(rng.integers(len(chunks)))])
-        sim.close()
+    for episode, chunk in draw_queries(episodes, count, rng):
+        with simulator_at(episode) as sim:
+            found += read_query(FrameInterpreter.of(sim, reader, ways), episode, chunk)
     return found
 
 
@@ -120,49 +113,47 @@ def read_runs(runs: Sequence[Path], count: int, seed: int = 0) -> pd.DataFrame:
     """Returns what the frames of `count` queries of each run show, a row a frame, as `ShownPose` has them."""
     rows: list[ShownPose] = []
     for run in runs:
-        episodes = [load_episode(path) for path in sorted((run / "episodes").glob("*.npz"))]
-        rows += read_episodes(episodes, count, np.random.default_rng([seed, 5]))
+        rows += read_episodes(list(imagination.recorded(run)), count, np.random.default_rng([seed, 5]))
     return pd.DataFrame([vars(row) for row in rows])
 
 
-@dataclass(frozen=True)
-class PoseSummary:
-    """What the frames of one horizon show.
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row per horizon.
 
-    Attributes:
-        ahead: Control steps.
-        n: Frames.
-        read: Share that the instrument believes, with its interval.
-        hand_mm: Median and 90 % point of the hand's distance, in believed frames.
-        object_mm: Median over those in which an object moved.
-        objects: Their number.
+    Columns: `ahead` control steps, `n` frames, `read`, `read_low`, `read_high`: the share that the instrument believes;
+    over these `hand_mm` and `hand_mm_p90`, the median and 90 % point of the hand's distance, `object_mm`, the median of
+    the moved objects', and `objects`, their number.
     """
-
-    ahead: int
-    n: int
-    read: Estimate
-    hand_mm: tuple[float, float]
-    object_mm: float
-    objects: int
-
-    def __str__(self) -> str:
-        parts = [f"{self.ahead} steps ahead the instrument reads {text(self.read, 2)} of {self.n} frames"]
-        if math.isfinite(self.hand_mm[0]):
-            parts.append(f"hand off by {self.hand_mm[0]:.0f} mm ({self.hand_mm[1]:.0f} at 90 %)")
-        if self.objects:
-            parts.append(f"moved objects by {self.object_mm:.0f} mm (n = {self.objects})")
-        return ", ".join(parts)
-
-
-def summarise(rows: pd.DataFrame) -> list[PoseSummary]:
-    """Returns a summary for each horizon."""
     found = []
     for ahead, group in rows.groupby("ahead"):
         read = group[group["read"]]
-        hand = 1e3 * read["hand_m"].to_numpy(float)
-        things = 1e3 * read["object_m"].dropna().to_numpy(float)
-        quantiles = (float(np.median(hand)), float(np.quantile(hand, 0.9))) if len(hand) else (math.nan, math.nan)
-        middle = float(np.median(things)) if len(things) else math.nan
         share = wilson(len(read), len(group))
-        found.append(PoseSummary(int(str(ahead)), len(group), share, quantiles, middle, len(things)))
-    return found
+        hand, things = 1e3 * read["hand_m"], 1e3 * read["object_m"].dropna()
+        found.append(
+            {
+                "ahead": int(str(ahead)),
+                "n": len(group),
+                "read": share.mean,
+                "read_low": share.low,
+                "read_high": share.high,
+                "hand_mm": hand.median(),
+                "hand_mm_p90": hand.quantile(0.9),
+                "object_mm": things.median(),
+                "objects": len(things),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """Returns the table of `summarise` for people."""
+    lines = []
+    for row in table.to_dict("records"):
+        share = text((row["read"], row["read_low"], row["read_high"]), 2)
+        line = f"{row['ahead']} steps ahead the instrument reads {share} of {row['n']} frames"
+        if math.isfinite(row["hand_mm"]):
+            line += f", hand off by {row['hand_mm']:.0f} mm ({row['hand_mm_p90']:.0f} at 90 %)"
+        if row["objects"]:
+            line += f", moved objects by {row['object_mm']:.0f} mm (n = {row['objects']})"
+        lines.append(line)
+    return "\n".join(lines)

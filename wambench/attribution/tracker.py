@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from wambench.interface import fields_of_json
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception.encoder import Encoder, state_features
@@ -221,14 +222,9 @@ def save(model: FrameTracker, path: str | Path, meta: Mapping[str, object]) -> N
 
 def load(path: str | Path) -> tuple[FrameTracker, dict[str, object]]:
     """Returns a tracker in evaluation mode and its metadata; a missing or damaged file raises ValueError."""
-    tensors, meta = weight_files.read_weights(path, "tracker")
-    try:
-        config = meta["config"] | {"points": tuple(meta["config"]["points"])}
-        model = FrameTracker(TrackerConfig(**config))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged weights file (config: {error})") from None
-    weight_files.load_into(model, tensors, path)
-    return model.eval(), meta
+    return weight_files.load_model(
+        path, "tracker", lambda config: FrameTracker(TrackerConfig(**fields_of_json(config)))
+    )
 
 
 class FrameReader:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from wambench.commands.arguments import (
     Commands,
@@ -136,13 +137,14 @@ def compare(arguments: argparse.Namespace) -> None:
 def imagine(arguments: argparse.Namespace) -> int | None:
     """Prints how good the imagined video of runs is, or of a policy that plays a split now."""
     from wambench import records
-    from wambench.analysis import imagination, intervals
-    from wambench.attribution import reactions, shown_poses
+    from wambench.analysis import imagination
 
     if bool(arguments.runs) == (arguments.policy is not None) or (arguments.policy is None) != (
         arguments.split is None
     ):
         raise ValueError("give folders of runs, or --policy with --split")
+    if arguments.reactions < 0 or arguments.poses < 0:
+        raise ValueError("--reactions and --poses must be at least 0")
     runs = arguments.runs
     if arguments.policy:
         from wambench.commands import playing
@@ -154,23 +156,22 @@ def imagine(arguments: argparse.Namespace) -> int | None:
             return code
         runs = [config.folder]
     runs = records.find_runs(runs, _say)
-    table = imagination.summarise(imagination.score_runs(runs, arguments.ceiling))
-    found: dict[str, tuple[intervals.Estimate, int]] = {}
-    shown: list[shown_poses.PoseSummary] = []
+    told: dict[str, Any] = {"horizons": imagination.summarise(imagination.score_runs(runs, arguments.ceiling))}
+    lines = [imagination.to_text(told["horizons"])]
     if arguments.reactions:
-        found = reactions.summarise(reactions.ask_runs(runs, arguments.reactions, arguments.seed))
+        from wambench.attribution import reactions
+
+        told["reactions"] = reactions.summarise(reactions.ask_runs(runs, arguments.reactions, arguments.seed))
+        lines.append(reactions.to_text(told["reactions"]))
     if arguments.poses:
-        shown = shown_poses.summarise(shown_poses.read_runs(runs, arguments.poses, arguments.seed))
+        from wambench.attribution import shown_poses
+
+        told["poses"] = shown_poses.summarise(shown_poses.read_runs(runs, arguments.poses, arguments.seed))
+        lines.append(shown_poses.to_text(told["poses"]))
     if arguments.json:
-        told = {kind: {**estimate._asdict(), "n": n} for kind, (estimate, n) in found.items()}
-        horizons = json.loads(table.to_json(orient="records"))
-        print(json.dumps({"horizons": horizons, "reactions": told, "poses": [vars(one) for one in shown]}))
-        return None
-    print(imagination.to_text(table))
-    for kind, (estimate, n) in found.items():
-        print(f"{reactions.SAID[kind]}: {intervals.text(estimate, 2)} (n = {n})")
-    for one in shown:
-        print(one)
+        print(json.dumps({name: json.loads(table.to_json(orient="records")) for name, table in told.items()}))
+    else:
+        print(*lines, sep="\n")
     return None
 
 

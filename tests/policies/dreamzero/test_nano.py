@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wambench.policies.dreamzero import nano, sampling
+from wambench.policies.dreamzero.dit import bases_of
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.perception.scene import SceneFeatures, encode_words
@@ -155,6 +156,57 @@ def test_memory_of_played_chunks_equals_training() -> None:
     assert out.action is not None and again.action is not None
     torch.testing.assert_close(out.action[:, 16:], again.action, atol=2e-5, rtol=2e-5)
     torch.testing.assert_close(out.video.latents[:, :, 2:], again.video.latents, atol=2e-5, rtol=2e-5)
+
+
+def test_nothing_reads_the_clean_copies_of_the_last_chunk() -> None:
+    model, batch = model_of(), batch_of(2, 2)
+    frames = model.frames(batch.scene.latents, batch.scene.points)
+    states = model.states(batch.scene, batch.words)
+    context = model.dit.encode_context(batch.words.vectors, batch.words.mask)
+    level = torch.full((2, 4), 500.0)
+    with torch.no_grad():
+        whole, short = (
+            model.dit(seen, frames.part(1, 5), level, context, batch.actions.flatten(1, 2), level[:, ::2], states)
+            for seen in (frames, frames.part(0, 3))
+        )
+    torch.testing.assert_close(whole.video.latents, short.video.latents, atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(whole.action, short.action, atol=2e-5, rtol=2e-5)
+
+
+def test_frames_are_told_their_base() -> None:
+    frames = nano.Frames(torch.arange(5.0).view(1, 1, 5, 1, 1), torch.arange(5.0).view(1, 5, 1))
+    bases = bases_of(CONFIG.dit, frames, range(5))
+    assert bases.latents.flatten().tolist() == [0, 0, 0, 2, 2] and bases.vectors is not None
+    assert bases.vectors.flatten().tolist() == [0, 0, 0, 2, 2]
+    window = replace(CONFIG.dit, bidirectional=True)
+    assert bases_of(window, frames, range(5)).latents.flatten().tolist() == [0, 0, 0, 0, 0]
+    model, batch = model_of(), batch_of(1, 1)
+    first = model.frames(batch.scene.latents, batch.scene.points).part(0, 1)
+    noisy = model.frames(batch.scene.latents, batch.scene.points).part(1, 3)
+    context = model.dit.encode_context(batch.words.vectors, batch.words.mask)
+    memory = sampling.remember(model, first, batch.words)
+    other = replace(first, latents=first.latents + 1.0)
+    level = torch.full((1, 2), 500.0)
+    with torch.no_grad():
+        seen = [model.dit.denoise(memory.video.cache, noisy, level, 1, context, base=b) for b in (first, other)]
+    assert (seen[0].video.latents - seen[1].video.latents).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="base is missing"):
+        model.dit.denoise(memory.video.cache, noisy, level, 1, context)
+
+
+def test_trimmed_words_answer_alike() -> None:
+    batch = batch_of(2, 1)
+    words = batch.words.trimmed()
+    assert words.mask.shape[1] == 6 < batch.words.mask.shape[1]  # "put blue cube beside red cube"
+    model = model_of()
+    first = model.frames(batch.scene.latents, batch.scene.points).part(0, 1)
+    answers = [
+        sampling.sample(
+            model, sampling.remember(model, first, w), model.states(batch.scene, w), noise(), sampling.Sampling()
+        )[1]
+        for w in (batch.words, words)
+    ]
+    torch.testing.assert_close(answers[0], answers[1], atol=2e-5, rtol=2e-5)
 
 
 def test_overfits_one_batch() -> None:

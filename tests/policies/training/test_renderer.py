@@ -1,12 +1,16 @@
 """The renderer learns to draw second frames of pairs, with and without a world model to tell it what is there."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.policies.conftest import observe
+from wambench.interface import canvas
+from wambench.policies import weight_files
 from wambench.policies.dreamzero import policy as playing
 from wambench.policies.perception import renderer
 from wambench.policies.training import dataset, train
@@ -35,6 +39,21 @@ def test_with_a_world_model(demos: Path, video: Path, encoder_file: Path, dreamz
     path = train.train(config(demos, video, encoder_file, out, steps=3, world_model=str(dreamzero_file)))
     options = playing.DreamZeroOptions(str(dreamzero_file), str(encoder_file), renderer=str(path))
     assert playing.DreamZero(options).renderer is not None
+    shown = []
+    for renderer_file in (str(path), None):
+        policy = playing.DreamZero(replace(options, renderer=renderer_file))
+        policy.reset("reach the red cube", 0)
+        now = observe(0, np.zeros((2, 3)), np.zeros(3))
+        plan = policy.act([now])
+        assert plan.frames is not None and plan.frames.shape == (2, 96, 192, 3)
+        shown.append(plan)
+    assert not np.array_equal(np.asarray(shown[0].frames), np.asarray(shown[1].frames))  # drawn, and decoded
+    np.testing.assert_array_equal(shown[0].actions, shown[1].actions)  # who draws decides nothing else
+    assert policy.reconstruct(canvas(now, policy.convention.cameras)[None]).shape == (1, 96, 192, 3)
+    packaged = weight_files.packaged(weight_files.ENCODER)
+    with pytest.raises(ValueError, match="trained with another encoder than"):
+        playing.find_renderer(str(path), packaged, "cpu")
+    assert playing.find_renderer(None, packaged, "cpu") is None
     with pytest.raises(ValueError, match="world_model is for the renderer"):
         TrainConfig("dreamzero", "nano", ("d",), "o", steps=1, world_model="x")
 

@@ -15,8 +15,9 @@ import torch
 
 from wambench.policies import weight_files
 from wambench.policies.dreamzero import nano
+from wambench.policies.dreamzero.policy import load_nano
 from wambench.policies.perception import encoder
-from wambench.policies.training import dataset, loop, train
+from wambench.policies.training import augmentation, dataset, loop, train
 from wambench.policies.training import dreamzero as dreamzero_training
 from wambench.policies.training.config import TrainConfig
 
@@ -214,3 +215,44 @@ def test_undisturbed_moments(clips: dataset.Clips) -> None:
     steps = clips.step[episode & ~quiet]
     assert steps.tolist() == [step for step in clips.step[episode].tolist() if step <= 20 < step + 16]
     assert quiet[~episode].all()
+
+
+def test_anchors_are_undisturbed_unless_all_are_wanted(
+    clips: dataset.Clips, demos: Path, encoder_file: Path, dreamzero_file: Path
+) -> None:
+    executed = clips.executed.clone()
+    executed[int(clips.offset[0]) + 20] += 0.1
+    noisy = replace(clips, executed=executed)
+    quiet, model = noisy.undisturbed(16), load_nano(dreamzero_file)[0]
+    config = TrainConfig("dreamzero", "tiny", (str(demos),), "x", encoder=str(encoder_file), steps=1)
+    rows = {
+        anchors: dreamzero_training.DreamZeroJob(replace(config, anchors=anchors), model, noisy).train_rows[0]
+        for anchors in ("undisturbed", "all")
+    }
+    assert quiet[rows["undisturbed"]].all() and not quiet[rows["all"]].all()
+    assert len(rows["all"]) == len(rows["undisturbed"]) + int((~quiet & ~noisy.held_out & (noisy.offset >= 0)).sum())
+    with pytest.raises(ValueError, match="--anchors all"):
+        noisy.split(torch.zeros_like(quiet))
+    with pytest.raises(ValueError, match="unknown anchors 'quiet'"):
+        replace(config, anchors="quiet")
+
+
+def test_useful_samples_are_counted(dreamzero_file: Path) -> None:
+    config = TrainConfig("dreamzero", "nano", ("d",), "x", steps=1, video_share=0.2)
+    how = augmentation.Augmentation()
+    share = dreamzero_training.useful_share(config, how)
+    assert share == pytest.approx((0.8 + 0.15 / 2 + 0.05 / 4) * 0.8 * 0.9 * 0.88)
+    assert dreamzero_training.useful_share(replace(config, ablation="bidirectional"), how) > share
+    generator = torch.Generator().manual_seed(0)
+    drawn = [dreamzero_training.draw_chunks(generator) for _ in range(2000)]
+    assert np.mean(np.array(drawn) == 1) == pytest.approx(0.8, abs=0.03) and set(drawn) == {1, 2, 4}
+    meta = weight_files.read_weights(dreamzero_file, "dreamzero")[1]
+    assert 0.4 < meta["useful_samples"] / meta["samples"] < 0.7
+
+
+def test_rows_are_drawn_from_both_parts_in_their_shares() -> None:
+    parts = (torch.arange(10), torch.arange(100, 120))
+    drawn = dataset.draw_rows(parts, 0.25, 4000, torch.Generator().manual_seed(0))
+    assert float((drawn >= 100).float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert set(drawn.tolist()) == {*range(10), *range(100, 120)}
+    assert int(dataset.draw_rows(parts[:1], 0.25, 100, torch.Generator()).max()) < 10
