@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wambench.conventions import DROID, DROID_VELOCITY
 from wambench.interface import ControlConvention, Observation, mismatches
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -94,3 +95,11 @@ def test_an_observation_copies_nothing() -> None:
     assert np.shares_memory(made.images["wrist"], image) and np.shares_memory(made.state, state)
     image[0, 0, 0] = 1  # whoever made the array may go on writing
     assert made.images["wrist"][0, 0, 0] == 1
+
+
+def test_state_of_droid_begins_with_what_its_actions_move() -> None:
+    """Joints and gripper stand first, as in an action: DreamZero reads only these eight numbers."""
+    assert DROID.state[:2] == ("joint_position", "gripper_position") and DROID.action_dim == 8
+    assert mismatches(DROID, DROID_VELOCITY) == [
+        "action: the environment has 'joint_position', the policy expects 'joint_velocity'"
+    ]

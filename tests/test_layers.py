@@ -16,6 +16,7 @@ POLICIES |= {"policies.vla", "policies.training", "policies.baselines", "policie
 # Folder or module (under wambench.) -> what of ours it may import, besides itself. The longest matching row counts.
 ALLOWED = {
     "interface": set(),
+    "conventions": {"interface"},
     "rotations": set(),
     "pictures": set(),
     "envs": {"interface"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "policies.perception": {"policies.weight_files", "interface"},
     "policies.dreamzero": {
         "policies", "policies.actions", "policies.networks", "policies.perception", "policies.weight_files",
-        "interface",
+        "conventions", "interface",
     },
     "policies.vla": {
         "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",

@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from wambench.interface import ControlConvention, Observation, Plan, unknown_name
+from wambench.conventions import DROID
+from wambench.interface import Observation, Plan, unknown_name
 from wambench.policies import check_arguments
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
@@ -58,18 +59,6 @@ from wambench.policies.dreamzero.official.parts import (
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.networks.noise import generator_at
 
-DROID = ControlConvention(
-    cameras=("exterior_1", "exterior_2", "wrist"),
-    image_size=(180, 320),
-    control_hz=15.0,
-    video_hz=5.0,
-    action="joint_position",  # absolute, rad
-    action_frame="joint",
-    rotation="none",
-    gripper="closed_is_1",  # 0 is open
-    action_dim=8,
-    state=("joint_position", "gripper_position"),
-)
 MODES = ("joint", "video_first", "no_video")
 HISTORIES = ("cache", "sliding", "none")
 SCHEDULES = {"exact": "8+1", "repeat4": "repeat4", "single": "single"}  # protocols of `frame_schedule`
@@ -366,7 +355,7 @@ class OfficialDreamZero:
             session.head.finish()
         session.head.prepare(session.history.take(canvases), [session.prompt])
         session.step = now.step
-        session.state = np.asarray(now.state)
+        session.state = np.asarray(now.state)[: DROID.action_dim]  # joints and gripper, without the hand's pose
         session.newest = canvases[:, -1:]
         return session
 

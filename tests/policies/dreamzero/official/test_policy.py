@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tests.parity.dit import config_from, load
 from tests.policies.dreamzero.official.test_checkpoint import GOLDEN, MODEL, tiny_tensors, write_tiny_checkpoint
+from wambench.conventions import DROID
 from wambench.interface import ControlConvention, Guided, Observation, Plan, Policy, mismatches
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, Frames
@@ -26,7 +27,6 @@ from wambench.policies.dreamzero.official import encoders as wan
 from wambench.policies.dreamzero.official.checkpoint import VAE, Checkpoint
 from wambench.policies.dreamzero.official.parts import transformer_config, view_size
 from wambench.policies.dreamzero.official.policy import (
-    DROID,
     OfficialDreamZero,
     OfficialOptions,
     from_canvas,
@@ -508,7 +508,7 @@ def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) 
     from wambench.evaluation.worker import Player
 
     lines = mismatches(ControlConvention(), DROID)
-    assert len(lines) == 9 and "control_hz: the environment has 20.0, the policy expects 15.0" in lines
+    assert len(lines) == 8 and "control_hz: the environment has 20.0, the policy expects 15.0" in lines
     arguments = {"weights": str(folder), **FAST}
     config = RunConfig.resolve(
         "wambench.policies.dreamzero.official.policy:policy",

@@ -1,0 +1,33 @@
+"""The control conventions of the suite: which robot, which numbers, which cameras, which rates.
+
+Every task can be played under each of them; an environment is made for one (`--robot`), and a policy declares one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from wambench.interface import ControlConvention
+
+# robosuite's and LIBERO's: displacements of the hand of a Panda, a front and a wrist camera.
+LIBERO = ControlConvention()
+# That of the DROID data (arXiv 2403.12945) and of the checkpoints trained on them, as DreamZero's and openpi's are.
+DROID = ControlConvention(
+    cameras=("exterior_1", "exterior_2", "wrist"),
+    image_size=(180, 320),
+    control_hz=15.0,
+    video_hz=5.0,
+    action="joint_position",  # absolute, rad
+    action_frame="joint",
+    rotation="axis_angle",
+    gripper="closed_is_1",  # 0 is open
+    action_dim=8,
+    state=("joint_position", "gripper_position", "eef_pos", "eef_axis_angle"),
+)
+# The same robot, told joint velocities in [-1, 1] as openpi's pi0-DROID and pi0.5-DROID answer them.
+DROID_VELOCITY = dataclasses.replace(DROID, action="joint_velocity")
+CONVENTIONS: Mapping[str, ControlConvention] = MappingProxyType(
+    {"libero": LIBERO, "droid": DROID, "droid-velocity": DROID_VELOCITY}
+)
