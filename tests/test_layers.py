@@ -44,7 +44,7 @@ ALLOWED = {
         "envs", "tasks", "pictures", "policies", "policies.actions", "progress_bar", "records", "registration",
         "task_module", "interface",
     },
-    "analysis": {"evaluation", "pictures", "policies", "records", "interface"},
+    "analysis": {"conventions", "evaluation", "pictures", "policies", "records", "interface"},
     "suite": {"envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
