@@ -19,7 +19,7 @@ ALLOWED = {
     "conventions": {"interface"},
     "rotations": set(),
     "pictures": set(),
-    "envs": {"interface"},
+    "envs": {"conventions", "interface"},
     "tasks": {"envs", "rotations", "interface"},
     "policies.weight_files": {"interface"},
     "policies.networks": set(),
