@@ -23,9 +23,10 @@ from wambench.envs.arm import ARM_ACTUATORS, ARM_JOINTS, POS_SCALE_M, ROT_SCALE_
 STIFFNESS = 400.0  # 1/s^2
 DAMPING = 2.0 * math.sqrt(STIFFNESS)
 MAX_TURN_RAD = 0.2  # of a joint in a step, at velocity 1 (droid's robot_ik_solver)
-# Share of a wanted displacement of the hand that a step asks for. With it a steady displacement moves the hand as fast
-# as OSC_POSE does (0.3 m/s at full scale), which the experts' gains are made for.
-FOLLOW = 0.8
+# The experts' gains are made for OSC_POSE, which is softer. So that the hand sets out and stops as gently, and is as
+# fast at full scale (0.3 m/s), their actions become a mean of a new target, at this many times the displacement, and
+# the last one, with this share of the new. Without it the hand leaves before the fingers hold what they close around.
+FOLLOW, SHARE_OF_NEW = 1.3, 0.4
 POSTURE_GAIN = 0.1  # a step, of the way back to the rest posture, as far as the hand's pose is not touched
 
 
@@ -141,7 +142,8 @@ class JointArm(Arm):
         error = np.concatenate([POS_SCALE_M * wanted[:3], ROT_SCALE_RAD * wanted[3:6]])
         jacobian = _jacobian(axis, anchor, point).T
         turn = kinematics.turn(jacobian, FOLLOW * error, POSTURE_GAIN * (self.rest - qpos))
-        target = np.clip(qpos + turn, *self._limits)
+        target = qpos + SHARE_OF_NEW * turn + (1.0 - SHARE_OF_NEW) * (self.goal - qpos)
+        target = np.clip(target, *self._limits)
         grip = self.grip if wanted[6] == 0 else float(wanted[6] > 0)
         if self._velocity:
             speed = (target - qpos) / MAX_TURN_RAD

@@ -83,7 +83,7 @@ class Gripper:
         fingers: "left_finger" and "right_finger" -> bodies that are part of it.
         pads: A geom of each finger, "finger_left" and "finger_right": what touches a held object.
         tip: How far beyond the middle of the pads experts take the hand's position, in m along the hand, so that it
-            lies 4 mm above the end of the fingers; None for the grip site, which is there.
+            lies 9 mm above the end of the fingers, as the grip site of a PandaGripper (None) does.
     """
 
     model: str
@@ -111,7 +111,7 @@ ROBOTIQ = Gripper(
         {f"{side}_finger": (f"{side}_outer_knuckle", f"{side}_inner_finger") for side in ("left", "right")}
     ),
     MappingProxyType({f"finger_{side}": f"{side}_fingerpad_collision" for side in ("left", "right")}),
-    tip=0.0144,
+    tip=0.0093,
 )
 
 

@@ -95,8 +95,9 @@ def _product(*quats: np.ndarray) -> np.ndarray:
 
 
 def _soften_pads(spec: mujoco.MjSpec) -> None:
+    """Gives the pads the grip of rubber; the finger tips behind them, which push, slide as the other links do."""
     for geom in spec.geoms:
-        if geom.name.endswith(("fingertip_collision", "fingerpad_collision")):
+        if geom.name.endswith("fingerpad_collision"):
             geom.friction, geom.solref = list(PAD_FRICTION), list(PAD_SOLREF)
 
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "tasks": {"envs", "rotations", "interface"},
     "policies.weight_files": {"interface"},
     "policies.networks": set(),
-    "policies.baselines": {"interface"},
+    "policies.baselines": {"conventions", "interface"},
     "policies.expert": {"interface"},
     "policies.actions": {"interface"},
     "policies.perception": {"policies.weight_files", "interface"},
@@ -41,7 +41,7 @@ ALLOWED = {
     "task_module": {"envs", "tasks", "registration", "own_modules"},
     "records": {"tasks", "interface"},
     "evaluation": {
-        "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
+        "conventions", "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
         "interface",
     },
     "analysis": {"evaluation", "pictures", "policies", "records", "interface"},
