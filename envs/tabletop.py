@@ -337,10 +337,13 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         try:
             if believed is not None:
                 view.moment = replace(truth, episode=believed)
-            wanted = np.clip(self.task.expert(view), -1.0, 1.0)
-            return self.scene.arm.action_for(self.scene.data, wanted, view.eef())
+            return self.hand_action(np.clip(self.task.expert(view), -1.0, 1.0))
         finally:
             view.moment = truth
+
+    def hand_action(self, wanted: np.ndarray) -> np.ndarray:
+        """Returns the (A,) action that moves the hand as (7,) of OSC_POSE would, where it acts otherwise."""
+        return self.scene.arm.action_for(self.scene.data, wanted, self.view.eef())
 
     def observe(self) -> Observation:
         """Renders all cameras of the convention now; what is returned cannot be written into."""

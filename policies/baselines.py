@@ -29,7 +29,7 @@ class Noop:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns `chunk` actions that hold the robot where it is."""
-        hold = self.convention.hold_action(None, history[-1].state)
+        hold = self.convention.hold_action(None, history[-1].state if history else None)
         return Plan(np.tile(hold, (self.chunk_steps, 1)))
 
 

@@ -45,7 +45,7 @@ ALLOWED = {
         "interface",
     },
     "analysis": {"evaluation", "pictures", "policies", "records", "interface"},
-    "suite": {"envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
+    "suite": {"conventions", "envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
     | {
