@@ -17,9 +17,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from wambench.envs import appearance, kinematics, meshes, robot, robotiq
 from wambench.conventions import BODIES
 from wambench.conventions import find as find_convention
+from wambench.envs import appearance, kinematics, meshes, robot, robotiq
 from wambench.envs.arm import GRIP_SITE, Arm
 from wambench.envs.colours import NAMED, keep_name, named_colour, shade
 from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN, is_elsewhere
@@ -88,9 +88,7 @@ def _drop_unused_textures(spec: mujoco.MjSpec) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def compile_family(
-    objects: tuple[str, ...], visual: str, arm: str = "Panda", body: str = "libero"
-) -> mujoco.MjModel:
+def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda", body: str = "libero") -> mujoco.MjModel:
     """Returns the model of a scene family; it takes about a second, once per process.
 
     Args:

@@ -41,15 +41,15 @@ ALLOWED = {
     "task_module": {"envs", "tasks", "registration", "own_modules"},
     "records": {"tasks", "interface"},
     "evaluation": {
-        "conventions", "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
-        "interface",
+        "conventions", "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration",
+        "task_module", "interface",
     },
-    "analysis": {"evaluation", "pictures", "policies", "records", "interface"},
+    "analysis": {"conventions", "evaluation", "pictures", "policies", "records", "interface"},
     "suite": {"conventions", "envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
     | {
-        "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks", "rotations",
+        "conventions", "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks", "rotations",
         "interface",
     },
     "registration": {"envs", "tasks"},

@@ -28,6 +28,11 @@ DROID = ControlConvention(
 )
 # The same robot, told joint velocities in [-1, 1] as openpi's pi0-DROID and pi0.5-DROID answer them.
 DROID_VELOCITY = dataclasses.replace(DROID, action="joint_velocity")
+# Numbers of every word of a state vector.
+STATE_SIZES: Mapping[str, int] = MappingProxyType(
+    {"eef_pos": 3, "eef_axis_angle": 3, "eef_rotation_6d": 6, "gripper_qpos": 2, "joint_position": 7,
+     "gripper_position": 1}
+)  # fmt: skip
 ROBOT = "libero"  # unless asked otherwise
 CONVENTIONS: Mapping[str, ControlConvention] = MappingProxyType(
     {"libero": LIBERO, "droid": DROID, "droid-velocity": DROID_VELOCITY}
@@ -42,6 +47,13 @@ def find(robot: str) -> ControlConvention:
     if robot not in CONVENTIONS:
         raise unknown_name("robot", robot, CONVENTIONS)
     return CONVENTIONS[robot]
+
+
+def part_of_state(word: str, convention: ControlConvention) -> slice:
+    """Returns where a word's numbers lie in the state vector, for example those of "eef_pos"."""
+    sizes = [STATE_SIZES[name] for name in convention.state]
+    at = convention.state.index(word)
+    return slice(sum(sizes[:at]), sum(sizes[: at + 1]))
 
 
 def robot_of(convention: ControlConvention) -> str:

@@ -14,7 +14,7 @@ TOLERANCE = 1e-6  # float32 rounding of an action at its limit
 
 
 def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
-    """Returns a copy of the plan that nobody can change any more, actions (H, A) float64 within the convention's limits.
+    """Returns a copy of the plan that nobody can change any more, actions (H, A) float64 within the limits.
 
     Raises InvalidPlan, saying what is wrong, if it is no plan under `convention`.
     """
@@ -38,8 +38,8 @@ def _within_limits(actions: np.ndarray, convention: ControlConvention) -> np.nda
     beyond = np.maximum(low - actions, actions - high)
     row, column = np.unravel_index(int(beyond.argmax()), beyond.shape)
     if beyond[row, column] > TOLERANCE:
-        limits = f"[{low[column]:g}, {high[column]:g}]"
-        raise InvalidPlan(f"an action of {actions[row, column]:.6g} is out of range {limits}, the limits of number {column}")
+        limits = f"[{low[column]:g}, {high[column]:g}], the limits of its number {column}"
+        raise InvalidPlan(f"an action of {actions[row, column]:.6g} is out of range {limits}")
     return actions.clip(low, high) if beyond[row, column] > 0 else actions
 
 

@@ -24,7 +24,8 @@ from wambench.records import Row, RunFolder, episode_stem, provenance, write_who
 from wambench.records.run_folder import GROWING
 
 Tell = Callable[[str], None]
-FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot")  # rows made with others do not belong into one table
+# Rows made with others do not belong into one table.
+FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot")
 LATEST = ("policy_hash",)  # of a file that may have been mended meanwhile
 
 

@@ -19,9 +19,9 @@ ROOM = 1.5  # a horizon is at least this many times the steps that 95 % of the e
 SOLVED, RECOVERED = 0.95, 0.8  # least success at the end: from the start, and after random actions
 HEAD = """# Can it be done? The experts
 
-`wambench experts{robot} --episodes {n}`: {n} seeds per task and condition. Steps are at {hz:g} Hz, of training and unseen
-environments together: their median, the 95th percentile, and the horizon with how many times the latter it is. An
-episode ends when success has held for a second, which the steps include. "Unseen" varies all factors. After 3 s of
+`wambench experts{robot} --episodes {n}`: {n} seeds per task and condition. Steps are at {hz:g} Hz, of training and
+unseen environments together: their median, the 95th percentile, and the horizon with how many times the latter it is.
+An episode ends when success has held for a second, which the steps include. "Unseen" varies all factors. After 3 s of
 uniform random actions the expert has the full horizon. The no-op keeps still with an open gripper in unseen
 environments. The training scenes have indices from 2,000,000; a demonstration that failed twice is tried again
 there, so a policy may have been shown a few of them.
