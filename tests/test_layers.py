@@ -46,11 +46,11 @@ ALLOWED = {
     },
     "analysis": {"conventions", "evaluation", "pictures", "policies", "records", "interface"},
     "suite": {"conventions", "envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
-    "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
+    "speed": POLICIES | {"conventions", "evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES
     | {
-        "conventions", "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks", "rotations",
-        "interface",
+        "conventions", "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks",
+        "rotations", "interface",
     },
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},

@@ -62,6 +62,9 @@ def add_bench(commands: Commands) -> None:
     what = "sim: simulation, rendering, resets, workers against stock robosuite; policy: a chunk, stage by stage"
     it.add_argument("what", choices=("sim", "policy"), help=what)
     it.add_argument("--json", action="store_true", help="one object, for machines")
+    it.add_argument(
+        "--robot", default="libero", metavar="ROBOT", help="of sim: libero (default), droid, droid-velocity"
+    )
     of = it.add_argument_group("of policy")
     of.add_argument("--config", default="nano", metavar="SIZE", help="tiny, nano (default), mini, 14b")
     weights = of.add_mutually_exclusive_group()
@@ -125,7 +128,7 @@ def bench(arguments: argparse.Namespace) -> None:
         return
     from wambench.speed import simulation
 
-    result = simulation.sim()
+    result = simulation.sim(robot=arguments.robot)
     print(json.dumps(result) if arguments.json else simulation.text(result))
 
 
