@@ -116,10 +116,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if render_mode not in (None, *RENDER_MODES):
             raise unknown_name("render mode", str(render_mode), RENDER_MODES)
         own = find_convention(robot)
-        self._cameras = robot_named(robot).cameras
+        known = robot_named(robot).cameras
         for camera in cameras or ():
-            if camera not in self._cameras:
-                raise unknown_name("camera", str(camera), self._cameras)
+            if camera not in known:
+                raise unknown_name("camera", str(camera), known)
         if rotation not in ROTATIONS:
             raise unknown_name("rotation of the state", str(rotation), ROTATIONS)
         self.task = task
@@ -354,6 +354,11 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def proprioception(self) -> np.ndarray:
         """Returns the state vector of the convention without rendering; a fresh array."""
         return np.concatenate([STATE[word](self._view) for word in self.convention.state])
+
+    @property
+    def _cameras(self) -> Mapping[str, str]:
+        """Name of a view -> camera of the model."""
+        return robot_named(self.robot).cameras
 
     # -- private -----------------------------------------------------------------------------------------------
 
