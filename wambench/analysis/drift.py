@@ -70,11 +70,7 @@ def score_runs(runs: Sequence[Path], chunks: int, count: int = 48, seed: int = 0
         policy = imagination.policy_of(run)
         if not can_dream(policy):
             raise ValueError(f"{run}: its policy has no dream(history, chunks), which drift needs")
-        convention = imagination.convention_of(run)
         rng = np.random.default_rng([seed, 4])
         for episode, chunk in imagination.draw_queries(list(imagination.recorded(run)), count, rng):
-            rows += [
-                vars(score)
-                for score in imagination.score_episode(dreamt(policy, episode, chunk, chunks), None, convention)
-            ]
+            rows += [vars(score) for score in imagination.score_episode(dreamt(policy, episode, chunk, chunks))]
     return pd.DataFrame(rows)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from wambench import policies
 from wambench.analysis.intervals import Estimate, share_of, text
-from wambench.conventions import LIBERO
-from wambench.interface import Chunk, ControlConvention, Episode, Policy, canvas
+from wambench.conventions import CONVENTIONS
+from wambench.interface import Chunk, Episode, Policy, canvas
 from wambench.pictures import block_means, edge_strength, moving, psnr, ssim_map
 from wambench.records import load_episode
 from wambench.records.rows import RUN
@@ -42,8 +42,7 @@ class FrameScore:
 
     Attributes:
         task, episode_seed, step: The query.
-        ahead: Control steps from the query to the frame.
-        seconds: The same in s.
+        ahead, seconds: From the query to the frame, in control steps and in s.
         hand_m: How far the hand really moved until then, in m.
         imagined, kept, linear, ceiling: Mean squares of the differences of block means from the real frame, in squared
             grey levels: of the imagined frame, the present one, the straight continuation, and the reconstructed real
@@ -72,18 +71,16 @@ class FrameScore:
     added_grey: float
 
 
-def score_episode(
-    episode: Episode, reconstruct: Reconstruct | None = None, convention: ControlConvention = LIBERO
-) -> list[FrameScore]:
+def score_episode(episode: Episode, reconstruct: Reconstruct | None = None) -> list[FrameScore]:
     """Returns the scores of all imagined frames whose real ones were recorded.
 
     Args:
         episode: A recorded one.
         reconstruct: Encodes and decodes (N, h, w, 3) uint8 frames.
-        convention: That it was played under.
     """
     seen = canvases(episode)
-    hand = {o.step: o.state[convention.part_of_state("eef_pos")] for o in episode.observations}
+    where = CONVENTIONS[episode.spec.robot].part_of_state("eef_pos")
+    hand = {o.step: o.state[where] for o in episode.observations}
     every = min((b - a for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False)), default=1)
     found = []
     for step, frames, at in imagined_futures(episode):
@@ -91,14 +88,8 @@ def score_episode(
             if step in seen and when in seen and when > step:
                 past = seen.get(step - every, seen[step])
                 moved = float(np.linalg.norm(hand[when] - hand[step]))
-                about = (
-                    episode.spec.task,
-                    episode.spec.seed,
-                    step,
-                    when - step,
-                    (when - step) / convention.control_hz,
-                    moved,
-                )
+                ahead = when - step, (when - step) / episode.spec.control_hz
+                about = (episode.spec.task, episode.spec.seed, step, *ahead, moved)
                 found.append(_score(about, frame, seen[when], seen[step], past, every, reconstruct))
     return found
 
@@ -161,9 +152,8 @@ def score_runs(runs: Sequence[Path], ceiling: bool = False) -> pd.DataFrame:
     rows = []
     for run in runs:
         reconstruct = _reconstruction(run) if ceiling else None
-        convention = convention_of(run)
         for episode in recorded(run):
-            rows += [vars(score) for score in score_episode(episode, reconstruct, convention)]
+            rows += [vars(score) for score in score_episode(episode, reconstruct)]
     if not rows:
         where = ", ".join(map(str, runs[:3])) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
         raise ValueError(
@@ -191,12 +181,6 @@ def draw_queries(episodes: Sequence[Episode], count: int, rng: np.random.Generat
     for number in np.sort(rng.integers(len(usable), size=count)):
         chunks = [chunk for chunk in usable[number].chunks if chunk.plan.frames is not None]
         yield usable[number], chunks[int(rng.integers(len(chunks)))]
-
-
-def convention_of(run: Path) -> ControlConvention:
-    """Returns the control convention that a run was played under; LIBERO's if that was not recorded."""
-    about = json.loads((run / RUN).read_text()) if (run / RUN).exists() else {}
-    return ControlConvention(**about["convention"]) if "convention" in about else LIBERO
 
 
 def policy_of(run: Path) -> Policy:
