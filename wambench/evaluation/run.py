@@ -22,7 +22,8 @@ from wambench.records import Row, RunFolder, episode_stem, provenance, write_who
 from wambench.records.run_folder import GROWING
 
 Tell = Callable[[str], None]
-FIXED = ("split_hash", "weights_hash", "task_module_hash")  # rows made with others do not belong into one table
+# rows made with others do not belong into one table
+FIXED = ("split_hash", "weights_hash", "task_module_hash", "server_hash")
 LATEST = ("policy_hash",)  # of a file that may have been mended meanwhile
 
 

@@ -1,0 +1,112 @@
+"""What one client has said so far, whatever its protocol: its episode, its steps, and the policy's answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wambench.policies.remote import translation
+from wambench.policies.remote.adapter import Adapter
+from wambench.serving.host import PolicyHost
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, in the client's terms.
+
+    Attributes:
+        actions: Key -> (H, n) float64; "" where the answer is the array itself.
+        execute: How many of the H actions the policy wants carried out.
+        video: (T, h, w * cameras, 3) uint8 imagined canvases, or None.
+        video_steps: Control steps from the query to each of them.
+        infer_ms: Milliseconds that it took.
+    """
+
+    actions: Mapping[str, np.ndarray]
+    execute: int
+    video: np.ndarray | None
+    video_steps: tuple[int, ...]
+    infer_ms: float
+
+    @property
+    def extension(self) -> dict[str, Any]:
+        """What our own clients are told beside actions and video."""
+        return {"execute": self.execute, "video_steps": list(self.video_steps)}
+
+
+class Conversation:
+    """One client.
+
+    A new episode begins with the first message, with another session or instruction, or when the protocol says so.
+    A client that does not tell its step is believed to have carried out what the plan before asked for.
+
+    Args:
+        host: Of the policy.
+        adapter: Of the client.
+        seed: Of the first episode of a client that does not tell one; each further one has the next.
+    """
+
+    def __init__(self, host: PolicyHost, adapter: Adapter, seed: int) -> None:
+        self._adapter, self._seed = adapter, seed
+        self._seat = host.enter()
+        self._begun: tuple[Any, str] | None = None
+        self._step = 0
+
+    def close(self) -> None:
+        """Ends it."""
+        self._seat.leave()
+
+    def forget(self) -> None:
+        """Ends the episode; the next message begins another."""
+        self._begun = None
+
+    def reply(self, asked: Mapping[str, Any], session: Any = None, ours: Mapping[str, Any] | None = None) -> Reply:
+        """Returns the policy's answer to a message.
+
+        Args:
+            asked: By flat keys.
+            session: Whatever the protocol has to tell episodes apart.
+            ours: Our extension, from our own clients.
+
+        Raises ValueError if the message is none.
+        """
+        told = ours if isinstance(ours, Mapping) else {}
+        instruction = self._instruction(asked)
+        session = told.get("session", session)
+        if self._begun != (session, instruction):
+            self._seat.begin(instruction, _whole(told.get("seed", self._seed), "seed"))
+            self._seed += 0 if "seed" in told else 1
+            self._begun, self._step = (session, instruction), 0
+        steps = [_whole(step, "step") for step in told.get("steps", [self._step])]
+        if not steps or sorted(set(steps)) != steps:
+            raise ValueError(f"steps must rise, not {steps}")
+        states = told.get("states")
+        seen = translation.observations(
+            self._adapter, asked, steps, None if states is None else np.asarray(states, np.float64)
+        )
+        began = time.perf_counter()
+        plan = self._seat.act(seen)
+        infer_ms = 1000.0 * (time.perf_counter() - began)
+        execute = plan.execute or len(plan.actions)
+        self._step = steps[-1] + execute
+        ahead = () if plan.frame_steps is None else tuple(int(step) - steps[-1] for step in plan.frame_steps)
+        return Reply(translation.sent_actions(self._adapter, plan.actions), execute, plan.frames, ahead, infer_ms)
+
+    def _instruction(self, asked: Mapping[str, Any]) -> str:
+        [key] = [key for key, text in self._adapter.texts.items() if text.startswith("instruction")][:1] or [""]
+        text = asked.get(key)
+        if isinstance(text, list | tuple) and len(text) == 1:
+            text = text[0]
+        if not isinstance(text, str):
+            raise ValueError(f"the message has no text {key!r}; it has: {', '.join(map(str, asked))}")
+        return text
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{name} must be a whole number from 0, not {value!r}")
+    return int(value)
