@@ -196,7 +196,8 @@ class RemotePolicy:
     def _plan(self, answer: Any, now: int, timings: Mapping[str, float]) -> Plan:
         ours = answer.get(EXTENSION) if isinstance(answer, Mapping) else None
         told = ours if isinstance(ours, Mapping) else {}
-        actions = translation.actions(self.adapter, answer)
+        # a protocol's numbers may be rounded on their way: GR00T's gripper is open or closed, and its arrays float32
+        actions = np.asarray(told["actions"]) if "actions" in told else translation.actions(self.adapter, answer)
         execute = self.execute if self.execute is not None else told.get("execute")
         dreamed = translation.imagined(self.adapter, answer, now, told.get("video_steps"))
         frames, steps = dreamed or (None, None)

@@ -107,7 +107,7 @@ def _part(part: str, state: np.ndarray, convention: ControlConvention) -> np.nda
     if part == "eef_axis_angle_forward":
         turn = state[where["eef_axis_angle"]]
         return turn if turn[0] >= 0 else other_way_round(turn)
-    hand = Rotation.from_rotvec(state[where["eef_axis_angle"]])
+    hand = Rotation.from_rotvec(state[where["eef_axis_angle"]].copy())  # scipy reads no read-only array
     if part == "cartesian_position":  # position and Euler angles about fixed axes, as DROID has it
         return np.concatenate([state[where["eef_pos"]], hand.as_euler("xyz")])
     rows = (hand.as_matrix() @ GR00T_AXES)[:2]
@@ -302,7 +302,7 @@ def received_states(adapter: Adapter, asked: Mapping[str, Any], count: int) -> n
                 states[:, where[known].start + i] = values[:, column]
         if vector.parts == ("cartesian_position",) and {"eef_pos", "eef_axis_angle"} <= set(where):
             states[:, where["eef_pos"]] = values[:, :3]
-            states[:, where["eef_axis_angle"]] = Rotation.from_euler("xyz", values[:, 3:]).as_rotvec()
+            states[:, where["eef_axis_angle"]] = Rotation.from_euler("xyz", values[:, 3:].copy()).as_rotvec()
         if "eef_axis_angle_forward" in vector.parts:
             for row in states[:, where["eef_axis_angle"]]:
                 row[:] = other_way_round(row) if np.linalg.norm(row) > np.pi else row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def port() -> Iterator[int]:
         yield port
 
 
-def asked() -> dict[str, object]:
+def asked() -> dict[str, Any]:
     """Returns what openpi's LIBERO example sends."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (224, 224, 3), dtype=np.uint8) for _ in range(2)]
@@ -51,7 +52,11 @@ def test_its_client_is_told_what_it_lacks_and_goes_on(port: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int64", "bool"])
 def test_messages_are_its_messages(dtype: str) -> None:
-    message = {"array": np.arange(6).reshape(2, 3).astype(dtype), "number": np.float32(0.5), "text": "go"}
+    message: dict[str, Any] = {
+        "array": np.arange(6).reshape(2, 3).astype(dtype),
+        "number": np.float32(0.5),
+        "text": "go",
+    }
     assert codec.pack(message) == msgpack_numpy.packb(message)
     read = codec.unpack(msgpack_numpy.packb(message))
     assert np.array_equal(read["array"], message["array"]) and read["array"].dtype == dtype

@@ -30,12 +30,12 @@ def connected(port: int) -> Any:
     return client.connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, max_size=None)
 
 
-def observation(size: int = 8, **changed: Any) -> dict[str, Any]:
-    """Returns what a stock client sends."""
+def observation(changed: dict[str, Any] | None = None, size: int = 8) -> dict[str, Any]:
+    """Returns what a stock client sends, with some entries changed, or taken out (None)."""
     image = np.zeros((size, size, 3), np.uint8)
     state = np.zeros(8, np.float32)
     asked = {"observation/image": image, "observation/wrist_image": image, "observation/state": state, "prompt": "go"}
-    return {key: value for key, value in {**asked, **changed}.items() if value is not None}
+    return {key: value for key, value in {**asked, **(changed or {})}.items() if value is not None}
 
 
 def answer(connection: Any, message: bytes | str) -> Any:
@@ -59,7 +59,7 @@ def test_a_stock_client_is_answered(port: int) -> None:
         assert made["server_timing"]["infer_ms"] > 0
         second = answer(connection, codec.pack(observation()))
         assert (second["video"] == 8).all(), "the second query is for step 8: the first plan had eight actions"
-        again = answer(connection, codec.pack(observation(prompt="another")))
+        again = answer(connection, codec.pack(observation({"prompt": "another"})))
         assert (again["video"] == 0).all(), "another instruction begins another episode"
 
 
@@ -91,14 +91,14 @@ PICKLED = npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }")
         (msgpack.packb({"observation/image": ENDLESS}), "with shape (99999999999,) in 0 bytes"),
         (msgpack.packb({"observation/image": PICKLED}), "an array of object"),
         (codec.pack({}), "the message has no text 'prompt'"),
-        (codec.pack(observation(prompt=b"go")), "the message has no text 'prompt'"),
-        (codec.pack(observation(**{"observation/wrist_image": None})), "no picture 'observation/wrist_image'"),
-        (codec.pack(observation(**{"observation/image": np.zeros((8, 8, 3), np.float32)})), "expected uint8"),
-        (codec.pack(observation(**{"observation/image": np.zeros((0, 8, 3), np.uint8)})), "expected uint8"),
-        (codec.pack(observation(**{"observation/state": np.zeros(5)})), "expected (8,)"),
-        (codec.pack(observation(wambench={"seed": -1})), "seed must be a whole number from 0"),
-        (codec.pack(observation(wambench={"steps": [4, 0]})), "steps must rise"),
-        (codec.pack(observation(wambench={"steps": [0], "states": np.zeros((3, 8))})), "states have shape (3, 8)"),
+        (codec.pack(observation({"prompt": b"go"})), "the message has no text 'prompt'"),
+        (codec.pack(observation({"observation/wrist_image": None})), "no picture 'observation/wrist_image'"),
+        (codec.pack(observation({"observation/image": np.zeros((8, 8, 3), np.float32)})), "expected uint8"),
+        (codec.pack(observation({"observation/image": np.zeros((0, 8, 3), np.uint8)})), "expected uint8"),
+        (codec.pack(observation({"observation/state": np.zeros(5)})), "expected (8,)"),
+        (codec.pack(observation({"wambench": {"seed": -1}})), "seed must be a whole number from 0"),
+        (codec.pack(observation({"wambench": {"steps": [4, 0]}})), "steps must rise"),
+        (codec.pack(observation({"wambench": {"steps": [0], "states": np.zeros((3, 8))}})), "states have shape (3, 8)"),
     ],
 )
 def test_a_malformed_message_is_answered_with_an_error_and_survived(port: int, message: bytes | str, said: str) -> None:

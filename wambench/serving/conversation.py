@@ -24,6 +24,7 @@ class Reply:
         video: (T, h, w * cameras, 3) uint8 imagined canvases, or None.
         video_steps: Control steps from the query to each of them.
         infer_ms: Milliseconds that it took.
+        own: (H, A) the actions in our own numbers, for our own clients; None for others.
     """
 
     actions: Mapping[str, np.ndarray]
@@ -31,11 +32,13 @@ class Reply:
     video: np.ndarray | None
     video_steps: tuple[int, ...]
     infer_ms: float
+    own: np.ndarray | None
 
     @property
     def extension(self) -> dict[str, Any]:
         """What our own clients are told beside actions and video."""
-        return {"execute": self.execute, "video_steps": list(self.video_steps)}
+        told = {"execute": self.execute, "video_steps": list(self.video_steps)}
+        return told if self.own is None else {**told, "actions": self.own}
 
 
 class Conversation:
@@ -94,7 +97,8 @@ class Conversation:
         execute = plan.execute or len(plan.actions)
         self._step = steps[-1] + execute
         ahead = () if plan.frame_steps is None else tuple(int(step) - steps[-1] for step in plan.frame_steps)
-        return Reply(translation.sent_actions(self._adapter, plan.actions), execute, plan.frames, ahead, infer_ms)
+        sent = translation.sent_actions(self._adapter, plan.actions)
+        return Reply(sent, execute, plan.frames, ahead, infer_ms, plan.actions if told else None)
 
     def _instruction(self, asked: Mapping[str, Any]) -> str:
         [key] = [key for key, text in self._adapter.texts.items() if text.startswith("instruction")][:1] or [""]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,14 +12,19 @@ from wambench.policies.remote import codec
 from wambench.policies.remote.client import EXTENSION
 from wambench.serving.conversation import Reply
 from wambench.serving.service import Service
-from wambench.serving.websocket import bound, port_of, serve_forever, talk
+from wambench.serving.websocket import bound, port_of, serve_clients, talk
 
-__all__ = ["bound", "handle", "port_of", "serve_forever"]  # what a protocol's module has
+__all__ = ["bound", "port_of", "serve_forever"]  # what a protocol's module has
+
+
+def serve_forever(listening: socket.socket, service: Service, largest: int) -> None:
+    """Serves until interrupted."""
+    serve_clients(listening, functools.partial(handle, service), largest)
 
 
 def handle(service: Service, connection: Any) -> None:
     """Talks to one client until it goes."""
-    with service.conversation() as conversation:
+    with contextlib.closing(service.conversation_of()) as conversation:
         connection.send(codec.pack(service.metadata))
 
         def answer(message: bytes | str) -> bytes:

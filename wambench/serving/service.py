@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -23,13 +22,28 @@ from wambench.policies.remote.codec import needed
 from wambench.serving.conversation import Conversation
 from wambench.serving.host import PolicyHost
 
-# protocol -> the module that serves it, and the port that its own servers have
-PROTOCOLS: Mapping[str, tuple[str, int]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Served:
+    """How a protocol is served.
+
+    Attributes:
+        module: Has `bound`, `port_of` and `serve_forever`.
+        port: That the protocol's own servers have.
+        adapters: Of its clients, one for each convention that it can carry.
+    """
+
+    module: str
+    port: int
+    adapters: tuple[str, ...]
+
+
+PROTOCOLS: Mapping[str, Served] = MappingProxyType(
     {
-        "openpi": ("wambench.serving.openpi", 8000),
-        "roboarena": ("wambench.serving.roboarena", 8000),
-        "gr00t": ("wambench.serving.gr00t", 5555),
-        "vla-eval": ("wambench.serving.vla_eval", 8000),
+        "openpi": Served("wambench.serving.openpi", 8000, ("libero", "droid-position", "droid-velocity")),
+        "roboarena": Served("wambench.serving.roboarena", 8000, ("roboarena", "roboarena-velocity")),
+        "gr00t": Served("wambench.serving.gr00t", 5555, ("gr00t-libero", "gr00t-droid")),
+        "vla-eval": Served("wambench.serving.vla_eval", 8000, ("vla-eval",)),
     }
 )
 MEBIBYTE = 2**20
@@ -117,14 +131,9 @@ class Service:
         """What the server says of itself."""
         return {EXTENSION: self.extension}
 
-    @contextlib.contextmanager
-    def conversation(self) -> Iterator[Conversation]:
-        """A context of one client."""
-        conversation = Conversation(self.host, self.adapter, self.config.seed)
-        try:
-            yield conversation
-        finally:
-            conversation.close()
+    def conversation_of(self) -> Conversation:
+        """Returns the conversation of a new client; ValueError if there are too many."""
+        return Conversation(self.host, self.adapter, self.config.seed)
 
 
 def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
@@ -137,10 +146,11 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
     Raises:
         ValueError: The port is taken, a package is missing, or no adapter carries the policy's convention.
     """
-    module = importlib.import_module(PROTOCOLS[config.protocol][0])
+    module = importlib.import_module(PROTOCOLS[config.protocol].module)
     needed("msgpack")
-    port = PROTOCOLS[config.protocol][1] if config.port is None else config.port
-    with contextlib.closing(module.bound(config.host, port)) as listening:
+    port = PROTOCOLS[config.protocol].port if config.port is None else config.port
+    largest = config.largest_mb * MEBIBYTE
+    with contextlib.closing(module.bound(config.host, port, largest)) as listening:
         if not is_loopback(config.host):
             tell(
                 f"warning: whoever reaches {config.host} can use this server; it asks for no password and encrypts "
@@ -151,7 +161,7 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
             service = Service(config, host, served_adapter(config, host.policy.convention), tell)
             address = f"{config.host}:{module.port_of(listening)}"
             tell(f"{config.policy} answers {config.protocol} at {address}: --policy {config.protocol}://{address}")
-            module.serve_forever(listening, functools.partial(module.handle, service), config.largest_mb * MEBIBYTE)
+            module.serve_forever(listening, service, largest)
         finally:
             host.close()
 
@@ -170,12 +180,11 @@ def served_adapter(config: ServeConfig, convention: ControlConvention) -> Adapte
     Pictures are asked for in the policy's own size and with everything since the last call; clients that send other
     sizes, or the present alone, are understood all the same.
     """
-    names = [config.adapter] if config.adapter else adapters.shipped()
+    names = (config.adapter,) if config.adapter else PROTOCOLS[config.protocol].adapters
     found = {name: adapters.load(name) for name in names}
-    fitting = [a for a in found.values() if a.protocol == config.protocol and not _differs(a.convention, convention)]
+    fitting = [adapter for adapter in found.values() if not lacking(adapter, convention)]
     if not fitting:
-        known = [name for name, one in found.items() if one.protocol == config.protocol]
-        why = "; ".join(f"{name}: {', '.join(_differs(found[name].convention, convention))}" for name in known)
+        why = "; ".join(f"{name}: {', '.join(lacking(one, convention))}" for name, one in found.items())
         raise ValueError(f"no adapter of {config.protocol} carries what {config.policy} reads and answers ({why})")
     made = fitting[0]
     images = {key: dataclasses.replace(picture, size=None) for key, picture in made.images.items()}
@@ -192,7 +201,9 @@ def served_adapter(config: ServeConfig, convention: ControlConvention) -> Adapte
     )
 
 
-def _differs(theirs: ControlConvention, ours: ControlConvention) -> list[str]:
-    """Returns the fields of two conventions that no adapter makes up for."""
-    lines = [line.split(":")[0] for line in mismatches(theirs, ours)]
-    return [name for name in lines if name not in ("image_size", "video_hz")]
+def lacking(adapter: Adapter, convention: ControlConvention) -> list[str]:
+    """Returns what of a policy's convention an adapter does not carry, and does not make up for."""
+    differing = {line.split(":")[0] for line in mismatches(adapter.convention, convention)}
+    fields = sorted(differing - {"image_size", "video_hz", "cameras"})
+    seen = {picture.camera for picture in adapter.images.values()}
+    return fields + [f"no picture of {camera}" for camera in convention.cameras if camera not in seen]

@@ -18,8 +18,11 @@ INTERNAL_ERROR = 1011  # as openpi's server closes
 Handle = Callable[[Any], None]
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens; one that is taken, or an address that is not ours, raises ValueError."""
+def bound(host: str, port: int, largest: int) -> socket.socket:
+    """Returns a socket that listens; one that is taken, or an address that is not ours, raises ValueError.
+
+    The limit on messages, `largest` bytes, is set when it serves.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -39,7 +42,7 @@ def refusal(host: str, port: int, error: OSError) -> str:
     return f"cannot listen at {host}:{port}: {error.strerror or error}"
 
 
-def serve_forever(listening: socket.socket, handle: Handle, largest: int) -> None:
+def serve_clients(listening: socket.socket, handle: Handle, largest: int) -> None:
     """Serves until interrupted.
 
     Args:

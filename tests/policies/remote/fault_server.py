@@ -56,7 +56,7 @@ def answer(fault: str) -> bytes | str | None:
 
 def main(port: int, faults: list[str]) -> None:
     episodes = itertools.chain(faults, itertools.repeat("ok"))
-    playing = {"fault": "ok", "query": 0}
+    playing: dict[str, Any] = {"fault": "ok", "query": 0}
 
     def talk(connection: Any) -> None:
         connection.send(msgpack.packb({}))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def server(faults: Sequence[str], port: int = 0) -> Iterator[tuple[int, subproce
             process.kill()
 
 
-def config(folder: Path, port: int, episodes: int, wait_s: float = 5.0, **values: bool) -> RunConfig:
+def config(folder: Path, port: int, episodes: int, wait_s: float = 5.0, **values: Any) -> RunConfig:
     """Returns a run against a server of the tests."""
     folder.mkdir(exist_ok=True)
     (folder / "line.toml").write_text(ADAPTER)
