@@ -56,6 +56,7 @@ ALLOWED = {
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
+    "vla_eval": {"conventions", "envs", "tasks", "registration", "interface"},
     "serving": {"evaluation", "policies", "policies.remote", "interface"},
     "commands": POLICIES
     | {

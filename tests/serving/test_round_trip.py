@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.evaluation.test_run import recorded
-from tests.serving.droid_stubs import droid_line
 from tests.serving.served import served
+from tests.serving.stubs import droid_line
 from tests.stubs import line_sim
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.run import run
@@ -21,7 +21,11 @@ pytest.importorskip("websockets", reason="needs wambench[remote]")
 pytestmark = pytest.mark.slow
 
 
-def played(policy: str, out: Path, make_sim: MakeSim = line_sim, **values: Any) -> tuple[list[Any], dict[str, Any]]:
+WATCHER = "tests.serving.stubs:Watcher"
+Played = tuple[list[Any], dict[str, Any]]
+
+
+def played(policy: str, out: Path, make_sim: MakeSim = line_sim, **values: Any) -> Played:
     """Returns rows, without the policy's name, and the contents of the files of a run on lines."""
     config = RunConfig.resolve(policy, "seen", ("LiftCube", "PressButton"), episodes=2, out=out, **values)
     run(config, make_sim)
@@ -31,31 +35,36 @@ def played(policy: str, out: Path, make_sim: MakeSim = line_sim, **values: Any) 
     return [dataclasses.replace(row, policy="") for row in rows], files
 
 
-@pytest.mark.parametrize("policy", ["tests.stubs:Steady", "random"])
-def test_openpi(policy: str, tmp_path: Path) -> None:
-    """`Steady` imagines frames; `random` depends on the episode's seed, and two workers are two clients."""
-    with served(policy, "openpi") as port:
-        there = played(f"openpi://127.0.0.1:{port}", tmp_path / "there", workers=2)
-    assert there == played(policy, tmp_path / "here")
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """Returns the run of a policy in process that shows what it saw, imagines frames and depends on the seed."""
+    return played(WATCHER, tmp_path_factory.mktemp("here") / "run")
 
 
-@pytest.mark.parametrize("velocity", ["false", "true"])
-def test_roboarena(velocity: str, tmp_path: Path) -> None:
-    """Three cameras, joints and gripper of the DROID convention arrive, and so do the imagined frames."""
-    policy = "tests.serving.droid_stubs:Watcher"
-    with served(policy, "roboarena", "--policy-args", f"velocity={velocity}") as port:
+@pytest.mark.parametrize("protocol", ["openpi", "gr00t"])
+def test_a_run_is_the_same_behind_a_socket(protocol: str, here: Played, tmp_path: Path) -> None:
+    """Two workers are two clients. What GR00T's protocol rounds, our own clients are told exactly."""
+    with served(WATCHER, protocol) as port:
+        there = played(f"{protocol}://127.0.0.1:{port}", tmp_path / "there", workers=2)
+    assert there == here
+
+
+def test_roboarena_carries_the_droid_convention(tmp_path: Path) -> None:
+    """Three cameras, joints and gripper; the server's words are recorded."""
+    with served(WATCHER, "roboarena", "--policy-args", "robot=droid") as port:
         there = played(f"roboarena://127.0.0.1:{port}", tmp_path / "there", droid_line)
-    arguments = {"velocity": velocity == "true"}
-    assert there == played(policy, tmp_path / "here", droid_line, policy_args=arguments)
+    assert there == played(WATCHER, tmp_path / "here", droid_line, policy_args={"robot": "droid"})
     record = json.loads((tmp_path / "there" / "run.json").read_text())
-    assert record["server"]["metadata"]["action_space"] == (
-        "joint_velocity" if arguments["velocity"] else "joint_position"
-    )
+    assert record["server"]["metadata"]["action_space"] == "joint_position"
+    assert record["server"]["adapter"]["protocol"] == "roboarena" and record["server_hash"]
 
 
-@pytest.mark.parametrize("policy", ["tests.stubs:Steady", "random"])
-def test_gr00t(policy: str, tmp_path: Path) -> None:
-    """What the protocol rounds (its gripper is open or closed) our own clients are told exactly."""
-    with served(policy, "gr00t") as port:
-        there = played(f"gr00t://127.0.0.1:{port}", tmp_path / "there", workers=2)
-    assert there == played(policy, tmp_path / "here")
+def test_vla_eval_asks_at_every_step_and_plays_the_same(here: Played, tmp_path: Path) -> None:
+    with served(WATCHER, "vla-eval") as port:
+        rows, files = played(f"vla-eval://127.0.0.1:{port}", tmp_path / "there", workers=2)
+    assert [row.queries for row in rows] == [row.steps for row in rows]
+    for one, other in zip(rows, here[0], strict=True):
+        assert (one.status, one.progress, one.steps) == ("ok", other.progress, other.steps)
+    for name, content in here[1].items():
+        for key in ("actions", "imagined", "imagined_steps"):
+            assert files[name][key] == content[key], key

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wambench.interface import Observation
 from wambench.policies.remote import translation
 from wambench.policies.remote.adapter import Adapter
 from wambench.serving.host import PolicyHost
@@ -58,6 +60,8 @@ class Conversation:
         self._seat = host.enter()
         self._begun: tuple[Any, str] | None = None
         self._step = 0
+        self._frames: list[Observation] = []
+        self._rest: list[Reply] = []
 
     def close(self) -> None:
         """Ends it."""
@@ -77,28 +81,54 @@ class Conversation:
 
         Raises ValueError if the message is none.
         """
+        reply = self._ask(self._seen(asked, session, ours), bool(ours))
+        self._step += reply.execute
+        return reply
+
+    def step(self, asked: Mapping[str, Any], session: Any = None, ours: Mapping[str, Any] | None = None) -> Reply:
+        """Returns the answer for one control step: of a client that asks at every one, and leaves chunks to us.
+
+        The policy is asked when the actions of its last answer are carried out, and is then shown what it would have
+        been shown in a run: the frames of the video rate since, and the present one.
+        """
+        self._frames += self._seen(asked, session, ours)
+        self._step += 1
+        if not self._rest:
+            now, stride = self._frames[-1].step, self._adapter.convention.frame_stride
+            whole = self._ask([o for o in self._frames if o.step % stride == 0 or o.step == now], bool(ours))
+            self._frames.clear()
+            self._rest = [_row(whole, i) for i in range(whole.execute)]
+            self._rest[0] = dataclasses.replace(self._rest[0], video=whole.video, video_steps=whole.video_steps)
+        return self._rest.pop(0)
+
+    def _seen(self, asked: Mapping[str, Any], session: Any, ours: Mapping[str, Any] | None) -> list[Observation]:
+        """Returns what a client saw; another session or instruction begins an episode."""
         told = ours if isinstance(ours, Mapping) else {}
         instruction = self._instruction(asked)
         session = told.get("session", session)
         if self._begun != (session, instruction):
             self._seat.begin(instruction, _whole(told.get("seed", self._seed), "seed"))
             self._seed += 0 if "seed" in told else 1
-            self._begun, self._step = (session, instruction), 0
+            self._begun, self._step, self._rest = (session, instruction), 0, []
+            self._frames.clear()
         steps = [_whole(step, "step") for step in told.get("steps", [self._step])]
         if not steps or sorted(set(steps)) != steps:
             raise ValueError(f"steps must rise, not {steps}")
         states = told.get("states")
-        seen = translation.observations(
-            self._adapter, asked, steps, None if states is None else np.asarray(states, np.float64)
-        )
+        own = None if states is None else np.asarray(states, np.float64)
+        seen = translation.observations(self._adapter, asked, steps, own)
+        self._step = steps[-1]
+        return seen
+
+    def _ask(self, seen: Sequence[Observation], own: bool) -> Reply:
+        """Returns the policy's answer; with the actions in our own numbers if `own`."""
         began = time.perf_counter()
         plan = self._seat.act(seen)
         infer_ms = 1000.0 * (time.perf_counter() - began)
         execute = plan.execute or len(plan.actions)
-        self._step = steps[-1] + execute
-        ahead = () if plan.frame_steps is None else tuple(int(step) - steps[-1] for step in plan.frame_steps)
+        ahead = () if plan.frame_steps is None else tuple(int(step) - seen[-1].step for step in plan.frame_steps)
         sent = translation.sent_actions(self._adapter, plan.actions)
-        return Reply(sent, execute, plan.frames, ahead, infer_ms, plan.actions if told else None)
+        return Reply(sent, execute, plan.frames, ahead, infer_ms, plan.actions if own else None)
 
     def _instruction(self, asked: Mapping[str, Any]) -> str:
         [key] = [key for key, text in self._adapter.texts.items() if text.startswith("instruction")][:1] or [""]
@@ -108,6 +138,13 @@ class Conversation:
         if not isinstance(text, str):
             raise ValueError(f"the message has no text {key!r}; it has: {', '.join(map(str, asked))}")
         return text
+
+
+def _row(reply: Reply, index: int) -> Reply:
+    """Returns one action of an answer, as an answer of that action alone."""
+    actions = {key: values[index] for key, values in reply.actions.items()}
+    own = None if reply.own is None else reply.own[index : index + 1]
+    return Reply(actions, 1, None, (), reply.infer_ms, own)
 
 
 def _whole(value: Any, name: str) -> int:
