@@ -36,7 +36,7 @@ class Gr00tLink:
     def __init__(self, address: str, patience: Patience) -> None:
         self.address, self._answer_s = address, patience.answer_s
         self._zmq = codec.needed("zmq")
-        self._context = self._zmq.Context()
+        self._context = self._zmq.Context.instance()  # one of its own would wait at its end for sockets left open
         self._socket: Any = None
         self._monitor: Any = None
         self._flat, self._timed = False, False

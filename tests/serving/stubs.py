@@ -7,6 +7,7 @@ joint positions, a gripper from 0 to 1.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,3 +62,11 @@ def droid_line(task: str, config: RunConfig, convention: ControlConvention) -> D
     """Returns a line whatever the task."""
     own = DROID_VELOCITY if convention.action == "joint_velocity" else DROID
     return DroidLine(dataclasses.replace(own, image_size=convention.image_size, video_hz=convention.video_hz))
+
+
+class Sleeper(Watcher):
+    """Takes half a minute to answer."""
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        time.sleep(30.0)
+        return super().act(history)
