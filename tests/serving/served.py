@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,3 +28,9 @@ def served(policy: str, protocol: str, *options: str) -> Iterator[int]:
             yield int(next(found[1] for line in lines if (found := re.search(r" at \S+?:(\d+): ", line))))
         finally:
             process.kill()
+
+
+def free_port() -> int:
+    """Returns a port that nobody listens at; somebody else may take it meanwhile, which a server then says."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

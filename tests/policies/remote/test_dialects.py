@@ -32,14 +32,13 @@ def libero(step: int = 0) -> Observation:
     image = np.zeros((256, 256, 3), np.uint8)
     image[:, :128] = 200
     state = np.array([0.1, 0.2, 0.3, -3.0, 0.1, 0.0, 0.04, -0.04])
-    return Observation(step, {"agentview": image, "wrist": image // 2}, state)
+    return Observation(step, {"agentview": image, "wrist": (image // 2).astype(np.uint8)}, state)
 
 
 def droid(step: int = 0) -> Observation:
     """Returns an observation whose pictures are as bright as the step, by camera."""
-    images = {
-        camera: np.full((180, 320, 3), 10 * (i + 1) + step).astype(np.uint8) for i, camera in enumerate(DROID.cameras)
-    }
+    shades = {camera: 10 * (i + 1) + step for i, camera in enumerate(DROID.cameras)}
+    images = {camera: np.full((180, 320, 3), shade, np.uint8) for camera, shade in shades.items()}
     state = np.array([*0.1 * np.arange(7), 0.3, 0.4, 0.1, 0.2, np.pi / 2, 0.0, 0.0])
     return Observation(step, images, state)
 
