@@ -25,6 +25,7 @@ from wambench.policies.remote.adapter import Adapter
 
 EXTENSION = "wambench"  # the key of ours in metadata, requests and answers
 VERSION = 1  # of the extension
+REMOTE = "remote"
 FIRST_PAUSE_S = 0.1  # before the second attempt to connect; each further one is twice as long
 LONGEST_PAUSE_S = 5.0
 REMEMBERED = 64  # frames, for adapters that send some of the past
@@ -114,6 +115,7 @@ class RemotePolicy:
         convention, weights_hash, corpus: As of any policy; of a foreign server the last two are unknown.
         server: What run.json records: address, metadata, adapter.
         sessions: Episodes that the server keeps apart, 0 for any number.
+        device: "remote": what it computes on is the server's affair.
 
     Raises:
         NoServer: Nobody answers.
@@ -143,6 +145,7 @@ class RemotePolicy:
         self.execute = execute if execute is not None else self.adapter.execute
         self.convention = self.adapter.convention
         self.sessions = self.adapter.sessions
+        self.device = REMOTE
         self.weights_hash = ours.get("weights_hash")
         self.corpus = ours.get("corpus")
         self.server = {"url": url, "metadata": jsonable(self._metadata), "adapter": self.adapter.to_dict()}
