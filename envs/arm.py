@@ -272,6 +272,7 @@ class Arm:
         control_hz: Actions per second; a step has floor(1 / (control_hz * timestep)) substeps, as in robosuite.
         joints: Names of the arm's joints, from the base on; the Panda's unless given.
         motors: Names of their torque actuators.
+        fingers: Names of the two actuators of the gripper.
 
     Raises:
         ValueError: A name is missing, the rate is too high, or the arm is not a chain of hinges on a fixed base.
@@ -283,6 +284,7 @@ class Arm:
         control_hz: float = 20.0,
         joints: Sequence[str] = ARM_JOINTS,
         motors: Sequence[str] = ARM_ACTUATORS,
+        fingers: Sequence[str] = FINGER_ACTUATORS,
     ) -> None:
         obj = mujoco.mjtObj
         self.model = model
@@ -295,7 +297,7 @@ class Arm:
         self._qpos = _run([int(model.jnt_qposadr[j]) for j in ids], "arm positions")
         self._dofs = _run([int(model.jnt_dofadr[j]) for j in ids], "arm velocities")
         self._motors = _run([_id(model, obj.mjOBJ_ACTUATOR, n, model.nu) for n in motors], "arm motors")
-        self._fingers = _run([_id(model, obj.mjOBJ_ACTUATOR, n, model.nu) for n in FINGER_ACTUATORS], "finger motors")
+        self._fingers = _run([_id(model, obj.mjOBJ_ACTUATOR, n, model.nu) for n in fingers], "finger motors")
         self._grip = _id(model, obj.mjOBJ_SITE, GRIP_SITE, model.nsite)
         self._base = _id(model, obj.mjOBJ_SITE, BASE_SITE, model.nsite)
         self._inertia = self._chain()
@@ -381,6 +383,10 @@ class Arm:
             _torques(ctrl, *inputs)
             mujoco.mj_step2(model, data)
             mujoco.mj_step1(model, data)
+
+    def action_for(self, data: mujoco.MjData, wanted: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """Returns the action that moves the hand as `wanted` says, an action of OSC_POSE: itself."""
+        return wanted
 
     def torques(self, data: mujoco.MjData) -> np.ndarray:
         """Returns the torques (n,) in N m for the current state and goal, clipped to the motors' limits."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wambench.conventions import BODIES, ROBOT, find
 from wambench.envs.factors import draw_elsewhere, draw_look
 from wambench.envs.objects import DISTRACTORS
 from wambench.envs.task import Placement, Task
@@ -46,7 +47,14 @@ def _plain(placed: Placement) -> dict[str, float]:
 
 
 def episode_spec(
-    task: Task, split: str, factor: str, index: int, seed: int, visual: str = "fast", paraphrase: bool = False
+    task: Task,
+    split: str,
+    factor: str,
+    index: int,
+    seed: int,
+    visual: str = "fast",
+    paraphrase: bool = False,
+    robot: str = ROBOT,
 ) -> EpisodeSpec:
     """Returns episode `index` of run seed `seed`, the same for every policy.
 
@@ -61,6 +69,7 @@ def episode_spec(
         seed: Seed of the run.
         visual: Visual profile, "fast" or "full".
         paraphrase: Give the policy the motion-level instruction instead of the short command.
+        robot: A name of `conventions.CONVENTIONS`: who plays it. Scene, seed and time in seconds are the same for all.
     """
     stream = split if split in (TRAINING, VIDEO) else "evaluation"
     poses = task.place(np.random.default_rng(_seed(stream, "poses", task.id, seed, index)))
@@ -70,7 +79,7 @@ def episode_spec(
     said = task.script.wording if task.script else lambda text, _: text
     look_seed = _seed(stream, "look", task.id, seed, index)
     look = draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor)
-    return EpisodeSpec(
+    spec = EpisodeSpec(
         task=task.id,
         split=split,
         factor=factor,
@@ -83,3 +92,16 @@ def episode_spec(
         poses={name: _plain(poses[name]) for name in task.objects},
         look={**look, "distractors": _without_rivals(look["distractors"], task.instruction)},
     )
+    return played_by(spec, robot)
+
+
+def played_by(episode: EpisodeSpec, robot: str) -> EpisodeSpec:
+    """Returns the same episode for a robot: its control rate, and as many steps as last as long.
+
+    Args:
+        episode: Of any robot.
+        robot: A name of `conventions.CONVENTIONS`.
+    """
+    rate = find(robot).control_hz
+    horizon = round(episode.horizon * rate / episode.control_hz)
+    return dataclasses.replace(episode, robot=BODIES[robot], control_hz=rate, horizon=horizon)

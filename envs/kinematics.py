@@ -53,6 +53,19 @@ def reach(
     return False
 
 
+def turn(jacobian: np.ndarray, error: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Returns the (n,) turn of the joints in rad that moves a site by `error`: one step of damped least squares.
+
+    Args:
+        jacobian: (6, n), linear above angular.
+        error: (6,) way to go in m, and rotation vector in rad.
+        rest: (n,) turn in rad that is made as far as it leaves the site where it is.
+    """
+    inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING**2 * np.eye(6))
+    step: np.ndarray = inverse @ (error - jacobian @ rest) + rest
+    return step
+
+
 def _error(at: np.ndarray, turned: np.ndarray, pos: np.ndarray, rot: np.ndarray) -> np.ndarray:
     """Returns (6,): the way to go in m, and the rotation vector left in rad."""
     quat, turn = np.empty(4), np.empty(3)

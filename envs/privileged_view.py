@@ -5,18 +5,13 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from wambench.envs import robotiq
 from wambench.envs.objects import OBJECTS
 from wambench.envs.scene import CAMERAS, TABLE_Z, Scene
 from wambench.envs.script import Moment
 
-FINGER_BODIES = {
-    "left_finger": ("gripper0_right_leftfinger", "gripper0_right_finger_joint1_tip"),
-    "right_finger": ("gripper0_right_rightfinger", "gripper0_right_finger_joint2_tip"),
-}
-FINGER_PADS = {
-    "finger_left": "gripper0_right_finger1_pad_collision",
-    "finger_right": "gripper0_right_finger2_pad_collision",
-}
+PREFIX = "gripper0_right_"
+FINGERS = ("left_finger", "right_finger")
 
 
 class SceneView:
@@ -33,18 +28,20 @@ class SceneView:
         self._site_xpos, self._site_xmat, self._geom_xpos = data.site_xpos, data.site_xmat, data.geom_xpos
         self._grip_site = model.site("gripper0_right_grip_site").id
         # What can touch, one bit each; "fingers" are two.
-        self._bit = {name: 1 << i for i, name in enumerate([*scene.objects, *FINGER_BODIES, "table"])}
+        self._bit = {name: 1 << i for i, name in enumerate([*scene.objects, *FINGERS, "table"])}
         self._geom_bit = np.zeros(model.ngeom, np.int64)
         for name in scene.objects:
             self._geom_bit[scene.geoms(name)] = self._bit[name]
-        for finger, bodies in FINGER_BODIES.items():
-            ids = [model.body(body).id for body in bodies]
+        gripper = scene.robot.gripper
+        for finger, bodies in gripper.fingers.items():
+            ids = [model.body(f"{PREFIX}{body}").id for body in bodies]
             self._geom_bit[np.isin(model.geom_bodyid, ids)] = self._bit[finger]
         self._geom_bit[model.geom("table_collision").id] = self._bit["table"]
         self._bit["fingers"] = self._bit["left_finger"] | self._bit["right_finger"]
         self._half = {name: np.array(OBJECTS[name].half) for name in scene.objects}
         self._body = {name: model.body(name).id for name in scene.objects}
-        self._pad = {name: model.geom(geom).id for name, geom in FINGER_PADS.items()}
+        self._pad = {name: model.geom(f"{PREFIX}{geom}").id for name, geom in gripper.pads.items()}
+        self._pads, self._tip = list(self._pad.values()), gripper.tip
         self._site = {model.site(i).name: i for i in range(model.nsite) if "/" in model.site(i).name}
         self._joint = {model.joint(i).name: model.joint(i).qposadr[0] for i in range(model.njnt)}
 
@@ -82,6 +79,13 @@ class SceneView:
         return self._half[name] * (self._scene.scale if OBJECTS[name].free else 1.0)
 
     def eef(self) -> np.ndarray:
+        if self._tip is None:
+            return self._site_xpos[self._grip_site].copy()
+        middle: np.ndarray = self._geom_xpos[self._pads].mean(axis=0)
+        return middle + self._tip * self._site_xmat[self._grip_site, 2::3]
+
+    def site(self) -> np.ndarray:
+        """Returns the (3,) position of the grip site, which is fixed to the hand; of a PandaGripper as `eef`."""
         return self._site_xpos[self._grip_site].copy()
 
     def eef_rot(self) -> np.ndarray:
@@ -94,12 +98,23 @@ class SceneView:
         return velocity[3:]
 
     def width(self) -> float:
+        if self._tip is not None:
+            between = self._geom_xpos[self._pads[0]] - self._geom_xpos[self._pads[1]]
+            return float(max(0.0, abs(between @ self._site_xmat[self._grip_site, 0::3]) - robotiq.PAD_THICKNESS))
         fingers = self._qpos[self._scene.finger_qpos]
         return float(abs(fingers[0] - fingers[1]))
 
     def fingers(self) -> np.ndarray:
-        """Returns the (2,) finger joint positions in m."""
+        """Returns the finger joint positions: (2,) in m of a PandaGripper, (6,) in rad of a Robotiq 2F-85."""
         return self._qpos[self._scene.finger_qpos]
+
+    def joints(self) -> np.ndarray:
+        """Returns the (7,) positions of the arm's joints in rad."""
+        return self._qpos[self._scene.arm_qpos]
+
+    def closed(self) -> float:
+        """Returns how far a Robotiq 2F-85 is closed, 0 to 1: the mean of its two fingers."""
+        return float(np.clip(self.fingers()[:2].mean() / robotiq.CLOSED_RAD, 0.0, 1.0))
 
     def project(self, camera: str, points: np.ndarray) -> np.ndarray:
         """Returns where (n, 3) world points appear in a square view: (n, 2), right and down in [-1, 1], NaN outside."""
@@ -116,7 +131,7 @@ class SceneView:
 
     def grasped(self, name: str) -> bool:
         pairs, bits = self._pairs(), self._bits(name)
-        return all(_touch(pairs, self._bits(finger), bits) for finger in FINGER_BODIES)
+        return all(_touch(pairs, self._bits(finger), bits) for finger in FINGERS)
 
     def _pairs(self) -> list[list[int]]:
         """Returns what touches what, as bits."""

@@ -17,16 +17,19 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from wambench.envs import appearance, kinematics, meshes, robot
+from wambench.conventions import BODIES
+from wambench.conventions import find as find_convention
+from wambench.envs import appearance, kinematics, meshes, robot, robotiq
 from wambench.envs.arm import GRIP_SITE, Arm
 from wambench.envs.colours import NAMED, keep_name, named_colour, shade
 from wambench.envs.factors import ELSEWHERE, TRAIN, UNSEEN, is_elsewhere
+from wambench.envs.joint_arm import JointArm
 from wambench.envs.objects import DISTRACTORS, OBJECTS, PARKED, SceneObject
 from wambench.envs.script import Drive, Motions, Pose
 from wambench.interface import EpisodeSpec
 
 TABLE_Z = 0.8
-CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
+CAMERAS = robot.ROBOTS["libero"].cameras
 
 # Fields an episode changes; `Scene` keeps their compiled values.
 EPISODE_FIELDS = (
@@ -85,15 +88,16 @@ def _drop_unused_textures(spec: mujoco.MjSpec) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda") -> mujoco.MjModel:
+def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda", body: str = "libero") -> mujoco.MjModel:
     """Returns the model of a scene family; it takes about a second, once per process.
 
     Args:
         objects: Names from `OBJECTS`.
         visual: "fast" (simplified robot meshes) or "full" (robosuite's own).
         arm: A name of `robot.ARMS`.
+        body: A name of `robot.ROBOTS`.
     """
-    spec = robot.tabletop_spec(arm)
+    spec = robot.tabletop_spec(arm, body)
     # robosuite takes inertia from group 0 only; our objects are visible and solid at once, in group 1. The robot's
     # links state their inertia, so nothing else that moves is changed.
     spec.compiler.inertiagrouprange = [0, 1]
@@ -127,15 +131,18 @@ class Scene:
         model, data: The MuJoCo model and data; after `reset` all position-dependent quantities are up to date.
         arm: The controller.
         arm_name: Which arm it drives.
+        robot: Whose arm and gripper they are.
         arm_joints, arm_qpos: Ids of its joints, and where their positions are in `qpos`.
         objects: Names of the objects of the family.
         scale: Relative size of the free objects in this episode.
         poses: Where the episode placed the objects, by name.
     """
 
-    def __init__(self, objects: tuple[str, ...], visual: str = "fast", arm: str = "Panda") -> None:
+    def __init__(
+        self, objects: tuple[str, ...], visual: str = "fast", arm: str = "Panda", convention: str = "libero"
+    ) -> None:
         # A private copy: environments of one process must not share the fields that episodes change.
-        self.model = copy.copy(compile_family(objects, visual, arm))
+        self.model = copy.copy(compile_family(objects, visual, arm, BODIES[convention]))
         self.data = mujoco.MjData(self.model)
         self.objects = objects
         self.visual = visual
@@ -143,10 +150,16 @@ class Scene:
         self.poses: Mapping[str, Mapping[str, float]] = {}
         self.arm_name = arm
         parts = robot.ARMS[arm]
-        self.arm = Arm(self.model, joints=parts.joints, motors=parts.motors)
+        self.robot, control = robot.robot_named(convention), find_convention(convention)
+        self.arm: Arm = (
+            Arm(self.model, joints=parts.joints, motors=parts.motors)
+            if control.action == "osc_pose_delta"
+            else JointArm(self.model, control.control_hz, velocity=control.action == "joint_velocity")
+        )
         self.arm_joints = np.array([self.model.joint(name).id for name in parts.joints])
         self.arm_qpos = self.model.jnt_qposadr[self.arm_joints]
-        self.finger_qpos = np.array([self.model.joint(f"gripper0_right_finger_joint{i}").qposadr[0] for i in (1, 2)])
+        fingers = self.robot.gripper.joints
+        self.finger_qpos = np.array([self.model.joint(f"gripper0_right_{name}").qposadr[0] for name in fingers])
         self._pristine = {name: getattr(self.model, name).copy() for name in EPISODE_FIELDS}
         self._scratch = mujoco.MjData(self.model)
         names = objects + tuple(item.name for item in DISTRACTORS)
@@ -189,9 +202,9 @@ class Scene:
         self.arm.reset(self.data)
 
     def _place_arm(self, values: Mapping[str, float]) -> None:
-        self.data.qpos[self.finger_qpos] = robot.OPEN_FINGERS
+        self.data.qpos[self.finger_qpos] = self.robot.gripper.open
         if self.arm_name == "Panda":
-            self.data.qpos[self.arm_qpos] = robot.initial_qpos(values)
+            self.data.qpos[self.arm_qpos] = robot.initial_qpos(values, self.robot.initial)
         else:
             self.place_hand(robot.initial_hand(values), robot.DOWN)
 
@@ -312,15 +325,24 @@ class Scene:
         m.light_dir[0] = (AGENTVIEW_TARGET - eye) / np.linalg.norm(AGENTVIEW_TARGET - eye)
 
     def _apply_camera(self, values: Mapping[str, float]) -> None:
-        azimuth = math.radians(values["azimuth"])
-        elevation = math.radians(AGENTVIEW_ELEVATION + values["elevation"])
-        distance = AGENTVIEW_DISTANCE * (1 + values["distance"])
+        self._look("agentview", AGENTVIEW_TARGET, (0.0, AGENTVIEW_ELEVATION, AGENTVIEW_DISTANCE), values)
+        for name, orbit in robotiq.EXTERIOR.items():
+            if name in self.robot.cameras:
+                self._look(name, np.array(robotiq.EXTERIOR_TARGET), orbit, values)
+
+    def _look(
+        self, name: str, target: np.ndarray, orbit: tuple[float, float, float], values: Mapping[str, float]
+    ) -> None:
+        """Puts a camera where an episode has it: azimuth and elevation in degrees, distance in m, about a target."""
+        azimuth = math.radians(orbit[0] + values["azimuth"])
+        elevation = math.radians(orbit[1] + values["elevation"])
+        distance = orbit[2] * (1 + values["distance"])
         direction = [
             math.cos(elevation) * math.cos(azimuth),
             math.cos(elevation) * math.sin(azimuth),
             math.sin(elevation),
         ]
-        eye = AGENTVIEW_TARGET + distance * np.array(direction)
-        camera = self.model.camera("agentview").id
+        eye = target + distance * np.array(direction)
+        camera = self.model.camera(name).id
         self.model.cam_pos[camera] = eye
-        self.model.cam_quat[camera] = appearance.look_at(eye, AGENTVIEW_TARGET)
+        self.model.cam_quat[camera] = appearance.look_at(eye, target)

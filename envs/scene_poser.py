@@ -15,7 +15,7 @@ from wambench.envs import kinematics
 from wambench.envs.arm import GRIP_SITE
 from wambench.envs.objects import OBJECTS
 from wambench.envs.rendering import Renderer
-from wambench.envs.scene import CAMERAS, Scene
+from wambench.envs.scene import Scene
 
 NEAR_M, REACH_M = 0.12, 0.25  # an object, or the joint of one, no further from the hand may be moved by it
 # How far a joint may be expected to move: arm and hinges, fingers, and what slides or flies.
@@ -52,7 +52,7 @@ class ScenePoser:
     def __init__(self, scene: Scene, renderer: Renderer, cameras: tuple[str, ...], size: tuple[int, int]) -> None:
         self._model, self._data, self._renderer, self._size = scene.model, scene.data, renderer, size
         self._scene, model = scene, scene.model
-        self._names = [CAMERAS[name] for name in cameras]
+        self._names = [scene.robot.cameras[name] for name in cameras]
         self._cameras = [model.camera(name).id for name in self._names]
         self._site = model.site(GRIP_SITE).id
         self._free = [model.joint(f"{name}_free").id for name in scene.objects if OBJECTS[name].free]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from wambench.interface import EpisodeSpec
 
-CONTROL_HZ = 20.0  # every episode's rate; scripts are written in seconds
+CONTROL_HZ = 20.0  # the usual rate; scripts are written in seconds, and an episode's own rate counts (`EpisodeSpec`)
 HIDDEN_Z = -0.2  # height above the table of a puppet that nobody shall see: under the table's top
 
 Memory = Mapping[str, float]
@@ -36,7 +36,7 @@ class Moment:
     @property
     def seconds(self) -> float:
         """Time since reset in s."""
-        return self.step / CONTROL_HZ
+        return self.step / self.episode.control_hz
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Drive:
 Motions = Mapping[str, Pose | Drive]
 
 
-def steps(seconds: float) -> int:
+def steps(seconds: float, control_hz: float = CONTROL_HZ) -> int:
     """Returns the control steps nearest to a time in s."""
-    return round(seconds * CONTROL_HZ)
+    return round(seconds * control_hz)
 
 
 def smooth(share: float) -> float:

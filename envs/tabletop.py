@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +10,15 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from wambench.conventions import BODIES, ROBOT
+from wambench.conventions import find as find_convention
 from wambench.envs import snapshot
-from wambench.envs.episodes import CONTROL_HZ, episode_spec
+from wambench.envs.episodes import episode_spec
 from wambench.envs.privileged_view import SceneView
 from wambench.envs.progress import ProgressTracker
 from wambench.envs.rendering import Renderer
-from wambench.envs.robot import find_arm
-from wambench.envs.scene import CAMERAS, Scene
+from wambench.envs.robot import find_arm, robot_named
+from wambench.envs.scene import Scene
 from wambench.envs.scene_poser import ScenePoser
 from wambench.envs.script import Moment
 from wambench.envs.task import Task
@@ -54,6 +56,11 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     Action: (7,) in [-1, 1]: end-effector displacement (+-0.05 m per axis), rotation (axis-angle, +-0.5 rad), gripper
     (+1 closes). Carried out by robosuite's OSC_POSE at 20 Hz.
 
+    With `robot="droid"` the observation is that of `conventions.DROID`: three views of 180x320, and a state (14,) of
+    joints in rad (7), gripper 0 open to 1 closed (1), position of the grip site in m (3) and its axis-angle in rad (3).
+    The action is (8,), joint positions in rad and the gripper, at 15 Hz; with "droid-velocity", joint velocities in
+    [-1, 1]. See docs/droid.md.
+
     Reward: the increase of the task's progress, so that an episode's return is its progress in [0, 1].
 
     End: `terminated` when the success predicate has held for one second, `truncated` at the horizon, which is also
@@ -74,15 +81,16 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         task: What should happen. `wambench.registration.make` finds it by name and checks split and factor.
         split: Name of the split whose environments are used.
         factor: "all", "none" or one of `envs.factors.FACTORS`.
-        image_size: (height, width) of both cameras in pixels.
+        image_size: (height, width) of the cameras in pixels; None for the robot's: (96, 96), of DROID (180, 320).
         visual: "fast" or "full", see `envs.rendering`.
         render_mode: "rgb_array"; "human", which shows both views in a window in every reset and step and needs
             `wambench[view]` and a display; or None.
-        video_hz: Observations per second that `step_chunk` returns; divides 20.
+        video_hz: Observations per second that `step_chunk` returns; divides the control rate.
         arm: Which arm stands at the table, a name of `envs.robot.ARMS`. Every split is played by the Panda; the others
             are for action-free video, which its `EpisodeSpec` therefore does not tell.
-        cameras: Which views an observation has, in this order.
+        cameras: Which views an observation has, in this order; None for all of the robot's.
         rotation: Of the state: "axis_angle" or "rotation_6d", see `ControlConvention.rotation`.
+        robot: A name of `conventions.CONVENTIONS`: what stands at the table and what its actions mean.
 
     Raises:
         ValueError: An argument is out of its range or unknown; the message says what exists.
@@ -96,34 +104,50 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         task: Task,
         split: str,
         factor: str,
-        image_size: tuple[int, int] = (96, 96),
+        image_size: tuple[int, int] | None = None,
         visual: str = "fast",
         render_mode: str | None = None,
         video_hz: float = 5.0,
         arm: str = "Panda",
-        cameras: Sequence[str] = tuple(CAMERAS),
+        cameras: Sequence[str] | None = None,
         rotation: str = "axis_angle",
+        robot: str = ROBOT,
     ) -> None:
         if render_mode not in (None, *RENDER_MODES):
             raise unknown_name("render mode", str(render_mode), RENDER_MODES)
-        for camera in cameras:
-            if camera not in CAMERAS:
-                raise unknown_name("camera", str(camera), CAMERAS)
+        own = find_convention(robot)
+        known = robot_named(robot).cameras
+        for camera in cameras or ():
+            if camera not in known:
+                raise unknown_name("camera", str(camera), known)
         if rotation not in ROTATIONS:
             raise unknown_name("rotation of the state", str(rotation), ROTATIONS)
         self.task = task
         self.split = split
         self.factor = factor
-        self.convention = ControlConvention(tuple(cameras), image_size, video_hz=video_hz, rotation=rotation)
+        if rotation != own.rotation and robot != ROBOT:
+            raise ValueError(f"the state of {robot} has its rotation as {own.rotation}, not {rotation}")
+        if arm != "Panda" and robot != ROBOT:
+            raise ValueError(f"{robot} is a Panda, not a {arm}")
+        self.robot = robot
+        self.convention = replace(
+            own,
+            cameras=own.cameras if cameras is None else tuple(cameras),
+            image_size=image_size or own.image_size,
+            video_hz=video_hz,
+            rotation=rotation,
+            state=() if robot == ROBOT else own.state,
+        )
         self.visual = visual
         self.arm = find_arm(arm)
         self.render_mode = render_mode
         self._scene: Scene | None = None
         self._renderer: Renderer | None = None
-        self._window = Window(task.id, CONTROL_HZ) if render_mode == "human" else None
+        self._window = Window(task.id, own.control_hz) if render_mode == "human" else None
         self.episode: EpisodeSpec | None = None
         self.observation_space = _observation_space(self.convention)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
+        low, high = (limit.astype(np.float32) for limit in self.convention.limits())
+        self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------
 
@@ -144,7 +168,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             episode = EpisodeSpec.from_json(episode)
         if episode is None:
             draw = int(self.np_random.integers(2**31 - 1))
-            episode = episode_spec(self.task, self.split, self.factor, 0, draw, self.visual)
+            episode = episode_spec(self.task, self.split, self.factor, 0, draw, self.visual, robot=self.robot)
         if not isinstance(episode, EpisodeSpec):
             raise ValueError(f"the spec of an episode is an EpisodeSpec or its JSON, not {type(episode).__name__}")
         outcome = self.begin(episode, render=False)
@@ -152,7 +176,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._observe_dict(), {**self._info(outcome), "spec": episode.to_json()}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Carries out one (7,) action.
+        """Carries out one (A,) action.
 
         Raises:
             gymnasium.error.ResetNeeded: The episode has not begun, or is over.
@@ -166,9 +190,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._observe_dict(), reward, outcome.terminated, outcome.truncated, self._info(outcome)
 
     def render(self) -> np.ndarray | None:
-        """Returns the agentview as (h, w, 3) uint8 in render mode "rgb_array", else None; "human" shows it."""
+        """Returns the first view as (h, w, 3) uint8 in render mode "rgb_array", else None; "human" shows it."""
         if self.render_mode == "rgb_array":
-            return self._images(("agentview",), self.convention.image_size)["agentview"]
+            first = next(iter(self._cameras))
+            return self._images((first,), self.convention.image_size)[first]
         self._show()
         return None
 
@@ -186,7 +211,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._scene, self._renderer = None, None
-        self._window = Window(self.task.id, CONTROL_HZ) if self.render_mode == "human" else None
+        self._window = Window(self.task.id, self.convention.control_hz) if self.render_mode == "human" else None
         snapshot = vars(self).pop("snapshot")
         if self.episode is not None:
             self.begin(self.episode, render=False)
@@ -198,6 +223,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Resets to the episode; the first observation is in the outcome unless `render` is False."""
         if episode.task != self.task.id:
             raise ValueError(f"this environment plays {self.task.id}, the episode spec is for {episode.task}")
+        if episode.robot != BODIES[self.robot]:
+            raise ValueError(f"this environment has the robot {self.robot}, the episode spec is for {episode.robot}")
         scene = self._family(episode.visual)
         scene.reset(episode)
         self.episode = episode
@@ -211,7 +238,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._outcome((self.observe(),) if render else ())
 
     def advance(self, action: np.ndarray) -> Outcome:
-        """Carries out one (7,) action without rendering, also beyond the end of the episode.
+        """Carries out one (A,) action without rendering, also beyond the end of the episode.
 
         Raises:
             SimulationDiverged: Positions, velocities or accelerations left every sane range.
@@ -220,7 +247,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._outcome(())
 
     def step_chunk(self, actions: np.ndarray) -> Outcome:
-        """Carries out (n, 7) actions; renders at the video rate and at the last step only.
+        """Carries out (n, A) actions; renders at the video rate and at the last step only.
 
         Raises:
             gymnasium.error.ResetNeeded: The episode has not begun, or is over.
@@ -296,7 +323,10 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return ScenePoser(self.scene, self.renderer, self.convention.cameras, self.convention.image_size)
 
     def expert_action(self, believed: EpisodeSpec | None = None) -> np.ndarray:
-        """Returns the (7,) action of the task's expert in the current state.
+        """Returns the (A,) action of the task's expert in the current state.
+
+        Experts speak of displacements of the hand; where actions are joints, inverse kinematics makes the one of the
+        other.
 
         Args:
             believed: The episode that the expert takes this one for; None: it knows the truth. An expert without memory
@@ -307,9 +337,13 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         try:
             if believed is not None:
                 view.moment = replace(truth, episode=believed)
-            return np.clip(self.task.expert(view), -1.0, 1.0)
+            return self.hand_action(np.clip(self.task.expert(view), -1.0, 1.0))
         finally:
             view.moment = truth
+
+    def hand_action(self, wanted: np.ndarray) -> np.ndarray:
+        """Returns the (A,) action that moves the hand as (7,) of OSC_POSE would, where it acts otherwise."""
+        return self.scene.arm.action_for(self.scene.data, wanted, self.view.eef())
 
     def observe(self) -> Observation:
         """Renders all cameras of the convention now; what is returned cannot be written into."""
@@ -318,9 +352,13 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return Observation(step=self._steps, images=images, state=self.proprioception())
 
     def proprioception(self) -> np.ndarray:
-        """Returns the state vector without rendering, (8,), or (11,) with rotation "rotation_6d"; a fresh array."""
-        rotation = ROTATIONS[self.convention.rotation](self._view.eef_rot())
-        return np.concatenate([self._view.eef(), rotation, self._view.fingers()])
+        """Returns the state vector of the convention without rendering; a fresh array."""
+        return np.concatenate([STATE[word](self._view) for word in self.convention.state])
+
+    @property
+    def _cameras(self) -> Mapping[str, str]:
+        """Name of a view -> camera of the model."""
+        return robot_named(self.robot).cameras
 
     # -- private -----------------------------------------------------------------------------------------------
 
@@ -344,7 +382,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             if self._renderer is not None:
                 self._renderer.close()
                 self._renderer = None
-            self._scene = Scene(self.task.objects, visual or self.visual, self.arm)
+            self._scene = Scene(self.task.objects, visual or self.visual, self.arm, self.robot)
             self._view = SceneView(self._scene)
             self._diverged = self._scene.data.warning.number[BAD_NUMBERS]  # a view
         return self._scene
@@ -353,7 +391,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         scene, script = self.scene, self.task.script
         if script:
             if self._steps < script.release(self._loaded()):
-                action = self.convention.hold_action(None)
+                action = self.convention.hold_action(None, self.proprioception())
             scene.move(script.motions(self._view.moment))
         scene.arm.step(scene.data, action)
         self._steps += 1
@@ -391,8 +429,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         )
 
     def _images(self, cameras: tuple[str, ...], size: tuple[int, int]) -> dict[str, np.ndarray]:
-        images = self.renderer.render(self.scene.data, [CAMERAS[name] for name in cameras], size)
-        return {name: images[CAMERAS[name]] for name in cameras}
+        images = self.renderer.render(self.scene.data, [self._cameras[name] for name in cameras], size)
+        return {name: images[self._cameras[name]] for name in cameras}
 
     def _observe_dict(self) -> dict[str, np.ndarray]:
         """Returns an observation as Gymnasium has it: fresh arrays, which belong to whoever asked."""
@@ -410,9 +448,9 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
     def _show(self) -> None:
-        """Shows both views side by side in the window of render mode "human"."""
+        """Shows all views side by side in the window of render mode "human"."""
         if self._window is not None:
-            views = self._images(tuple(CAMERAS), WINDOW_VIEW)
+            views = self._images(tuple(self._cameras), WINDOW_VIEW)
             self._window.show(np.concatenate(list(views.values()), axis=1))
 
 
@@ -432,15 +470,30 @@ def rotation_6d(rotation: np.ndarray) -> np.ndarray:
     return rotation[:, :2].T.ravel()
 
 
-# Rotation of the state -> the function, and the largest magnitude of its numbers, rounding included.
 ROTATIONS = {"axis_angle": axis_angle, "rotation_6d": rotation_6d}
-LARGEST = {"axis_angle": [2 * np.pi] * 3, "rotation_6d": [1.0 + 1e-6] * 6}
+# Word of a convention's state -> how it is read, and the largest magnitude of its numbers, rounding included.
+STATE: Mapping[str, Callable[[SceneView], np.ndarray]] = {
+    "eef_pos": SceneView.site,
+    "eef_axis_angle": lambda view: axis_angle(view.eef_rot()),
+    "eef_rotation_6d": lambda view: rotation_6d(view.eef_rot()),
+    "gripper_qpos": SceneView.fingers,
+    "joint_position": SceneView.joints,
+    "gripper_position": lambda view: np.array([view.closed()]),
+}
+LARGEST = {
+    "eef_pos": [2.0] * 3,
+    "eef_axis_angle": [2 * np.pi] * 3,
+    "eef_rotation_6d": [1.0 + 1e-6] * 6,
+    "gripper_qpos": [0.1] * 2,
+    "joint_position": [4.0] * 7,
+    "gripper_position": [1.0],
+}
 
 
 def _observation_space(
     convention: ControlConvention,
 ) -> Any:  # Dict is a Space of the right dict, which its types do not say
     image = gymnasium.spaces.Box(0, 255, (*convention.image_size, 3), np.uint8)
-    bound = np.array([2.0] * 3 + LARGEST[convention.rotation] + [0.1] * 2)
+    bound = np.concatenate([LARGEST[word] for word in convention.state])
     state = gymnasium.spaces.Box(-bound, bound, dtype=np.float64)
     return gymnasium.spaces.Dict({**{name: image for name in convention.cameras}, "state": state})

@@ -68,12 +68,13 @@ def check_name(name: str) -> None:
         raise ValueError(f"policy {name!r}: no module named {package!r}")
 
 
-def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) -> Policy:
+def load(name: str, arguments: Mapping[str, Any] | None = None, robot: str = "", **given: Any) -> Policy:
     """Returns a new policy.
 
     Args:
         name: A name of `POLICIES`, "module:Class", "path/to/file.py:Class" or "SCHEME://HOST:PORT" (`SCHEMES`).
         arguments: Keyword arguments of the class.
+        robot: A name of `conventions.CONVENTIONS`; a class that takes an argument `robot` is given it.
         given: Further ones that the caller supplies, such as the expert's simulator.
 
     Raises:
@@ -90,8 +91,10 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
         raise unknown_name(f"class of {source}", cls, classes)
     made = getattr(module, cls)
     check_arguments(made, arguments or {}, name)
+    if robot and "robot" in inspect.signature(made).parameters:
+        given = {"robot": robot, **given}
     try:
-        policy = made(**(arguments or {}), **given)
+        policy = made(**{**given, **(arguments or {})})
     except TypeError as error:
         raise ValueError(f"policy {name!r} cannot be made: {error}") from error
     if not isinstance(policy, Policy) or not isinstance(policy.convention, ControlConvention):

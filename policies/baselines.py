@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wambench.interface import ControlConvention, Observation, Plan
+from wambench import conventions
+from wambench.interface import Observation, Plan
 
-OPEN = -1.0
+REACH_RAD = 0.3  # a random motion takes a joint this far from where it is, at most
 
 
 class Noop:
@@ -16,20 +17,20 @@ class Noop:
 
     Args:
         chunk: Actions per plan.
+        robot: A name of `conventions.CONVENTIONS`.
     """
 
-    def __init__(self, chunk: int = 16) -> None:
-        self.convention = ControlConvention()
+    def __init__(self, chunk: int = 16, robot: str = conventions.ROBOT) -> None:
+        self.convention = conventions.find(robot)
         self.chunk_steps = chunk
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode; there is nothing to forget."""
 
     def act(self, history: Sequence[Observation]) -> Plan:
-        """Returns `chunk` actions of zero displacement."""
-        actions = np.zeros((self.chunk_steps, self.convention.action_dim))
-        actions[:, -1] = OPEN
-        return Plan(actions)
+        """Returns `chunk` actions that hold the robot where it is."""
+        hold = self.convention.hold_action(None, history[-1].state if history else None)
+        return Plan(np.tile(hold, (self.chunk_steps, 1)))
 
 
 class Random:
@@ -37,10 +38,11 @@ class Random:
 
     Args:
         chunk: Actions per plan: the steps from one uniformly drawn action to the next.
+        robot: A name of `conventions.CONVENTIONS`. Joint positions are drawn around the joints as they are.
     """
 
-    def __init__(self, chunk: int = 16) -> None:
-        self.convention = ControlConvention()
+    def __init__(self, chunk: int = 16, robot: str = conventions.ROBOT) -> None:
+        self.convention = conventions.find(robot)
         self.chunk_steps = chunk
         self.reset("", 0)
 
@@ -56,7 +58,10 @@ class Random:
         weight = (np.arange(self.chunk_steps) / self.chunk_steps)[:, None]
         actions = (1 - weight) * start + weight * self._knot
         actions[:, -1] = np.sign(start[-1])
-        return Plan(actions)
+        low, high = self.convention.limits()
+        if self.convention.action == "joint_position":
+            actions[:, :-1] = history[-1].state[: len(low) - 1] + REACH_RAD * actions[:, :-1]
+        return Plan(actions.clip(low, high))
 
     def _draw(self) -> np.ndarray:
         return self._rng.uniform(-1.0, 1.0, self.convention.action_dim)

@@ -45,7 +45,7 @@ def signal(moment: Moment, release: int) -> dict[str, Pose]:
 
 def release_after(episode: EpisodeSpec, shown_s: float) -> int:
     """Returns the step at which the signal turns green if something was shown until `shown_s` (s)."""
-    return steps(shown_s + delay_s(episode))
+    return steps(shown_s + delay_s(episode), episode.control_hz)
 
 
 def with_pose(episode: EpisodeSpec, name: str, **values: float) -> EpisodeSpec:

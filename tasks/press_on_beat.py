@@ -81,7 +81,7 @@ def expert(view: View) -> np.ndarray:
     over = float(np.linalg.norm((view.eef() - top)[:2])) < 0.015 and view.eef()[2] < top[2] + 0.05
     quarter = 0.25 * _on_mark_s(moment)
     in_time = is_on_mark(moment, PRESS_S - quarter) and is_on_mark(moment, PRESS_S + quarter)
-    once = moment.step - moment.memory["last"] > steps(_on_mark_s(moment))
+    once = moment.step - moment.memory["last"] > steps(_on_mark_s(moment), moment.episode.control_hz)
     if over and in_time and once and view.width() < 0.02:
         return skills.servo(view, top + [0, 0, -0.03], skills.CLOSE)
     wide = float(np.clip((view.width() - 0.01) / 0.02, 0.0, 1.0))

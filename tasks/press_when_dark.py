@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wambench.envs.factors import DELAYS
-from wambench.envs.script import CONTROL_HZ, HIDDEN_Z, Memory, Moment, Motions, steps
+from wambench.envs.script import HIDDEN_Z, Memory, Moment, Motions, steps
 from wambench.envs.task import Placement, Script, Stage, Task, View
 from wambench.interface import EpisodeSpec
 from wambench.tasks import memory, skills
@@ -30,18 +30,18 @@ def place(rng: np.random.Generator) -> dict[str, Placement]:
 
 def release(episode: EpisodeSpec) -> int:
     """Returns the step from which the robot may move."""
-    return steps(LIT_S + memory.delay_s(episode) + LONG_S)
+    return memory.release_after(episode, LIT_S + LONG_S)
 
 
 def off_at(episode: EpisodeSpec) -> int:
     """Returns the step at which the lamp goes off."""
     early = round(episode.poses["lamp_light"]["joint"])
-    return release(episode) - steps(memory.delay_s(episode) + (LONG_S if early else SHORT_S))
+    return release(episode) - steps(memory.delay_s(episode) + (LONG_S if early else SHORT_S), episode.control_hz)
 
 
 def on_again(episode: EpisodeSpec) -> int:
     """Returns the step at which the lamp is lit again, when it is too late."""
-    return off_at(episode) + steps(memory.delay_s(episode) + WINDOW_S)
+    return off_at(episode) + steps(memory.delay_s(episode) + WINDOW_S, episode.control_hz)
 
 
 def motions(moment: Moment) -> Motions:
@@ -57,7 +57,7 @@ def alternatives(episode: EpisodeSpec) -> tuple[EpisodeSpec, ...]:
 
 def _is_time(view: View) -> bool:
     moment = view.moment
-    dark = (moment.step - off_at(moment.episode)) / CONTROL_HZ
+    dark = (moment.step - off_at(moment.episode)) / moment.episode.control_hz
     return dark >= memory.delay_s(moment.episode) and moment.step <= on_again(moment.episode)
 
 
@@ -79,7 +79,7 @@ def expert(view: View) -> np.ndarray:
     if view.moment.memory["pressed"] > 0:
         return skills.servo(view, np.array([*view.eef()[:2], view.table_z + skills.REST]), skills.CLOSE)
     moment = view.moment
-    left = off_at(moment.episode) / CONTROL_HZ + memory.delay_s(moment.episode) - moment.seconds
+    left = off_at(moment.episode) / moment.episode.control_hz + memory.delay_s(moment.episode) - moment.seconds
     high = 0.03 if left > 0.1 else -0.03
     aim = view.pos("button/top") + [0, 0, 0.04 if view.width() > 0.03 else high]
     return skills.funnel(view, aim, skills.CLOSE, radius=0.022, travel=0.12, slope=3.0)

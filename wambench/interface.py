@@ -33,6 +33,15 @@ STATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
+# Joint limits of a Panda in rad, as in robosuite's model of it.
+PANDA_LIMITS = (
+    (-2.8973, 2.8973), (-1.7628, 1.7628), (-2.8973, 2.8973), (-3.0718, -0.0698),
+    (-2.8973, 2.8973), (-0.0175, 3.7525), (-2.8973, 2.8973),
+)  # fmt: skip
+HOLDS = ("osc_pose_delta", "joint_position", "joint_velocity")  # actions with a hold action
+OPEN_GRIPPER: Mapping[str, float] = MappingProxyType({"close_positive": -1.0, "closed_is_1": 0.0})
+
+
 @dataclass(frozen=True)
 class ControlConvention:
     """A control convention. Every field must agree between an environment and the policy that acts in it.
@@ -42,18 +51,23 @@ class ControlConvention:
         image_size: (height, width) of every camera in pixels; images are upright (row 0 is the top).
         control_hz: Actions per second.
         video_hz: Observations per second handed to the policy; divides `control_hz`.
-        action: Meaning of the first six action numbers; "osc_pose_delta" is robosuite's OSC_POSE: a displacement
-            of the end effector, [-1, 1] scaled to +-0.05 m per axis and +-0.5 rad (axis-angle).
+        action: Meaning of the action numbers before the last, which is the gripper's. "osc_pose_delta" is robosuite's
+            OSC_POSE: a displacement of the end effector, [-1, 1] scaled to +-0.05 m per axis and +-0.5 rad
+            (axis-angle). "joint_position": absolute targets of the joints in rad. "joint_velocity": DROID's, [-1, 1]:
+            the target is the present joints plus 0.2 rad times the number, all of them scaled down together where the
+            largest exceeds 1.
         action_frame: Frame of the displacement: "base" (for the shipped scenes parallel to the simulator).
         rotation: Rotation format of the state, a key of `STATES`; that of the action belongs to `action`.
             "axis_angle": the rotation vector (3, rad), with an angle in [0, pi]. The hand of these scenes hangs at
             half a turn, where the vectors of neighbouring rotations have opposite signs: all three numbers jump
             several times in an episode. "rotation_6d": the first two columns of the rotation matrix, hand to world,
             one after the other (6, in [-1, 1]); it has no jumps (Zhou et al., arXiv 1812.07035). "none": no rotation.
-        gripper: "close_positive": +1 closes, -1 opens (robosuite's convention).
+        gripper: "close_positive": +1 closes, -1 opens (robosuite's convention). "closed_is_1": the position itself, 0
+            open to 1 closed (DROID's).
         action_dim: Length of an action.
         state: What the state vector holds, in order; () stands for what `STATES` has for `rotation`: eef position
-            (3, m), rotation (3 or 6), finger qpos (2, m).
+            (3, m), rotation (3 or 6), finger qpos (2, m). "joint_position" are the arm's joints (7, rad), and
+            "gripper_position" is 0 open to 1 closed.
 
     Raises:
         ValueError: A field makes no sense by itself or beside the others; the message names it. Words that this suite
@@ -122,22 +136,45 @@ class ControlConvention:
         """Control steps between two video frames."""
         return round(self.control_hz / self.video_hz)
 
-    def hold_action(self, last: NDArray[np.floating[Any]] | None) -> NDArray[np.float64]:
+    def hold_action(
+        self, last: NDArray[np.floating[Any]] | None, state: NDArray[np.floating[Any]] | None = None
+    ) -> NDArray[np.float64]:
         """Returns the (A,) action that keeps this embodiment where it is while no policy's action is ready.
 
-        For displacements: none, and the gripper's last command; before any command the gripper is open.
+        For displacements and velocities: none, and the gripper's last command; before any command the gripper is open.
+        For joint positions: the last target, and before any the joints as they are.
 
         Args:
             last: The action carried out before, None at the start of an episode.
+            state: State vector of the newest observation; only joint positions need it, and only without `last`.
 
         Raises:
-            ValueError: No hold action is declared for this convention.
+            ValueError: No hold action is declared for this convention, or the joints are not known.
         """
-        if self.action != "osc_pose_delta":
-            raise ValueError(f"no hold action is declared for {self.action!r}; there is one for osc_pose_delta")
+        if self.action not in HOLDS:
+            raise ValueError(f"no hold action is declared for {self.action!r}; there is one for {', '.join(HOLDS)}")
         hold = np.zeros(self.action_dim)
-        hold[-1] = last[-1] if last is not None else (-1.0 if self.gripper == "close_positive" else 1.0)
+        hold[-1] = last[-1] if last is not None else OPEN_GRIPPER.get(self.gripper, 1.0)
+        if self.action == "joint_position":
+            joints = last if last is not None else state
+            if joints is None or (last is None and self.state[:1] != ("joint_position",)):
+                raise ValueError("the hold action of joint positions needs the last action, or a state of joints")
+            hold[:-1] = joints[: self.action_dim - 1]
         return hold
+
+    def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns the (A,) least and the (A,) largest value of the numbers of an action.
+
+        Joint positions are limited as a Panda's joints are, where there are seven; of any other arm nothing is known.
+        """
+        low, high = np.full(self.action_dim, -1.0), np.ones(self.action_dim)
+        if self.action == "joint_position":
+            low[:-1], high[:-1] = -np.inf, np.inf
+            if self.action_dim == len(PANDA_LIMITS) + 1:
+                low[:-1], high[:-1] = np.transpose(PANDA_LIMITS)
+        if self.gripper == "closed_is_1":
+            low[-1] = 0.0
+        return low, high
 
 
 def _is_positive_integer(value: object) -> bool:
@@ -215,7 +252,7 @@ class Plan:
     """What a policy answers.
 
     Attributes:
-        actions: (H, A) float, each in [-1, 1]; action i is for control step `now + i`.
+        actions: (H, A) float, within `ControlConvention.limits`; action i is for control step `now + i`.
         execute: How many of the H actions to carry out before the next query (None: all of them).
         frames: (T, h, w * n_cameras, 3) uint8 imagined canvases, or None for a policy without video.
         frame_steps: (T,) int: the env step (`Observation.step` count) each imagined frame is for.
@@ -273,6 +310,8 @@ class EpisodeSpec:
         visual: Visual profile ("fast" or "full").
         poses: Object name -> JSON placement (x, y, yaw, joint; metres and radians), see `envs.task.Placement`.
         look: JSON values of the environment factors, see `envs.factors.Look`.
+        robot: Which robot acts, a value of `conventions.BODIES`. "libero" is not written down, so that the specs and
+            hashes of before there was another one stay as they are.
     """
 
     task: str
@@ -286,18 +325,22 @@ class EpisodeSpec:
     visual: str
     poses: Mapping[str, Mapping[str, float]]
     look: Mapping[str, Any]
+    robot: str = "libero"
 
     def to_json(self) -> str:
         """Returns canonical JSON (sorted keys, no spaces)."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        values = dataclasses.asdict(self)
+        if self.robot == EpisodeSpec.robot:
+            del values["robot"]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> EpisodeSpec:
         """Returns the spec that `to_json` wrote; a missing or unknown field raises ValueError."""
         values = json.loads(text)
         names = {f.name for f in dataclasses.fields(EpisodeSpec)}
-        if set(values) != names:
-            odd = sorted(names.symmetric_difference(values))
+        odd = sorted(names.symmetric_difference({"robot": EpisodeSpec.robot, **values}))
+        if odd:
             raise ValueError(f"not an episode spec: fields missing or unknown: {', '.join(odd)}")
         return EpisodeSpec(**values)
 

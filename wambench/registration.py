@@ -17,7 +17,7 @@ def make(task: str, split: str | None = None, factor: str | None = None, **optio
         task: Name ("PressButton") or id ("PressButton-v1").
         split: A split that has the task; its environments are used. None: the first that has it.
         factor: "all", "none" or one of `envs.factors.FACTORS`. None: "none" for training environments, else "all".
-        options: Further arguments of `envs.tabletop.TabletopEnv`.
+        options: Further arguments of `envs.tabletop.TabletopEnv`, such as `robot="droid"`.
 
     Raises:
         ValueError: There is no such task, split or factor, or they do not go together.

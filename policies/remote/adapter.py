@@ -14,22 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from wambench.conventions import CONVENTIONS
+from wambench.conventions import CONVENTIONS, STATE_SIZES
 from wambench.interface import ControlConvention, fields_of_json, unknown_name
 
 FOLDER = Path(__file__).parent / "adapters"
 PROTOCOLS = ("openpi", "roboarena", "gr00t", "vla-eval")
-# Part of a convention's state -> how many numbers it has.
-WIDTHS: Mapping[str, int] = MappingProxyType(
-    {
-        "eef_pos": 3,
-        "eef_axis_angle": 3,
-        "eef_rotation_6d": 6,
-        "gripper_qpos": 2,
-        "joint_position": 7,
-        "gripper_position": 1,
-    }
-)
 # What can be made of a state that has a position and an axis-angle rotation of the hand -> how many numbers it has.
 # "eef_axis_angle_forward" is the rotation vector whose first number is not negative, so that its angle may exceed pi:
 # where a hand hangs at half a turn, LIBERO's numbers do not jump, and ours do (`ControlConvention.rotation`).
@@ -61,7 +50,7 @@ class Vector:
     """A vector of a message.
 
     Attributes:
-        parts: Of our state (`WIDTHS`, `DERIVED`), one after the other.
+        parts: Of our state (`conventions.STATE_SIZES`, `DERIVED`), one after the other.
         take: Which of their numbers; none for all.
         zeros: Instead: that many zeros, for what a server wants to see and does not use.
         dtype: "float32" or "float64".
@@ -82,14 +71,14 @@ class Answer:
         widths: How many numbers each of them has; needed where there are several.
         gripper: What the last number means, a name of `GRIPPERS`.
         gripper_threshold: From where on the gripper closes, as share of closed; None: it is not rounded.
-        clip: (lowest, highest) that all numbers but the gripper's are cut to; None: they are not.
+        clip: Numbers beyond the limits of the convention are cut to them, as a robot's driver does.
     """
 
     keys: tuple[str, ...]
     gripper: str
     widths: tuple[int, ...] = ()
     gripper_threshold: float | None = None
-    clip: tuple[float, float] | None = None
+    clip: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +169,7 @@ class Adapter:
                 raise unknown_name(f"part of {key!r}", part, (*self.convention.state, *DERIVED))
         if vector.dtype not in ("float32", "float64"):
             raise unknown_name(f"dtype of {key!r}", vector.dtype, ("float32", "float64"))
-        width = sum({**WIDTHS, **DERIVED}[part] for part in vector.parts)
+        width = sum({**STATE_SIZES, **DERIVED}[part] for part in vector.parts)
         if any(not 0 <= index < width for index in vector.take):
             raise ValueError(f"take of {key!r} must be of 0 to {width - 1}, not {list(vector.take)}")
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from wambench.conventions import STATE_SIZES, part_of_state
 from wambench.interface import ControlConvention, InvalidPlan, Observation
-from wambench.policies.remote.adapter import DERIVED, GRIPPERS, WIDTHS, Adapter, Vector, Video
+from wambench.policies.remote.adapter import DERIVED, GRIPPERS, Adapter, Vector, Video
 
 # GR00T's DROID checkpoints know the hand in axes of their own: its rotation times this (gr00t's droid_frame.py).
 GR00T_AXES = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -122,11 +123,7 @@ def other_way_round(turn: np.ndarray) -> np.ndarray:
 
 def places(convention: ControlConvention) -> dict[str, slice]:
     """Returns where each part of a convention's state stands in its vector."""
-    found, start = {}, 0
-    for part in convention.state:
-        found[part] = slice(start, start + WIDTHS[part])
-        start += WIDTHS[part]
-    return found
+    return {part: part_of_state(part, convention) for part in convention.state}
 
 
 # -- from the server -------------------------------------------------------------------------------------------------
@@ -149,8 +146,9 @@ def actions(adapter: Adapter, answer: Any) -> np.ndarray:
     made = np.concatenate(rows, axis=1)
     if not np.isfinite(made).all():
         raise InvalidPlan("actions hold NaN or infinity")
-    if adapter.answer.clip is not None:
-        made[:, :-1] = made[:, :-1].clip(*adapter.answer.clip)
+    if adapter.answer.clip:
+        low, high = adapter.convention.limits()
+        made[:, :-1] = made[:, :-1].clip(low[:-1], high[:-1])
     how = adapter.answer
     made[:, -1] = gripper(made[:, -1], how.gripper, adapter.convention.gripper, how.gripper_threshold)
     return made
@@ -250,7 +248,7 @@ def observations(
         raise ValueError(f"the adapter carries no picture of {', '.join(missing)}")
     if states is None:
         states = received_states(adapter, asked, count)
-    width = sum(WIDTHS[part] for part in convention.state)
+    width = sum(STATE_SIZES[part] for part in convention.state)
     if states.shape != (count, width):
         raise ValueError(f"states have shape {states.shape}, expected ({count}, {width})")
     return [
@@ -284,12 +282,12 @@ def received_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def received_states(adapter: Adapter, asked: Mapping[str, Any], count: int) -> np.ndarray:
     """Returns the (count, S) states that the vectors of a message tell; numbers that none tells are NaN."""
     where = places(adapter.convention)
-    states = np.full((count, sum(WIDTHS[part] for part in adapter.convention.state)), np.nan)
+    states = np.full((count, sum(STATE_SIZES[part] for part in adapter.convention.state)), np.nan)
     for key, vector in adapter.vectors.items():
         if vector.zeros:
             continue
         values = np.atleast_2d(np.asarray(asked.get(key), np.float64)) if key in asked else None
-        names = {**WIDTHS, **DERIVED}
+        names = {**STATE_SIZES, **DERIVED}
         every = [(part, i) for part in vector.parts for i in range(names[part])]
         told = [every[i] for i in vector.take] if vector.take else every
         if values is None or values.shape[1] != len(told):

@@ -47,8 +47,8 @@ def test_a_chunk_later_than_its_own_end_never_plays() -> None:
 
 
 def test_only_declared_embodiments_hold() -> None:
-    with pytest.raises(ValueError, match="no hold action is declared for 'joint_position'"):
-        ControlConvention(action="joint_position").hold_action(None)
+    with pytest.raises(ValueError, match="no hold action is declared for 'joint_torque'"):
+        ControlConvention(action="joint_torque").hold_action(None)
     assert ControlConvention(gripper="open_positive").hold_action(None)[-1] == 1.0
 
 

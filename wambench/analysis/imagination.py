@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from wambench import policies
 from wambench.analysis.intervals import Estimate, share_of, text
+from wambench.conventions import CONVENTIONS, part_of_state
 from wambench.interface import Episode, canvas
 from wambench.pictures import block_means, edge_strength, moving, psnr, ssim_map
 from wambench.records import load_episode
@@ -41,7 +42,7 @@ class FrameScore:
 
     Attributes:
         task, episode_seed, step: The query.
-        ahead: Control steps from the query to the frame.
+        ahead, seconds: From the query to the frame, in control steps and in s.
         hand_m: How far the hand really moved until then, in m.
         imagined, kept, linear, ceiling: Mean squares of the differences of block means from the real frame, in squared
             grey levels: of the imagined frame, the present one, the straight continuation, and the reconstructed real
@@ -56,6 +57,7 @@ class FrameScore:
     episode_seed: int
     step: int
     ahead: int
+    seconds: float
     hand_m: float
     imagined: float
     kept: float
@@ -77,7 +79,8 @@ def score_episode(episode: Episode, reconstruct: Reconstruct | None = None) -> l
         reconstruct: Encodes and decodes (N, h, w, 3) uint8 frames.
     """
     seen = canvases(episode)
-    hand = {o.step: o.state[:3] for o in episode.observations}
+    where = part_of_state("eef_pos", CONVENTIONS[episode.spec.robot])
+    hand = {o.step: o.state[where] for o in episode.observations}
     every = min((b - a for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False)), default=1)
     found = []
     for step, frames, at in imagined_futures(episode):
@@ -85,7 +88,8 @@ def score_episode(episode: Episode, reconstruct: Reconstruct | None = None) -> l
             if step in seen and when in seen and when > step:
                 past = seen.get(step - every, seen[step])
                 moved = float(np.linalg.norm(hand[when] - hand[step]))
-                about = (episode.spec.task, episode.spec.seed, step, when - step, moved)
+                ahead = when - step, (when - step) / episode.spec.control_hz
+                about = (episode.spec.task, episode.spec.seed, step, *ahead, moved)
                 found.append(_score(about, frame, seen[when], seen[step], past, every, reconstruct))
     return found
 
@@ -102,7 +106,7 @@ def imagined_futures(episode: Episode) -> list[tuple[int, Frames, NDArray[np.int
 
 
 def _score(
-    about: tuple[str, int, int, int, float],
+    about: tuple[str, int, int, int, float, float],
     frame: Frames,
     real: Frames,
     now: Frames,
@@ -183,7 +187,7 @@ def skill(scores: pd.DataFrame, error: str = "imagined") -> Estimate:
     return Estimate(1.0 - mean, 1.0 - high, 1.0 - low)
 
 
-def summarise(scores: pd.DataFrame, hz: float = 20.0) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per horizon: the skill where the hand moves and of all frames, and the other measures.
 
     Columns: `seconds`, `n` frames, `moving` of them with a hand that moves `MOVES_M` or more; over these `skill`,
@@ -192,13 +196,13 @@ def summarise(scores: pd.DataFrame, hz: float = 20.0) -> pd.DataFrame:
     `still_grey`, the number of frames in which the robot stands still and what the video adds there, in grey levels.
     """
     rows = []
-    for ahead, group in scores.groupby("ahead"):
+    for seconds, group in scores.groupby("seconds"):
         busy = group[group["hand_m"] >= MOVES_M]
         still = group[group["hand_m"] < RESTS_M]
         estimate = skill(busy)
         rows.append(
             {
-                "seconds": float(str(ahead)) / hz,
+                "seconds": float(str(seconds)),
                 "n": len(group),
                 "moving": len(busy),
                 "skill": estimate.mean,

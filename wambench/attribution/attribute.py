@@ -28,6 +28,7 @@ from wambench.attribution.readout import Limits
 from wambench.attribution.shapley import CounterfactualProgress
 from wambench.attribution.table import TABLE, AttributionRow
 from wambench.attribution.verdicts import first_divergence_verdict, intervention_verdict
+from wambench.conventions import ROBOT
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import LostJob, Pool
 from wambench.evaluation.run import plan
@@ -52,6 +53,7 @@ LOST = {name: f"lost to {name}" for name in ("video", "action")} | {
 }
 VERDICT_NAMES = {"d1": "read-out", "d2": "intervention", "d3": "first divergence", "behaviour": "how it failed"}
 NO_VIDEO = "no imagined video: behavioural type only"
+NO_READER = "no reader of this robot's frames: no read-out, f(own, oracle), f(oracle, oracle), shares or verdicts"
 NO_EXTRACT = "no extract: f(oracle, own), the shares, the placebo and D2 are unknown"
 
 
@@ -259,6 +261,8 @@ def attribute_episode(
     )
     if timing is None:
         row = dataclasses.replace(row, missing=NO_VIDEO)
+    elif episode.spec.robot != ROBOT:
+        row = _without_reader(row, interpreter, policy, episode, timing)
     elif not set(steps) <= set(timing.offsets):
         row = dataclasses.replace(row, missing=f"no frames {steps} env steps after a query: behavioural type only")
     else:
@@ -334,6 +338,31 @@ def _intervene(
         return row
     shares = shapley.shapley(progress)
     return dataclasses.replace(row, video=shares.video, action=shares.action, unattributed=shares.unattributed)
+
+
+def _without_reader(
+    row: AttributionRow, interpreter: FrameInterpreter, policy: Policy, episode: Episode, timing: ChunkTiming
+) -> AttributionRow:
+    """Returns the row with what needs no frames to be read: f(own, own), f(oracle, own), the chunk of no return.
+
+    The learned reader knows the cameras of the usual robot only. Without it there is no read-out, and nobody can follow
+    a video, so that two of the four cells and every verdict stay open.
+    """
+    from wambench.attribution import counterfactuals, first_divergence
+
+    number, _ = first_divergence.find_no_return(interpreter.sim, episode)
+    seconds = episode.chunks[number].step / episode.spec.control_hz if number >= 0 else math.nan
+    row = dataclasses.replace(row, own_own=episode.progress, no_return=number, no_return_s=seconds, missing=NO_READER)
+    if not counterfactuals.can_extract(policy) or is_late(policy):
+        return row
+    placebo = counterfactuals.play_extracted(interpreter, episode.spec, policy, timing, placebo=True)
+    extracted = counterfactuals.play_extracted(interpreter, episode.spec, policy, timing)
+    return dataclasses.replace(
+        row,
+        oracle_own=extracted.progress,
+        placebo=placebo.progress - episode.progress,
+        placebo_action=placebo.difference,
+    )
 
 
 def _find_divergence(

@@ -205,7 +205,7 @@ def _is_over(outcome: Outcome) -> bool:
 
 
 def _step(sim: OracleSim, actions: np.ndarray, timing: ChunkTiming) -> Outcome:
-    return sim.step_chunk(np.clip(actions[: timing.execute], -1.0, 1.0))
+    return sim.step_chunk(np.clip(actions[: timing.execute], *sim.convention.limits()))
 
 
 def _imagine(policy: Policy, history: Sequence[Observation], convention: ControlConvention) -> tuple[Plan, np.ndarray]:

@@ -38,7 +38,15 @@ def find_fatal_chunk(
         timing: When it answered.
         was_late: Whether latency delayed its actions, so that they are played in time, too.
     """
-    sim = interpreter.sim
+    number, needs = find_no_return(interpreter.sim, episode)
+    if number < 0:
+        return Fatal(solvable_start=False, solvable_end=False), -1
+    replay = ChunkReplay.at(interpreter, episode.spec, episode.chunks[number], timing)
+    return replay.compare(policy, needs, was_late), number
+
+
+def find_no_return(sim: OracleSim, episode: Episode) -> tuple[int, int]:
+    """Returns the number of the chunk of no return and the steps that the expert needs from its start; -1, 0: none."""
     spec = episode.spec
     sim.begin(spec, render=False)
     for number in reversed(range(len(episode.chunks))):
@@ -46,8 +54,8 @@ def find_fatal_chunk(
         sim.restore(chunk.state)
         needs = steps_to_success(sim, spec.horizon - chunk.step)
         if needs is not None:
-            return ChunkReplay.at(interpreter, spec, chunk, timing).compare(policy, needs, was_late), number
-    return Fatal(solvable_start=False, solvable_end=False), -1
+            return number, needs
+    return -1, 0
 
 
 def steps_to_success(sim: OracleSim, budget: int) -> int | None:
@@ -141,7 +149,7 @@ class ChunkReplay:
         seen = self.now
         for _ in range(0, self.length, self.timing.execute):
             actions = policy.extract((seen,), self.interpreter.oracle.video(self.timing.offsets))
-            for action in np.clip(actions[: self.timing.execute], -1.0, 1.0):
+            for action in np.clip(actions[: self.timing.execute], *sim.convention.limits()):
                 if sim.advance(action).progress >= FULL:
                     return 0
             seen = sim.observe()
@@ -153,7 +161,7 @@ class ChunkReplay:
         self._restore()
         actions = policy.act((self.now,)).actions
         self._restore()
-        for action in np.clip(actions[: self.length], -1.0, 1.0):
+        for action in np.clip(actions[: self.length], *self.interpreter.sim.convention.limits()):
             self.interpreter.sim.advance(action)
         return self._steps_left()
 

@@ -65,7 +65,10 @@ class OracleSim(ExpertSim, Protocol):
         """Renders all cameras now."""
 
     def proprioception(self) -> np.ndarray:
-        """Returns the (8,) state vector."""
+        """Returns the state vector."""
+
+    def hand_action(self, wanted: np.ndarray) -> np.ndarray:
+        """Returns the action that moves the hand as (7,) of OSC_POSE would."""
 
     def scene_poser(self) -> PosableScene:
         """Returns what shows postures of the current episode; the state is to be restored after using it."""

@@ -143,7 +143,7 @@ def _held(actions: np.ndarray) -> Callable[[int], np.ndarray]:
 
 
 def _played_by(task: Task, sim: OracleSim) -> Callable[[int], np.ndarray]:
-    return lambda step: task.expert(sim.view)
+    return lambda step: sim.hand_action(task.expert(sim.view))
 
 
 def _observation(episode: Episode, chunk: Chunk) -> Observation:
@@ -192,7 +192,7 @@ def draw_queries(episodes: Sequence[Episode], count: int, rng: np.random.Generat
 @contextmanager
 def simulator_at(episode: Episode) -> Iterator[OracleSim]:
     """Returns a context with a simulator at the start of an episode."""
-    sim = registration.make(episode.spec.task)
+    sim = registration.make(episode.spec.task, robot=episode.spec.robot)
     try:
         sim.begin(episode.spec, render=False)
         yield sim

@@ -75,6 +75,8 @@ class TraceRecorder:
         self._ranges = [OBJECTS[name].joint_range for name in self._objects]
         self._steps: list[dict[str, np.ndarray]] = []
         self._success_ever = False
+        low, high = sim.convention.limits()
+        self._half_shut = 0.5 * (low[-1] + high[-1])  # of the gripper's number; 0 where it is a sign
 
     def record(self, outcome: Outcome, action: np.ndarray) -> None:
         """Takes down the state after an action."""
@@ -90,7 +92,7 @@ class TraceRecorder:
             {
                 "hand": view.eef(),
                 "width": np.array(width),
-                "closing": np.array(action[-1] > 0),
+                "closing": np.array(action[-1] > self._half_shut),
                 "places": np.array([view.pos(key) for key in self._keys]),
                 "joints": np.array(joints),
                 "touched": np.array([view.touching("fingers", name) for name in objects]),

@@ -19,6 +19,7 @@ from wambench.analysis.intervals import text, wilson
 from wambench.attribution import paths, tracker
 from wambench.attribution.frame_reading import FrameInterpreter
 from wambench.attribution.reactions import draw_queries, simulator_at
+from wambench.conventions import ROBOT
 from wambench.interface import Chunk, Episode
 from wambench.policies import weight_files
 
@@ -98,8 +99,11 @@ def read_episodes(episodes: Sequence[Episode], count: int, rng: np.random.Genera
     """Returns what the frames of `count` queries show, drawn from recorded episodes with imagined frames.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are none, or they are of a robot whose frames nobody can read.
     """
+    others = sorted({episode.spec.robot for episode in episodes} - {ROBOT})
+    if others:
+        raise ValueError(f"poses are read out of frames of {ROBOT} only: no reader has learned those of {others[0]}")
     reader = tracker.FrameReader()
     ways, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     found: list[ShownPose] = []

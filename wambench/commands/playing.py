@@ -54,6 +54,8 @@ def add_run(commands: Commands) -> None:
     it.add_argument("--name", default="", metavar="NAME", help=called)
     told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
     it.add_argument("--instruction-of", default="", metavar="TASK", help=told)
+    robot = "who plays: libero, droid, droid-velocity (default: the robot that the policy's convention asks for)"
+    it.add_argument("--robot", default="", metavar="ROBOT", help=robot)
     it.add_argument("--visual", default="fast", metavar="PROFILE", help="fast (default) or full")
     it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
     limit = "seconds an episode may take, compiling its scene not counted (default: 600)"

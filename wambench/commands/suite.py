@@ -44,6 +44,8 @@ def add_experts(commands: Commands) -> None:
     other.add_argument("--resets", action="store_true", help="instead: whether episodes start as they should")
     levels = "instead: scripted tasks at every delay or speed, and what guessing earns where memory is needed"
     other.add_argument("--levels", action="store_true", help=levels)
+    robot = "who plays: libero (default), droid, droid-velocity; only with none of the above"
+    it.add_argument("--robot", metavar="ROBOT", help=robot)
     counts = "episodes per task and condition (50; of an attack 10, of resets 500, of levels 20)"
     it.add_argument("--episodes", type=int, metavar="N", help=counts)
     out = "also write it, as CSV or Markdown; the same command continues a measurement that was stopped"
@@ -60,6 +62,9 @@ def add_bench(commands: Commands) -> None:
     what = "sim: simulation, rendering, resets, workers against stock robosuite; policy: a chunk, stage by stage"
     it.add_argument("what", choices=("sim", "policy"), help=what)
     it.add_argument("--json", action="store_true", help="one object, for machines")
+    it.add_argument(
+        "--robot", default="libero", metavar="ROBOT", help="of sim: libero (default), droid, droid-velocity"
+    )
     of = it.add_argument_group("of policy")
     of.add_argument("--config", default="nano", metavar="SIZE", help="tiny, nano (default), mini, 14b")
     weights = of.add_mutually_exclusive_group()
@@ -103,7 +108,10 @@ def experts(arguments: argparse.Namespace) -> None:
         arguments.episodes = suite.EPISODES
     check_positive(arguments, "episodes", "workers")
     asked = task_names(arguments.tasks or tuple(tasks.TASKS))
-    table = suite.table(asked, arguments.episodes, arguments.seed, arguments.workers, arguments.out)
+    if arguments.robot and suite is not expert_success:
+        raise ValueError("--robot goes with the success of the experts alone, not with --attack, --resets or --levels")
+    of = {"robot": arguments.robot} if arguments.robot else {}
+    table = suite.table(asked, arguments.episodes, arguments.seed, arguments.workers, arguments.out, **of)
     print(table.to_string(index=False))
     print(*(suite.shortfalls(table) or ["nothing falls short"]), sep="\n")
     if arguments.out:
@@ -120,7 +128,7 @@ def bench(arguments: argparse.Namespace) -> None:
         return
     from wambench.speed import simulation
 
-    result = simulation.sim()
+    result = simulation.sim(robot=arguments.robot)
     print(json.dumps(result) if arguments.json else simulation.text(result))
 
 

@@ -87,6 +87,7 @@ class Virtual:
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
         step, state, convention = outcome.steps, self._sim.snapshot(), self._sim.convention
+        self._timeline.state = outcome.observations[-1].state
         with policy_at_work():
             asked = time.perf_counter()
             answer = self._ask(outcome.observations)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from wambench import policies
+from wambench import conventions, policies
 from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
 from wambench.interface import unknown_name
@@ -23,7 +23,7 @@ RANDOM = "random"  # as an instruction: of some other task
 UNRECORDED = ("workers", "out", "retry_errors")  # without influence on what a row says
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
-TOLD = ("instruction_of", "name")  # likewise
+TOLD = ("instruction_of", "name", "robot")  # likewise
 CLOCKS = ("virtual", "wall")
 
 
@@ -45,6 +45,7 @@ class RunConfig:
         instruction_of: Task whose instruction the policy is told instead of the right one, or "random" for another
             one of the split in every episode: a control for whether it listens. Scenes and scoring stay the same; the
             task itself is left out of the default tasks.
+        robot: A name of `conventions.CONVENTIONS`: who plays; "" for the robot that the policy's convention asks for.
         record_video: Write an mp4 of every episode.
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
@@ -72,6 +73,7 @@ class RunConfig:
     visual: str = "fast"
     policy_args: Mapping[str, Any] = field(default_factory=dict)
     instruction_of: str = ""
+    robot: str = ""
     record_video: bool = False
     time_limit_s: float = 600.0
     workers: int = 1
@@ -128,6 +130,8 @@ class RunConfig:
                 raise ValueError(f"{kind} must be positive, not {getattr(self, kind)}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, not {self.seed}")
+        if self.robot:
+            conventions.find(self.robot)
         if self.visual not in VISUALS:
             raise unknown_name("visual profile", self.visual, VISUALS)
         if self.name and not re.fullmatch(r"[\w.+-]+", self.name):
@@ -149,7 +153,8 @@ class RunConfig:
 
     @property
     def label(self) -> str:
-        """How the policy is called in the rows: its name and arguments, what it was told, how it was played."""
+        """How the policy is called in the rows: its name and arguments, what it was told, which robot was asked for,
+        how it was played."""
         return self._called(policies.short_name(self.policy), self.policy_args)
 
     def _called(self, policy: str, arguments: Mapping[str, Any]) -> str:
@@ -195,4 +200,5 @@ class RunConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def _told(self) -> dict[str, str]:
-        return {"instruction_of": self.instruction_of} if self.instruction_of else {}
+        told = {"instruction_of": self.instruction_of, "robot": self.robot}
+        return {name: value for name, value in told.items() if value}

@@ -103,6 +103,7 @@ class Timeline:
 
     def __init__(self, blend: Blend, convention: ControlConvention) -> None:
         self._blend, self._convention = blend, convention
+        self.state: np.ndarray | None = None  # of the newest observation: where the robot is held before any action
         self._answers: list[Answer] = []
         self._last: np.ndarray | None = None
 
@@ -113,7 +114,7 @@ class Timeline:
     def action(self, step: int) -> np.ndarray:
         """Returns the (A,) action to carry out at a step; the embodiment's hold action if no chunk has one."""
         action = self._blend(self._answers, step)
-        self._last = self._convention.hold_action(self._last) if action is None else action
+        self._last = self._convention.hold_action(self._last, self.state) if action is None else action
         return self._last
 
     def actions(self, start: int, stop: int) -> np.ndarray:
@@ -126,7 +127,7 @@ class Timeline:
         while (action := self._blend(self._answers, step + len(coming))) is not None:
             coming.append(action)
         while len(coming) < delay:
-            coming.append(self._convention.hold_action(coming[-1] if coming else self._last))
+            coming.append(self._convention.hold_action(coming[-1] if coming else self._last, self.state))
         return np.stack(coming) if coming else np.zeros((0, self._convention.action_dim))
 
 

@@ -14,7 +14,7 @@ TOLERANCE = 1e-6  # float32 rounding of an action at its limit
 
 
 def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
-    """Returns a copy of the plan that nobody can change any more, actions (H, A) float64 in [-1, 1].
+    """Returns a copy of the plan that nobody can change any more, actions (H, A) float64 within the limits.
 
     Raises InvalidPlan, saying what is wrong, if it is no plan under `convention`.
     """
@@ -22,18 +22,25 @@ def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
     actions = np.array(plan.actions, dtype=np.float64)
     if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != convention.action_dim:
         raise InvalidPlan(f"actions have shape {actions.shape}, expected (H, {convention.action_dim}) with H > 0")
-    largest = np.abs(actions).max()
-    if not math.isfinite(largest):
+    if not math.isfinite(np.abs(actions).max()):
         raise InvalidPlan("actions hold NaN or infinity")
-    if largest > 1 + TOLERANCE:
-        raise InvalidPlan(f"an action of {largest:.6g} is out of range [-1, 1]")
+    actions = _within_limits(actions, convention)
     execute = len(actions) if plan.execute is None else int(plan.execute)
     if not 0 < execute <= len(actions):
         raise InvalidPlan(f"execute is {execute}, expected 1 to {len(actions)}")
     frames, frame_steps = _checked_frames(plan, convention)
-    if largest > 1:
-        actions = actions.clip(-1, 1)
     return Plan(read_only(actions), execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
+
+
+def _within_limits(actions: np.ndarray, convention: ControlConvention) -> np.ndarray:
+    """Returns the actions without what rounding put outside the convention's limits; more than that is refused."""
+    low, high = convention.limits()
+    beyond = np.maximum(low - actions, actions - high)
+    row, column = np.unravel_index(int(beyond.argmax()), beyond.shape)
+    if beyond[row, column] > TOLERANCE:
+        limits = f"[{low[column]:g}, {high[column]:g}], the limits of its number {column}"
+        raise InvalidPlan(f"an action of {actions[row, column]:.6g} is out of range {limits}")
+    return actions.clip(low, high) if beyond[row, column] > 0 else actions
 
 
 def without_tensors(plan: Plan) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from wambench import policies, task_module, tasks
-from wambench.envs.episodes import episode_spec
+from wambench.conventions import ROBOT
+from wambench.envs.episodes import episode_spec, played_by
 from wambench.evaluation import latency
 from wambench.evaluation.config import RANDOM, RunConfig
 from wambench.evaluation.process_pool import LostJob, Pool
@@ -22,8 +24,8 @@ from wambench.records import Row, RunFolder, episode_stem, provenance, write_who
 from wambench.records.run_folder import GROWING
 
 Tell = Callable[[str], None]
-# rows made with others do not belong into one table
-FIXED = ("split_hash", "weights_hash", "task_module_hash", "server_hash")
+# Rows made with others do not belong into one table.
+FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot", "server_hash")
 LATEST = ("policy_hash",)  # of a file that may have been mended meanwhile
 
 
@@ -33,12 +35,16 @@ def to_stderr(line: str) -> None:
 
 
 def plan(config: RunConfig) -> list[EpisodeJob]:
-    """Returns the episodes of a run in the order of its table."""
+    """Returns the episodes of a run in the order of its table.
+
+    Without `config.robot` they are those of the usual robot; which one a policy asks for is known once it is loaded.
+    """
     jobs = []
     for name in config.tasks:
         for factor in config.factors:
             for index in range(config.episodes):
                 spec = episode_spec(tasks.find(name), config.split, factor, index, config.seed, config.visual)
+                spec = played_by(spec, config.robot or ROBOT)
                 jobs.append(EpisodeJob(spec, index, prompt(config, name, spec)))
     return jobs
 
@@ -123,7 +129,8 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
         if not path.exists():  # its worker died
             continue
         with np.load(path, allow_pickle=False) as arrays:
-            calls = arrays["delays"] / job.spec.control_hz if waited else arrays["latency_s"]
+            rate = json.loads(arrays["meta"].tobytes())["spec"]["control_hz"]
+            calls = arrays["delays"] / rate if waited else arrays["latency_s"]
         lines += [f"{','.join(map(str, job.key))},{i},{float(seconds)!r}" for i, seconds in enumerate(calls)]
     return "\n".join(lines) + "\n"
 
@@ -132,6 +139,8 @@ def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make
     payload = config, make_sim, todo[0].spec.task
     with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
         _begin(config, folder, pool.info, tell)
+        robot = pool.info.get("robot", ROBOT)
+        todo = [dataclasses.replace(job, spec=played_by(job.spec, robot)) for job in todo]
         done = len(folder.rows.keys() - {job.key for job in todo})
         failed = False
         with progress_bar(total=done + len(todo), initial=done, unit="episode") as bar:

@@ -107,6 +107,7 @@ class Wall:
 
     def turn(self, outcome: Outcome) -> tuple[Chunk, Outcome]:
         state = self._sim.snapshot()
+        self._timeline.state = outcome.observations[-1].state
         turn = _Turn(self._sim, self._timeline, outcome)
         asked = self._query(outcome)
         chunk: Chunk | None = None

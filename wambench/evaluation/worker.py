@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import policies, registration, tasks
+from wambench import conventions, policies, registration, tasks
 from wambench.evaluation import latency
 from wambench.evaluation.clock import Clock, Virtual
 from wambench.evaluation.executors import find, timing
@@ -61,19 +61,21 @@ class EpisodeJob:
 
 
 def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> TabletopEnv:
-    """Returns the simulator of a task as the policy asks for it: image size, video rate, rotation, and cameras.
+    """Returns the simulator of a task as the policy asks for it: robot, image size, video rate, rotation, and cameras.
 
     What the simulator does not have stays as it is, and is told with all other mismatches before the first episode.
     """
-    own = ControlConvention()
+    robot = config.robot or conventions.robot_of(convention)
+    own, usual = conventions.find(robot), robot == conventions.ROBOT
     return registration.make(
         task,
         split=config.split,
+        robot=robot,
         image_size=convention.image_size,
         visual=config.visual,
         video_hz=convention.video_hz,
         cameras=convention.cameras if set(convention.cameras) <= set(own.cameras) else own.cameras,
-        rotation=own.rotation if convention.rotation == "none" else convention.rotation,
+        rotation=convention.rotation if usual and convention.rotation != "none" else own.rotation,
     )
 
 
@@ -84,9 +86,10 @@ class Make:
     name: str
     arguments: Mapping[str, Any]
     smooth: bool
+    robot: str = ""
 
     def __call__(self, **given: Any) -> Policy:
-        policy = policies.load(self.name, self.arguments, **given)
+        policy = policies.load(self.name, self.arguments, self.robot, **given)
         if not self.smooth:
             return policy
         from wambench.policies.actions.smoothing import SmoothedPolicy
@@ -113,7 +116,7 @@ class Player:
 
     def __init__(self, config: RunConfig, make_sim: MakeSim) -> None:
         self._config, self._make_sim = config, make_sim
-        self._make = Make(config.policy, config.policy_args, config.smooth)
+        self._make = Make(config.policy, config.policy_args, config.smooth, config.robot)
         self._policy = None if config.policy == policies.EXPERT else self._make()
         self._executor, self._latency = find(config.execution), latency.parse(config.latency)
         self._stage: tuple[str, Simulator, Policy] | None = None
@@ -129,7 +132,8 @@ class Player:
             self._stage = None
             if hasattr(sim, "close"):
                 sim.close()
-        sim = self._make_sim(task, self._config, self._policy.convention if self._policy else ControlConvention())
+        asked = self._policy.convention if self._policy else conventions.find(self._config.robot or conventions.ROBOT)
+        sim = self._make_sim(task, self._config, asked)
         policy = self._policy or self._make(sim=sim)
         sessions = getattr(policy, "sessions", 0)  # that a policy behind a socket keeps apart; 0 for any number
         if 0 < sessions < self._config.workers:
@@ -138,7 +142,7 @@ class Player:
         if lines:
             raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
         if not self._executor.waits:
-            sim.convention.hold_action(None)  # an embodiment without one is found out now
+            sim.convention.hold_action(np.zeros(sim.convention.action_dim))  # one without is found out now
         if self._executor.guided and not isinstance(policy, Guided):
             raise ValueError(
                 f"policy {self._config.policy!r} cannot be played by rtc: it has no act_guided (interface.Guided); "
@@ -165,6 +169,7 @@ class Player:
     def describe(self, task: str) -> dict[str, Any]:
         """Returns where the numbers of a task come from, as JSON values."""
         _, policy = self.enter(task)
+        robot = conventions.robot_of(policy.convention)
         rendering = sys.modules.get("wambench.envs.rendering")
         return {
             "renderer": rendering.gl_backend() if rendering else "none",
@@ -173,6 +178,8 @@ class Player:
             "corpus": short_corpus(getattr(policy, "corpus", None)),
             "convention": dataclasses.asdict(policy.convention),
             **{name: getattr(policy, name) for name in ("server", "server_hash") if hasattr(policy, name)},
+            # not told of the usual one: older runs know nothing of it
+            **({} if robot == conventions.ROBOT else {"robot": robot}),
         }
 
     def _tape_of(self, cameras: tuple[str, ...]) -> FrameRecorder:

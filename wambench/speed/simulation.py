@@ -1,7 +1,9 @@
 """`wambench bench sim`: what simulation costs, against stock robosuite, interleaved in one run.
 
 Machines are noisy, so what counts is a ratio of rates measured in turns. Stock robosuite is `Lift` with the Panda,
-OSC_POSE at 20 Hz and two 128 x 128 cameras, as its documentation sets it up.
+OSC_POSE at 20 Hz and two 128 x 128 cameras, as its documentation sets it up. With `--robot droid` it is `Lift` with the
+Panda and robosuite's Robotiq85Gripper, JOINT_POSITION with absolute targets at 15 Hz and the stiffness of ours, and
+three 180 x 320 cameras; only the rates are measured then.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench import registration, tasks
+from wambench.conventions import ROBOT, find
 from wambench.envs.episodes import episode_spec
 from wambench.interface import ControlConvention, EpisodeSpec, Plan
 
@@ -53,19 +56,23 @@ class Stopwatch:
         return float(np.median(self.seconds))
 
 
-def sim(rounds: int = 6, steps: int = 20, episodes: int = 24) -> dict[str, Any]:
+def sim(rounds: int = 6, steps: int = 20, episodes: int = 24, robot: str = ROBOT) -> dict[str, Any]:
     """Returns the measurements; keys as printed by `wambench bench sim --json`.
 
     Args:
+        robot: A name of `conventions.CONVENTIONS`; of any but the usual one only the rates are measured.
         rounds: Turns each variant gets.
         steps: Control steps a turn.
         episodes: Episodes for what is measured on whole episodes.
     """
+    find(robot)
     logging.disable(logging.WARNING)  # robosuite has much to say at each of its resets
     try:
-        result = _rates(rounds, steps)
+        result = _rates(rounds, steps, robot)
     finally:
         logging.disable(logging.NOTSET)
+    if robot != ROBOT:
+        return {"robot": robot, **result}
     result.update(_shares())
     result.update(_harness(episodes))
     result.update(_workers(episodes))
@@ -79,9 +86,11 @@ def _in_process(work: Callable[[], float]) -> float:
         return pool.apply(work)
 
 
-def _stock(cameras: bool) -> Any:
+def _stock(cameras: bool, robot: str = ROBOT) -> Any:
     import robosuite
 
+    if robot != ROBOT:
+        return _stock_joints(cameras, find(robot))
     return robosuite.make(
         "Lift", robots="Panda", has_renderer=False, has_offscreen_renderer=cameras, use_camera_obs=cameras,
         use_object_obs=True, camera_names=["agentview", "robot0_eye_in_hand"], camera_heights=SIZE[0],
@@ -89,23 +98,53 @@ def _stock(cameras: bool) -> Any:
     )  # fmt: skip
 
 
-def _ours() -> TabletopEnv:
+def _stock_joints(cameras: bool, convention: ControlConvention) -> Any:
+    """Returns robosuite with a Panda and a Robotiq gripper, told joint targets, and views of the convention's size."""
+    import robosuite
+    from robosuite.controllers import load_composite_controller_config
 
-    return registration.make(TASK, image_size=SIZE)
+    from wambench.envs.joint_arm import STIFFNESS
+
+    config = load_composite_controller_config(controller="BASIC", robot="Panda")
+    config["body_parts"]["right"] = {
+        "type": "JOINT_POSITION", "input_type": "absolute", "input_max": 1, "input_min": -1, "output_max": 0.05,
+        "output_min": -0.05, "kp": STIFFNESS, "damping_ratio": 1, "impedance_mode": "fixed", "kp_limits": [0, 1000],
+        "damping_ratio_limits": [0, 10], "qpos_limits": None, "interpolation": None, "ramp_ratio": 0.2,
+        "gripper": {"type": "GRIP"},
+    }  # fmt: skip
+    height, width = convention.image_size
+    return robosuite.make(
+        "Lift", robots="Panda", gripper_types="Robotiq85Gripper", controller_configs=config, has_renderer=False,
+        has_offscreen_renderer=cameras, use_camera_obs=cameras, use_object_obs=True, camera_heights=height,
+        camera_names=["agentview", "frontview", "robot0_eye_in_hand"], camera_widths=width,
+        control_freq=round(convention.control_hz), horizon=10**6, ignore_done=True,
+    )  # fmt: skip
+
+
+def _ours(robot: str = ROBOT) -> TabletopEnv:
+    return registration.make(TASK, image_size=SIZE if robot == ROBOT else None, robot=robot)
 
 
 def _spec(env: TabletopEnv, index: int) -> EpisodeSpec:
-    return episode_spec(env.task, "seen", "none", index, 0)
+    return episode_spec(env.task, "seen", "none", index, 0, robot=env.robot)
 
 
-def _rates(rounds: int, steps: int) -> dict[str, Any]:
-    """Steps per second with two views every step, with views at the policy's rate, without views; and resets."""
-    stock = _stock(True)
-    blind = _stock(False)
-    env = _ours()
+def _actions(env: TabletopEnv, steps: int) -> np.ndarray:
+    """Returns (steps, A) small random motions: of the hand, or of joints about the start of the first episode."""
+    rng, size = np.random.default_rng(0), env.convention.action_dim
+    drawn = rng.uniform(-0.5, 0.5, (steps, size))
+    if env.convention.action == "joint_position":
+        drawn = env.proprioception()[:size] + 0.1 * drawn
+    return drawn.clip(*env.convention.limits())
+
+
+def _rates(rounds: int, steps: int, robot: str) -> dict[str, Any]:
+    """Steps per second with all views every step, with views at the policy's rate, without views; and resets."""
+    stock = _stock(True, robot)
+    blind = _stock(False, robot)
+    env = _ours(robot)
     stock.reset(), blind.reset(), env.begin(_spec(env, 0))
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-0.5, 0.5, (steps, 7))
+    actions = _actions(env, steps)
     clocks = {name: Stopwatch() for name in ("stock", "views", "chunk", "stock_state", "state", "stock_reset", "reset")}
 
     def each(step: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
@@ -290,9 +329,17 @@ def _memory() -> float:
 def text(result: dict[str, Any]) -> str:
     """Returns the tables for people."""
     r = result
+    robot = find(r.get("robot", ROBOT))
+    size, views = (SIZE, "two") if "robot" not in r else (robot.image_size, "three")
+    every = f"{views} {size[0]}x{size[1]} views every step"
     rates = [
-        (f"two {SIZE[0]}x{SIZE[1]} views every step", "stock_steps_per_s", "two_views_steps_per_s", "ratio_two_views"),
-        ("two views at the policy's 5 Hz", "stock_steps_per_s", "policy_rate_steps_per_s", "ratio_policy_rate"),
+        (
+            f"{views} {size[0]}x{size[1]} views every step",
+            "stock_steps_per_s",
+            "two_views_steps_per_s",
+            "ratio_two_views",
+        ),
+        (f"{views} views at the policy's 5 Hz", "stock_steps_per_s", "policy_rate_steps_per_s", "ratio_policy_rate"),
         ("state only", "stock_state_steps_per_s", "state_steps_per_s", "ratio_state"),
     ]
     lines = [f"{'control steps/s':36s}{'stock':>10s}{'wambench':>10s}{'ratio':>8s}"]
@@ -300,6 +347,8 @@ def text(result: dict[str, Any]) -> str:
     stock = r["stock_reset_ms"]
     ours = r["reset_ms"]
     lines.append(f"{'reset, ms':36s}{stock:10.0f}{ours:10.1f}{stock / ours:8.0f}")
+    if "robot" in r:
+        return "\n".join(lines)
     one, two = r["episodes_per_hour"], r["episodes_per_hour_two_workers"]
     lines += ["", f"{'expert episodes/hour':36s}{'1 worker':>10s}{'2 workers':>10s}{'ratio':>8s}"]
     lines.append(f"{TASK + ', views at 5 Hz':36s}{one:10d}{two:10d}{r['ratio_two_workers']:8.2f}")

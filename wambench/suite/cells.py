@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wambench import records
+from wambench.conventions import ROBOT
 from wambench.progress_bar import progress_bar
 
 Value = float | str
@@ -27,12 +28,14 @@ class Cell:
         condition: What is done there.
         episodes: How many.
         seed: Of the run whose episodes they are.
+        robot: Who plays.
     """
 
     task: str
     condition: str
     episodes: int
     seed: int
+    robot: str = ROBOT
 
 
 Found = dict[str, Value]

@@ -7,7 +7,8 @@ This file is the conversation with the environment.
 Frames that leave or enter the policy are tiled camera views like those of any other policy (`interface.canvas`). The
 model imagines another canvas: cropped views, the wrist above the exteriors. Imagined views are put back to where they
 were cropped, so that a pixel of an imagined frame is the same pixel of a real one; the border the model never sees
-repeats its edge. Noise is a function of (episode seed, env step).
+repeats its edge. Noise is a function of (episode seed, env step). What leaves the policy is within the
+robot's limits.
 
 Letters: T frames, K latent frames a chunk, H actions a chunk, A action numbers, B batch.
 """
@@ -395,7 +396,8 @@ class OfficialDreamZero:
     def _commands(self, session: OfficialSession, generated: GeneratedChunk) -> np.ndarray:
         assert session.state is not None and generated.action is not None
         actions = self.statistics.to_robot(generated.action[0], session.state)
-        return smoothing.smooth(actions) if self.options.smooth else actions
+        # a model may ask for more than joints and fingers can do; the robot's own controller would stop there, too
+        return np.clip(smoothing.smooth(actions) if self.options.smooth else actions, *self.convention.limits())
 
     def _decode(self, session: OfficialSession, video: Frames) -> np.ndarray:
         """Returns (4 K, 180, 960, 3) uint8 frames; they are decoded behind the newest real frame, which is left out."""

@@ -83,7 +83,8 @@ def test_openpi_droid_asks_whether_it_answers_velocities(adapter: str, conventio
     assert np.allclose(asked["observation/joint_position"], 0.1 * np.arange(7))
     assert np.allclose(asked["observation/gripper_position"], [0.3])
     velocity = adapter == "droid-velocity"
-    assert np.allclose(plan.actions[:, :7], 1.0 if velocity else 1.2) and (plan.actions[:, 7] == 1.0).all()
+    assert np.allclose(plan.actions[:, :3], 1.0 if velocity else 1.2) and (plan.actions[:, 7] == 1.0).all()
+    assert velocity or np.allclose(plan.actions[:, 3], -0.0698), "cut to the limits of the fourth joint"
     assert plan.execute == 8
 
 

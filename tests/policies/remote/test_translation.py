@@ -97,7 +97,7 @@ def test_a_gripper_out_of_range_is_cut() -> None:
 def test_actions_come_back(name: str) -> None:
     adapter = adapters.load(name)
     rng = np.random.default_rng(0)
-    ours = rng.uniform(-1, 1, (12, adapter.convention.action_dim))
+    ours = rng.uniform(*adapter.convention.limits(), (12, adapter.convention.action_dim))
     ours[:, -1] = np.array(GRIPPERS[adapter.convention.gripper])[rng.integers(0, 2, 12)]
     assert np.allclose(translation.actions(adapter, translation.sent_actions(adapter, ours)), ours)
 

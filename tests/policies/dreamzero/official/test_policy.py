@@ -184,7 +184,7 @@ def by_hand(folder: Path, queries: int, seed: int) -> list[np.ndarray]:
         )
         assert chunk.action is not None
         relative = (chunk.action[0].numpy() + 1.0) / 2.0 * (HIGH - LOW) + LOW
-        answers.append(relative + np.append(state[:7], 0.0))
+        answers.append(np.clip(relative + np.append(state[:7], 0.0), *DROID.limits()))
     return answers
 
 
