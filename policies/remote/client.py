@@ -26,6 +26,8 @@ from wambench.policies.remote.adapter import Adapter
 EXTENSION = "wambench"  # the key of ours in metadata, requests and answers
 VERSION = 1  # of the extension
 REMOTE = "remote"
+# What our own servers may offer beside `act`: real-time chunking and, for attribution, actions for a given future.
+OFFERED = ("act_guided", "extract")
 FIRST_PAUSE_S = 0.1  # before the second attempt to connect; each further one is twice as long
 LONGEST_PAUSE_S = 5.0
 REMEMBERED = 64  # frames, for adapters that send some of the past
@@ -146,6 +148,8 @@ class RemotePolicy:
         self.convention = self.adapter.convention
         self.sessions = self.adapter.sessions
         self.device = REMOTE
+        for name in set(OFFERED) & set(ours.get("offers", ())):  # only who has them can be asked for them
+            setattr(self, name, getattr(self, f"_{name}"))
         self.weights_hash = ours.get("weights_hash")
         self.corpus = ours.get("corpus")
         self.server = {"url": url, "metadata": jsonable(self._metadata), "adapter": self.adapter.to_dict()}
@@ -168,6 +172,17 @@ class RemotePolicy:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the server's answer as a plan."""
+        return self._ask(history)
+
+    def _act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        """See `interface.Guided`; `act_guided` where the server offers it."""
+        return self._ask(history, previous=np.asarray(previous, np.float64), delay=int(delay))
+
+    def _extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
+        """Returns the policy's own actions (H, A) for a given future; `extract` where the server offers it."""
+        return self._ask(history, future=np.ascontiguousarray(frames)).actions
+
+    def _ask(self, history: Sequence[Observation], **more: Any) -> Plan:
         if not history:
             raise ValueError("history is empty; its last entry must be the current observation")
         if not self._open:
@@ -178,7 +193,8 @@ class RemotePolicy:
         self._kept.extend(history)
         try:
             sent = time.perf_counter()
-            answer = self._link.ask(asked, self._extension(frames) if self._extended else None)
+            told = {**self._extension(frames), **more} if self._extended else None
+            answer = self._link.ask(asked, told)
             timings = {"prepare_s": sent - began, "server_s": time.perf_counter() - sent}
             return self._plan(answer, history[-1].step, timings)
         except BaseException:

@@ -46,22 +46,35 @@ class Watcher:
     def act(self, history: Sequence[Observation]) -> Plan:
         now, cameras = history[-1], self.convention.cameras
         self.asked += 1
-        actions = np.full((8, self.convention.action_dim), 0.4)
-        actions[:, 1] = self.seed % 97 / 97
-        actions[:, 2] = np.mean([now.images[camera][:, : 8 + i].mean() / 255 for i, camera in enumerate(cameras)])
-        actions[:, 3] = sum(o.state[0] + o.state[7] for o in history) / 100
-        actions[:, 4] = now.state.sum() / 100
-        actions[:, 5] = sum(o.step for o in history) / 1000
-        actions[:, -1] = 0.3 if self.asked % 2 else 0.7
+        share = np.full((8, self.convention.action_dim), 0.7)  # of the way from the least to the largest action
+        share[:, 1] = self.seed % 97 / 97
+        share[:, 2] = np.mean([now.images[camera][:, : 8 + i].mean() / 255 for i, camera in enumerate(cameras)])
+        share[:, 3] = sum(o.state[0] + o.state[7] for o in history) / 100 + 0.2
+        share[:, 4] = now.state.sum() / 100
+        share[:, 5] = sum(o.step for o in history) / 1000
+        share[:, -1] = 0.3 if self.asked % 2 else 0.7
+        low, high = self.convention.limits()
         stride = self.convention.frame_stride
         frames = np.stack([np.concatenate([now.images[camera] for camera in cameras], axis=1)] * 2)
-        return Plan(actions, 6, frames, now.step // stride * stride + stride * np.array([1, 2]))
+        return Plan(low + share * (high - low), 6, frames, now.step // stride * stride + stride * np.array([1, 2]))
 
 
 def droid_line(task: str, config: RunConfig, convention: ControlConvention) -> DroidLine:
     """Returns a line whatever the task."""
     own = DROID_VELOCITY if convention.action == "joint_velocity" else DROID
     return DroidLine(dataclasses.replace(own, image_size=convention.image_size, video_hz=convention.video_hz))
+
+
+class Imaginer(Watcher):
+    """Can be asked for its actions for a given future and for a chunk that goes on; `session` says it can be copied."""
+
+    session = True
+
+    def extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
+        return np.full((8, 7), frames.mean() / 255) + self.act(history).actions / 1e6
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        return Plan(previous[delay:] / 2 + self.act(history).actions[0] / 2)
 
 
 class Sleeper(Watcher):

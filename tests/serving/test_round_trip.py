@@ -7,15 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.evaluation.test_run import recorded
+from tests.policies.test_contract import observations
 from tests.serving.served import served
-from tests.serving.stubs import droid_line
+from tests.serving.stubs import Imaginer, droid_line
 from tests.stubs import line_sim
+from wambench import policies
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.run import run
 from wambench.evaluation.worker import MakeSim
+from wambench.interface import Guided
 
 pytest.importorskip("websockets", reason="needs wambench[remote]")
 pytestmark = pytest.mark.slow
@@ -68,3 +72,27 @@ def test_vla_eval_asks_at_every_step_and_plays_the_same(here: Played, tmp_path: 
     for name, content in here[1].items():
         for key in ("actions", "imagined", "imagined_steps"):
             assert files[name][key] == content[key], key
+
+
+def test_what_attribution_and_real_time_chunking_ask_is_asked_behind_a_socket() -> None:
+    """Actions for a given future, and a chunk that goes on from the one being played; two clients do not meet."""
+    here: Any = Imaginer()
+    seen = observations(here, 3)
+    previous = np.random.default_rng(1).uniform(-0.5, 0.5, (12, 7))
+    future = np.random.default_rng(2).integers(0, 255, (2, 18, 64, 3), dtype=np.uint8)
+    with served("tests.serving.stubs:Imaginer", "openpi") as port:
+        there: Any
+        other: Any
+        there, other = (policies.load(f"openpi://127.0.0.1:{port}") for _ in range(2))
+        answers = []
+        for policy in (here, there):
+            policy.reset("lift the red cube", 3)
+            other.reset("press the button", 7)
+            first = policy.act(seen[:1]).actions
+            other.act(seen[:1])
+            extracted = policy.extract(seen[1:2], future)
+            answers.append((first, extracted, policy.act_guided(seen[2:], previous, 2).actions))
+    assert isinstance(there, Guided) and all(map(np.array_equal, *answers))
+    with served(WATCHER, "openpi") as port:
+        plain = policies.load(f"openpi://127.0.0.1:{port}")
+    assert not hasattr(plain, "extract") and not isinstance(plain, Guided)

@@ -13,6 +13,7 @@ import numpy as np
 from wambench.interface import Observation
 from wambench.policies.remote import translation
 from wambench.policies.remote.adapter import Adapter
+from wambench.policies.remote.client import EXTENSION
 from wambench.serving.host import PolicyHost
 
 
@@ -81,7 +82,7 @@ class Conversation:
 
         Raises ValueError if the message is none.
         """
-        reply = self._ask(self._seen(asked, session, ours), bool(ours))
+        reply = self._ask(self._seen(asked, session, ours), ours if isinstance(ours, Mapping) else {})
         self._step += reply.execute
         return reply
 
@@ -95,7 +96,8 @@ class Conversation:
         self._step += 1
         if not self._rest:
             now, stride = self._frames[-1].step, self._adapter.convention.frame_stride
-            whole = self._ask([o for o in self._frames if o.step % stride == 0 or o.step == now], bool(ours))
+            seen = [o for o in self._frames if o.step % stride == 0 or o.step == now]
+            whole = self._ask(seen, {} if ours is None else {EXTENSION: True})
             self._frames.clear()
             self._rest = [_row(whole, i) for i in range(whole.execute)]
             self._rest[0] = dataclasses.replace(self._rest[0], video=whole.video, video_steps=whole.video_steps)
@@ -120,15 +122,21 @@ class Conversation:
         self._step = steps[-1]
         return seen
 
-    def _ask(self, seen: Sequence[Observation], own: bool) -> Reply:
-        """Returns the policy's answer; with the actions in our own numbers if `own`."""
+    def _ask(self, seen: Sequence[Observation], told: Mapping[str, Any]) -> Reply:
+        """Returns the policy's answer; to our own clients, who tell something, with the actions in our own numbers."""
         began = time.perf_counter()
-        plan = self._seat.act(seen)
+        if "future" in told:
+            plan = self._seat.act(seen, "extract", _array(told["future"], np.uint8))
+        elif "previous" in told:
+            previous = _array(told["previous"], np.float64)
+            plan = self._seat.act(seen, "act_guided", previous, _whole(told.get("delay"), "delay"))
+        else:
+            plan = self._seat.act(seen)
         infer_ms = 1000.0 * (time.perf_counter() - began)
         execute = plan.execute or len(plan.actions)
         ahead = () if plan.frame_steps is None else tuple(int(step) - seen[-1].step for step in plan.frame_steps)
         sent = translation.sent_actions(self._adapter, plan.actions)
-        return Reply(sent, execute, plan.frames, ahead, infer_ms, plan.actions if own else None)
+        return Reply(sent, execute, plan.frames, ahead, infer_ms, plan.actions if told else None)
 
     def _instruction(self, asked: Mapping[str, Any]) -> str:
         [key] = [key for key, text in self._adapter.texts.items() if text.startswith("instruction")][:1] or [""]
@@ -145,6 +153,13 @@ def _row(reply: Reply, index: int) -> Reply:
     actions = {key: values[index] for key, values in reply.actions.items()}
     own = None if reply.own is None else reply.own[index : index + 1]
     return Reply(actions, 1, None, (), reply.infer_ms, own)
+
+
+def _array(value: Any, dtype: Any) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.dtype != dtype:
+        got = getattr(value, "dtype", type(value).__name__)
+        raise ValueError(f"an array of {np.dtype(dtype)} is expected, not {got}")
+    return value
 
 
 def _whole(value: Any, name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +10,15 @@ from typing import Any
 
 from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation, Plan, Policy
+from wambench.policies.remote.client import OFFERED
 
 
 class PolicyHost:
     """A policy in a thread of its own, so that a server answers health checks while it computes.
 
-    Clients take turns. A policy with `session` and `act_batch` is made once and keeps their episodes apart; of any
-    other one is made for each client, and used again when a client has gone.
+    Clients take turns. A policy with `session` keeps what it knows of an episode in a value that `reset` replaces, so
+    that a shallow copy for each client shares its networks; any other policy is made for each client, and used again
+    when a client has gone.
 
     Args:
         make: Makes the policy.
@@ -26,7 +29,7 @@ class PolicyHost:
         self._make, self._most = make, most
         self._thread = ThreadPoolExecutor(1)
         self.policy = self._call(self._first)
-        self.shared = hasattr(self.policy, "session") and hasattr(self.policy, "act_batch")
+        self._shared = hasattr(self.policy, "session")
         self._free: list[Policy] = [self.policy]
         self.clients = 0
 
@@ -46,9 +49,12 @@ class PolicyHost:
     def _enter(self) -> Seat:
         if self.clients >= self._most:
             raise ValueError(f"this server has {self.clients} clients already (--clients {self._most})")
-        policy = self.policy if self.shared else (self._free.pop() if self._free else self._make())
+        policy = copy.copy(self.policy) if self._shared else self._unused()
         self.clients += 1
         return Seat(self, policy)
+
+    def _unused(self) -> Policy:
+        return self._free.pop() if self._free else self._make()
 
     def leave(self, policy: Policy) -> None:
         """Gives a place back."""
@@ -56,7 +62,7 @@ class PolicyHost:
 
     def _leave(self, policy: Policy) -> None:
         self.clients -= 1
-        if not self.shared:
+        if not self._shared:
             self._free.append(policy)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -73,28 +79,32 @@ class Seat:
 
     def __init__(self, host: PolicyHost, policy: Policy) -> None:
         self._host, self._policy = host, policy
-        self._session: Any = None
 
     def begin(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
-        self._host.call(self._begin, instruction, seed)
+        self._host.call(self._policy.reset, instruction, seed)
 
-    def act(self, history: Sequence[Observation]) -> Plan:
-        """Returns the policy's next plan, checked."""
-        return self._host.call(self._act, history)
+    def act(self, history: Sequence[Observation], method: str = "act", *more: Any) -> Plan:
+        """Returns the policy's next plan, checked.
+
+        Args:
+            history: What was seen.
+            method: "act", or another one of `OFFERED` that the policy has.
+            more: Its further arguments.
+        """
+        if method != "act" and method not in offered(self._policy):
+            raise ValueError(f"this policy has no {method}")
+        return self._host.call(self._act, history, method, *more)
 
     def leave(self) -> None:
         """Makes room for another client."""
         self._host.leave(self._policy)
 
-    def _begin(self, instruction: str, seed: int) -> None:
-        policy: Any = self._policy
-        if self._host.shared:
-            self._session = policy.session(instruction, seed)
-        else:
-            policy.reset(instruction, seed)
+    def _act(self, history: Sequence[Observation], method: str, *more: Any) -> Plan:
+        made = getattr(self._policy, method)(history, *more)
+        return validate_plan(made if isinstance(made, Plan) else Plan(made), self._policy.convention)
 
-    def _act(self, history: Sequence[Observation]) -> Plan:
-        policy: Any = self._policy
-        plan = policy.act_batch([self._session], [history])[0] if self._host.shared else policy.act(history)
-        return validate_plan(plan, policy.convention)
+
+def offered(policy: Policy) -> list[str]:
+    """Returns what a policy can be asked beside `act`, of `OFFERED`."""
+    return [name for name in OFFERED if hasattr(policy, name)]

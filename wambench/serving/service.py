@@ -20,7 +20,7 @@ from wambench.policies.remote.adapter import Adapter
 from wambench.policies.remote.client import EXTENSION, VERSION
 from wambench.policies.remote.codec import needed
 from wambench.serving.conversation import Conversation
-from wambench.serving.host import PolicyHost
+from wambench.serving.host import PolicyHost, offered
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class Service:
             "policy_args": {name: str(value) for name, value in self.config.policy_args.items()},
             "weights_hash": getattr(policy, "weights_hash", None),
             "corpus": getattr(policy, "corpus", None),
+            "offers": [] if self.config.protocol == "vla-eval" else offered(policy),  # it asks step by step
             "adapter": self.adapter.to_dict(),
         }
 
