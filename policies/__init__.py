@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -32,18 +33,30 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "l1": "wambench.policies.vla.l1_regression:policy",
     }
 )
+# What a policy behind a socket is named by: SCHEME://HOST:PORT
+SCHEMES: Mapping[str, str] = MappingProxyType(
+    {
+        "openpi": "wambench.policies.remote.openpi:policy",
+        "roboarena": "wambench.policies.remote.roboarena:policy",
+        "gr00t": "wambench.policies.remote.gr00t:policy",
+        "vla-eval": "wambench.policies.remote.vla_eval:policy",
+    }
+)
 
 
 def check_name(name: str) -> None:
     """Raises ValueError if `name` cannot be a policy; imports nothing, so some errors are left to `load`."""
     if name in POLICIES:
         return
+    if "://" in name:
+        _check_address(name)
+        return
     source, colon, cls = name.rpartition(":")
     if not colon and name.endswith(".py"):
         classes = ", ".join(f"{name}:{cls}" for cls in _names_of(Path(name))[0]) or "none"
         raise ValueError(f"policy {name!r} names a file without its class; the file has: {classes}")
     if not colon:
-        forms = ", or your own as module:Class or path/to/file.py:Class"
+        forms = ", or your own as module:Class, path/to/file.py:Class or SCHEME://HOST:PORT"
         raise ValueError(f"{unknown_name('policy', name, POLICIES)}{forms}")
     if not source or not cls.isidentifier():
         raise ValueError(f"policy {name!r} is not of the form module:Class or path/to/file.py:Class")
@@ -59,7 +72,7 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, robot: str = "",
     """Returns a new policy.
 
     Args:
-        name: A name of `POLICIES`, "module:Class" or "path/to/file.py:Class".
+        name: A name of `POLICIES`, "module:Class", "path/to/file.py:Class" or "SCHEME://HOST:PORT" (`SCHEMES`).
         arguments: Keyword arguments of the class.
         robot: A name of `conventions.CONVENTIONS`; a class that takes an argument `robot` is given it.
         given: Further ones that the caller supplies, such as the expert's simulator.
@@ -68,7 +81,10 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, robot: str = "",
         ValueError: There is no such policy, the arguments do not fit, or the object is no policy.
     """
     check_name(name)
-    source, _, cls = POLICIES.get(name, name).rpartition(":")
+    scheme, _, address = name.rpartition("://")
+    source, _, cls = (SCHEMES[scheme] if scheme else POLICIES.get(name, name)).rpartition(":")
+    if scheme:
+        given["address"] = address
     module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
     if not hasattr(module, cls):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -108,6 +124,21 @@ def source_hash(name: str) -> str | None:
     """Returns the SHA-256 of the file that a policy is named by ("path/to/file.py:Class"), None for any other name."""
     source = POLICIES.get(name, name).rpartition(":")[0]
     return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source.endswith(".py") else None
+
+
+def short_name(name: str) -> str:
+    """Returns how rows call a policy: "my_policy.py:Mine" without its folders, "openpi:HOST:PORT" without slashes."""
+    return name.replace("://", ":").rsplit("/", 1)[-1]
+
+
+def _check_address(name: str) -> None:
+    """Raises ValueError unless the name is SCHEME://HOST:PORT."""
+    scheme, _, address = name.partition("://")
+    if scheme not in SCHEMES:
+        raise unknown_name("scheme of a policy's address", scheme, SCHEMES)
+    host, _, port = address.rpartition(":")
+    if not host or not re.fullmatch(r"[\w.\-\[\]:%]+", host) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"policy {name!r} is not of the form {scheme}://HOST:PORT")
 
 
 def _check_file(path: Path, cls: str) -> None:

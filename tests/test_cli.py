@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot")
-COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
+COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts", "serve")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -58,6 +58,7 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
         ("collect", "wambench.collection:CollectConfig", set()),
         ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
         ("bench", "wambench.speed.policy:BenchConfig", {"what", "json", "random_weights"}),
+        ("serve", "wambench.serving.service:ServeConfig", set()),
     ],
 )
 def test_every_option_is_a_field_of_its_configuration(name: str, config: str, besides: set[str]) -> None:
@@ -130,6 +131,17 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("experts --tasks LiftCub", "did you mean 'LiftCube'?"),
         ("run --policy my_policy.py --split seen", "no such file: my_policy.py"),
         ("list --task-module my_tasks.py", "no such file"),
+        ("run --policy opnpi://127.0.0.1:8000 --split seen", "did you mean 'openpi'?"),
+        ("run --policy openpi://127.0.0.1 --split seen", "is not of the form openpi://HOST:PORT"),
+        ("run --policy openpi://127.0.0.1:1/x --split seen", "is not of the form openpi://HOST:PORT"),
+        ("run --policy openpi://127.0.0.1:80000 --split seen", "is not of the form openpi://HOST:PORT"),
+        ("serve --policy pi0", "required: --protocol"),
+        ("serve --policy p0 --protocol openpi", "did you mean 'pi0'?"),
+        ("serve --policy expert --protocol openpi", "the expert reads the simulator"),
+        ("serve --policy noop --protocol opnpi", "did you mean 'openpi'?"),
+        ("serve --policy noop --protocol openpi --adapter libro", "did you mean 'libero'?"),
+        ("serve --policy noop --protocol openpi --port 99999", "port must be 0 to 65535"),
+        ("serve --policy noop --protocol openpi --port 0 --adapter droid-position", "no adapter of openpi carries"),
     ],
 )
 def test_errors_are_one_line(

@@ -34,6 +34,7 @@ ALLOWED = {
     "policies.vla": {
         "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",
     },
+    "policies.remote": {"conventions", "interface"},
     "policies.training": POLICIES | {"progress_bar", "interface"},
     "policies": {"own_modules", "interface"},
     "own_modules": set(),
@@ -55,8 +56,13 @@ ALLOWED = {
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
+    "vla_eval": {"conventions", "envs", "tasks", "registration", "interface"},
+    "serving": {"evaluation", "policies", "policies.remote", "interface"},
     "commands": POLICIES
-    | {"analysis", "attribution", "collection", "evaluation", "listing", "records", "speed", "suite", "tasks"},
+    | {
+        "analysis", "attribution", "collection", "evaluation", "listing", "records", "serving", "speed", "suite",
+        "tasks",
+    },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
     "__init__": {"registration", "task_module"},

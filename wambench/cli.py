@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import wambench
-from wambench.commands import playing, results, suite, training
+from wambench.commands import playing, results, serving, suite, training
 from wambench.commands.arguments import USER_ERROR, Parser
 
 INTERRUPTED = 130
@@ -62,4 +62,5 @@ def parser() -> Parser:
         add(commands)
     training.add(commands)
     suite.add_experts(commands)
+    serving.add(commands)
     return top

@@ -17,6 +17,13 @@ def of_machine(raised: BaseException) -> bool:
     return isinstance(raised, MemoryError) or (isinstance(raised, OSError) and raised.errno in ERRNOS)
 
 
+def status_of(raised: BaseException) -> str:
+    """Returns the status of an episode that ended with what a policy raised."""
+    if of_machine(raised):
+        return "env_error"
+    return "timeout" if isinstance(raised, TimeoutError) else "policy_error"
+
+
 def reason(raised: BaseException) -> str:
     """Returns an exception as one line: its type, its message, and the place it came from."""
     frames = traceback.extract_tb(raised.__traceback__)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from wambench.evaluation.clock import Clock, PolicyFailed, Virtual
-from wambench.evaluation.failures import full, of_machine, reason
+from wambench.evaluation.failures import full, reason, status_of
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Outcome, Policy, Simulator
 
 Observer = Callable[[Chunk | None, Outcome], None]
@@ -26,7 +26,8 @@ def rollout(
 ) -> Episode:
     """Returns the finished episode; an exception ends it, and `status` says whether policy or simulator raised it.
 
-    The status is "policy_error" if the policy raised or answered with an invalid plan, "env_error" if the simulator or
+    The status is "policy_error" if the policy raised or answered with an invalid plan, "timeout" if it raised
+    TimeoutError (a policy behind a socket that did not answer in time), "env_error" if the simulator or
     the machine failed (a full disk, no memory); `error` has the reason in one line, `traceback` the whole of it, and
     the other fields hold everything up to then.
 
@@ -66,7 +67,7 @@ def rollout(
                 observe(chunk, outcome)
     except PolicyFailed as failed:
         cause = failed.__cause__ or failed
-        status, error, trace = "env_error" if of_machine(cause) else "policy_error", reason(cause), full(cause)
+        status, error, trace = status_of(cause), reason(cause), full(cause)
     except (Exception, SystemExit) as raised:
         status, error, trace = "env_error", reason(raised), full(raised)
     finally:

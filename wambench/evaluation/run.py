@@ -25,7 +25,7 @@ from wambench.records.run_folder import GROWING
 
 Tell = Callable[[str], None]
 # Rows made with others do not belong into one table.
-FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot")
+FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot", "server_hash")
 LATEST = ("policy_hash",)  # of a file that may have been mended meanwhile
 
 

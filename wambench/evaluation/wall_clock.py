@@ -208,5 +208,6 @@ class _Turn:
 
 
 def inference_of(policy: Policy, make: Callable[[], Policy]) -> Inference:
-    """Returns where a policy computes: a thread if it is on a GPU, else a process, which makes its own."""
-    return Inference(policy if str(getattr(policy, "device", "cpu")).startswith("cuda") else make)
+    """Returns where a policy computes: a thread if on a GPU or behind a socket, else a process, which makes its own."""
+    elsewhere = str(getattr(policy, "device", "cpu")).startswith(("cuda", "remote"))
+    return Inference(policy if elsewhere else make)

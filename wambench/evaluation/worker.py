@@ -136,6 +136,9 @@ class Player:
         asked = self._policy.convention if self._policy else conventions.find(self._config.robot or conventions.ROBOT)
         sim = self._make_sim(task, self._config, asked)
         policy = self._policy or self._make(sim=sim)
+        sessions = getattr(policy, "sessions", 0)  # that a policy behind a socket keeps apart; 0 for any number
+        if 0 < sessions < self._config.workers:
+            raise ValueError(f"{self._config.policy} keeps {sessions} episode at a time: --workers {sessions}")
         lines = mismatches(sim.convention, policy.convention)
         if lines:
             raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
@@ -175,6 +178,7 @@ class Player:
             "weights_hash": getattr(policy, "weights_hash", None),
             "corpus": short_corpus(getattr(policy, "corpus", None)),
             "convention": dataclasses.asdict(policy.convention),
+            **{name: getattr(policy, name) for name in ("server", "server_hash") if hasattr(policy, name)},
             # not told of the usual one: older runs know nothing of it
             **({} if robot == conventions.ROBOT else {"robot": robot}),
         }
