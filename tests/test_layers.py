@@ -52,11 +52,17 @@ ALLOWED = {
         "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks", "rotations",
         "interface",
     },
+    "report": {
+        "analysis", "attribution", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
+    },
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES
-    | {"analysis", "attribution", "collection", "evaluation", "listing", "records", "speed", "suite", "tasks"},
+    | {
+        "analysis", "attribution", "collection", "evaluation", "listing", "records", "report", "speed", "suite",
+        "tasks",
+    },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
     "__init__": {"registration", "task_module"},
@@ -64,7 +70,7 @@ ALLOWED = {
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",
-    "interface", "records", "registration", "tasks",
+    "interface", "records", "registration", "report.report", "tasks",
 )  # fmt: skip
 HEAVY = ("torch", "mujoco", "robosuite")
 

@@ -1,4 +1,4 @@
-"""`wambench leaderboard`, `compare`, `imagine`, `attribute` and `plot`: from what was played to tables and figures."""
+"""`wambench leaderboard`, `compare`, `imagine`, `attribute`, `plot`, `report`: from what was played to what is read."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def add(commands: Commands) -> None:
     add_imagine(commands)
     add_attribute(commands)
     add_plot(commands)
+    add_report(commands)
 
 
 def add_leaderboard(commands: Commands) -> None:
@@ -100,6 +101,22 @@ def add_plot(commands: Commands) -> None:
     )
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     it.add_argument("--episode", metavar="NAME", help="episode of the filmstrip, e.g. PressButton-v1.all.0")
+    add_task_module(it)
+
+
+def add_report(commands: Commands) -> None:
+    """Adds `wambench report`."""
+    from wambench.report import MAX_MB
+
+    example = "wambench report runs/* --out site"
+    it = add_command(
+        commands, "report", report, "one static page of finished runs, with films of the episodes", example
+    )
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; of a sweep or self-test, too")
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page; open DIR/index.html")
+    it.add_argument("--title", default="", metavar="TEXT", help="heading of the page (default: wambench report)")
+    most = f"megabytes of the folder at most; later episodes of each task are left out (default: {MAX_MB:g})"
+    it.add_argument("--max-mb", type=float, default=MAX_MB, metavar="MB", help=most)
     add_task_module(it)
 
 
@@ -248,3 +265,10 @@ def _plot_recorded(given: list[Path], out: Path, episode: str | None) -> list[Pa
     if runs or self_tests:
         paths += attribution_plots.draw([*runs, *self_tests], out)
     return paths
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Writes the page of runs and prints its path."""
+    from wambench.report import report as page
+
+    print(page.report(arguments.runs, arguments.out, arguments.title, arguments.max_mb, _say))
