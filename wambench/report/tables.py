@@ -181,7 +181,6 @@ def sweeps(folders: Sequence[Path]) -> list[Json]:
 def attributions(runs: Sequence[Path]) -> list[Json]:
     """Returns, for every attributed run, what was reached and to what the rest was lost, and the verdicts."""
     found = []
-    said = (*attribution_plots.DEFINITIONS, "behaviour")
     for run in runs:
         for one in attribution_plots.read([run] if run.is_dir() else []):
             estimates = attribution_plots.shares(one.episodes, one.known)

@@ -49,14 +49,23 @@ function address(view, rest = [], query = {}) {
   return `#/${path}${words.length ? `?${new URLSearchParams(words)}` : ""}`;
 }
 
+let shown = ""; // the name of the view on the screen, which an empty address does not tell
+
 function remember(changes) {
-  const { view, rest, query } = place();
+  const { rest, query } = place();
   const now = { ...Object.fromEntries(query), ...changes };
-  history.replaceState(null, "", address(view, rest, now));
+  history.replaceState(null, "", address(shown, rest, now));
 }
 
 function say(text) {
   document.getElementById("said").textContent = text;
+}
+
+let fields = 0;
+
+function field(label, input) {
+  input.id = `field-${(fields += 1)}`;
+  return el("div", { class: "field" }, el("label", { for: input.id }, label), input);
 }
 
 // A labelled choice. `options` are [value, label] pairs; one with a single option is not worth asking and is left out.
@@ -64,11 +73,11 @@ function choice(label, options, value, changed) {
   if (options.length < 2) return null;
   const select = el("select", { onchange: (event) => changed(event.target.value) });
   select.append(...options.map(([key, text]) => el("option", { value: key, selected: key === value }, text)));
-  return el("label", {}, label, select);
+  return field(label, select);
 }
 
 function search(label, value, changed) {
-  return el("label", {}, label, el("input", { type: "search", value, oninput: (event) => changed(event.target.value) }));
+  return field(label, el("input", { type: "search", value, oninput: (event) => changed(event.target.value) }));
 }
 
 // An interval on a scale from `from` to `to`; `unsure` greys a difference that includes nothing.

@@ -23,13 +23,13 @@ const verdicts = (e) => (e.attribution ? Object.values(e.attribution.verdicts).m
 
 function showEpisodes(main, { query }) {
   const state = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) || ""]));
-  let shown = CARDS;
+  let most = CARDS;
   const controls = el("div", { class: "controls", role: "search", "aria-label": "Filters" });
   const body = el("div", {});
   const change = (changes) => {
     Object.assign(state, changes);
     remember(state);
-    shown = CARDS;
+    most = CARDS;
     update(true);
   };
   const options = (name, every, form = (value) => value) => {
@@ -47,9 +47,9 @@ function showEpisodes(main, { query }) {
   ].filter(Boolean));
   const update = (tell) => {
     const found = chosenEpisodes(new URLSearchParams(state));
-    const more = found.length > shown ? el("p", {}, el("button", { class: "button", type: "button", onclick: () => { shown += CARDS; update(); } }, `Show ${Math.min(CARDS, found.length - shown)} more of ${found.length}`)) : "";
+    const more = found.length > most ? el("p", {}, el("button", { class: "button", type: "button", onclick: () => { most += CARDS; update(); } }, `Show ${Math.min(CARDS, found.length - most)} more of ${found.length}`)) : "";
     body.replaceChildren(el("p", { class: "soft small" }, plural(found.length, "episode")),
-      found.length ? el("ul", { class: "cards" }, found.slice(0, shown).map((e) => el("li", {}, card(e, state)))) : el("p", { class: "empty" }, "No recorded episode fits these filters."), more);
+      found.length ? el("ul", { class: "cards" }, found.slice(0, most).map((e) => el("li", {}, card(e, state)))) : el("p", { class: "empty" }, "No recorded episode fits these filters."), more);
     if (tell) say(plural(found.length, "episode"));
   };
   update();

@@ -20,6 +20,7 @@ function show(first) {
   document.getElementById("nav").replaceChildren(...there.map(([name, label]) =>
     el("a", { href: address(name), "aria-current": name === view ? "page" : null }, label)));
   const main = document.getElementById("main");
+  shown = here.view === "episode" ? here.view : view;
   if (here.view === "episode") showEpisode(main, here);
   else there.find(([name]) => name === view)[2](main, here.view === view ? here : { rest: [], query: new URLSearchParams() });
   document.title = `${main.querySelector("h1")?.textContent || ""} – ${D.title}`;
