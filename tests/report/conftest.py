@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ steady,async,0.4,8,0,0.5,0.4,0.6,0.5,0.4,0.6,0,0,20,0,0,0.03
 """
 
 
-def play(policy: str, out: Path, episodes: int = 2, split: str = "seen", **values: object) -> Path:
+def play(policy: str, out: Path, episodes: int = 2, split: str = "seen", **values: Any) -> Path:
     """Plays a small run of a stub policy and returns its folder."""
     config = RunConfig.resolve(policy, split, TASKS, episodes=episodes, out=out, **values)
     run(config, line_sim, lambda line: None)
@@ -74,7 +75,7 @@ def site(played: Path) -> Path:
     return report([played / "runs", played / "sweep"], played / "site", "A <b>title</b>").parent
 
 
-def data_of(site: Path) -> dict:  # type: ignore[type-arg]
+def data_of(site: Path) -> Any:
     """Returns the data of a page."""
     script = (site / "data.js").read_text()
     return json.loads(script.removeprefix("const WAMBENCH = ").removesuffix(";\n"))

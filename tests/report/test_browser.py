@@ -69,7 +69,7 @@ class Tab:
 
 
 def column(page: Any, number: int) -> list[str]:
-    return page.locator(f"tbody tr > :nth-child({number})").all_inner_texts()  # type: ignore[no-any-return]
+    return page.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

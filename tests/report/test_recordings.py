@@ -63,13 +63,15 @@ def test_marks_follow_the_recording(episode: Episode) -> None:
 
 
 def test_stages_are_read_from_the_states_and_may_be_undone(episode: Episode) -> None:
-    reached: list[list[str]] = [[], ["reach"], ["reach", "grasp"], ["reach"]]
+    reached: list[list[str]] = [[], ["reach"], ["reach", "grasp"], ["reach"], ["reach", "grasp"]]
+    held = {"reach": 9, "grasp": 9, "lift": 0}
     empty = np.zeros(0)
+    states = [{"reached": names, "held": {**held, "lift": 4 * (i == 4)}} for i, names in enumerate(reached)]
     chunks = tuple(
-        Chunk(8 * i, snapshot.pack(empty, empty, {"reached": names}), Plan(np.zeros((8, 7))), np.zeros((8, 7)), 0.0)
-        for i, names in enumerate(reached)
+        Chunk(8 * i, snapshot.pack(empty, empty, latches), Plan(np.zeros((8, 7))), np.zeros((8, 7)), 0.0)
+        for i, latches in enumerate(states)
     )
-    made = Episode(**{**vars(episode), "chunks": chunks, "steps": 32, "stages": ("reach", "grasp", "lift")})
+    made = Episode(**{**vars(episode), "chunks": chunks, "steps": 40, "stages": ("reach", "grasp", "lift")})
     assert recordings.stage_marks(made) == [
         (8, "reach", True), (16, "grasp", True), (24, "grasp", False), (32, "grasp", True), (32, "lift", True),
     ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wambench.envs import snapshot
+from wambench.envs.progress import HOLD_S
 from wambench.evaluation.video import Frame, Predictions, encode_mp4
 from wambench.interface import Chunk, Episode
 from wambench.records import Row
@@ -119,7 +120,8 @@ def marks(episode: Episode) -> dict[str, Any]:
 
 def stage_marks(episode: Episode) -> list[tuple[int, str, bool]]:
     """Returns step, name, and whether it was reached or undone, of every change of the stages reached."""
-    known = [(chunk.step, _reached(chunk)) for chunk in episode.chunks]
+    held = round(HOLD_S * episode.spec.control_hz)
+    known = [(chunk.step, _reached(chunk, held)) for chunk in episode.chunks]
     states = [(step, stages) for step, stages in known if stages is not None]
     before: tuple[str, ...] = ()
     found: list[tuple[int, str, bool]] = []
@@ -130,14 +132,20 @@ def stage_marks(episode: Episode) -> list[tuple[int, str, bool]]:
     return found
 
 
-def _reached(chunk: Chunk) -> tuple[str, ...] | None:
-    """Returns the stages reached when a chunk was asked for; None where the simulator's state does not tell."""
+def _reached(chunk: Chunk, steps: int) -> tuple[str, ...] | None:
+    """Returns the stages reached when a chunk was asked for; None where the simulator's state does not tell.
+
+    Args:
+        chunk: Of which the state was kept.
+        steps: How long the last stage, which is success and never latched, must have held.
+    """
     try:
         latches = snapshot.unpack(chunk.state)[2]
-    except (ValueError, KeyError):  # of another simulator than ours
+        reached, held = list(map(str, latches["reached"])), dict(latches["held"])
+    except (ValueError, KeyError, TypeError):  # of another simulator than ours
         return None
-    reached = latches.get("reached")
-    return tuple(map(str, reached)) if isinstance(reached, list) else None
+    last = [name for name in held if held[name] >= steps and name == list(held)[-1]]
+    return (*reached, *last)
 
 
 def replay_command(config: Mapping[str, Any], row: Row) -> str:

@@ -63,8 +63,8 @@ function comparisonTable(table) {
   const scale = { from: -edge, to: edge, form: signed };
   const columns = [
     { key: "group", label: "Episodes", kind: "", first: true, cell: (l) => (/-v\d+$/.test(l.group) ? task(l.group) : groupLabel(l.group)) },
-    { key: "a", label: "A", kind: "number", cell: (l) => number(l.a) },
-    { key: "b", label: "B", kind: "number", cell: (l) => number(l.b) },
+    { key: "a", label: "A", kind: "number", off: true, cell: (l) => number(l.a) },
+    { key: "b", label: "B", kind: "number", off: true, cell: (l) => number(l.b) },
     { key: "bar", label: "", kind: "scale", head: ticks(`−${edge}`, "0", `+${edge}`), cell: (l) => interval(l.difference, { ...scale, unsure: isUnsure(l.difference) }) },
     { key: "difference", label: "A − B", kind: "number", cell: (l) => meanCell(l.difference, signed) },
     { key: "p", label: "p (Holm)", kind: "number", cell: (l) => pValue(l.holm) },
@@ -179,7 +179,13 @@ function bar(one, used) {
     el("div", { class: "of" }, el("span", {}, el("b", {}, one.policy), el("span", { class: "soft" }, ` · ${one.split}`)),
       el("span", { class: "soft" }, `n = ${one.n}, rollouts for ${one.attributed} of ${plural(one.failed, "failure")}`)),
     el("div", { class: "stack", role: "img", "aria-label": text }, shown.map((part) =>
-      el("span", { style: `width:${(100 * part.estimate[0]) / total}%;background:${part.colour}`, title: `${part.label}: ${number(part.estimate[0])} ${range(part.estimate)}` }, part.estimate[0] > 0.06 ? number(part.estimate[0]) : ""))));
+      el("span", { style: `width:${(100 * part.estimate[0]) / total}%;background:${part.colour};color:${inkOn(part.colour)}`, title: `${part.label}: ${number(part.estimate[0])} ${range(part.estimate)}` }, part.estimate[0] > 0.06 ? number(part.estimate[0]) : ""))));
+}
+
+// Black or white, whichever is read better on a colour #rrggbb.
+function inkOn(colour) {
+  const [r, g, b] = [1, 3, 5].map((at) => (parseInt(colour.slice(at, at + 2), 16) / 255) ** 2.2);
+  return 0.21 * r + 0.72 * g + 0.07 * b > 0.2 ? "#14161a" : "#ffffff";
 }
 
 function attributionTable(used) {
