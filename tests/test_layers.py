@@ -55,13 +55,14 @@ ALLOWED = {
     "report": {
         "analysis", "attribution", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
     },
+    "watch": {"analysis", "records"},
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES
     | {
         "analysis", "attribution", "collection", "evaluation", "listing", "records", "report", "speed", "suite",
-        "tasks",
+        "tasks", "watch",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
@@ -70,7 +71,7 @@ ALLOWED = {
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",
-    "interface", "records", "registration", "report.report", "tasks",
+    "interface", "records", "registration", "report.report", "tasks", "watch",
 )  # fmt: skip
 HEAVY = ("torch", "mujoco", "robosuite")
 
