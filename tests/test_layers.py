@@ -55,14 +55,15 @@ ALLOWED = {
     "report": {
         "analysis", "attribution", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
     },
+    "submission": {"envs", "evaluation", "progress_bar", "records", "tasks", "interface"},
     "watch": {"analysis", "records"},
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES
     | {
-        "analysis", "attribution", "collection", "evaluation", "listing", "records", "report", "speed", "suite",
-        "tasks", "watch",
+        "analysis", "attribution", "collection", "evaluation", "listing", "records", "report", "speed", "submission",
+        "suite", "tasks", "watch",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
@@ -71,7 +72,8 @@ ALLOWED = {
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",
-    "interface", "records", "registration", "report.report", "tasks", "watch",
+    "interface", "records", "registration", "report.report", "submission.pack", "tasks",
+    "watch",
 )  # fmt: skip
 HEAVY = ("torch", "mujoco", "robosuite")
 
