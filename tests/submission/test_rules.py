@@ -35,6 +35,7 @@ def broken(folder: Path, tmp_path: Path, **options: Any) -> str:
         ({"versions": {"wambench": "0.1.0", "mujoco": "3.9.0", "robosuite": "1.5.2"}}, "played with mujoco 3.9.0"),
         ({"renderer": None}, "run.json does not tell renderer"),
         ({"policy": "tests.stubs:Steady"}, "no hash of its weights"),
+        ({"policy": "tests.stubs:Steady", "weights_hash": "1" * 16}, "does not tell what it was trained on"),
         ({"task_module_hash": "1" * 64}, "split 'dynamic' is not of this package"),
         ({"error": "policy_error"}, "1 errors are not explained: PickFromBelt-v0.none.0"),
     ],
@@ -71,6 +72,12 @@ def test_errors_may_be_explained_if_they_are_few(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", error="policy_error")
     for reasons in ({"all": "the server went away"}, {"PickFromBelt-v0.none.0": "the server went away"}):
         assert submit([folder], tmp_path / "pack.zip", reasons).is_file()
+
+
+def test_what_a_policy_does_not_tell_can_be_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", policy="tests.stubs:Steady")
+    told = {"weights": "a constant", "corpus": "none"}
+    assert submit([folder], tmp_path / "pack.zip", told).is_file()
 
 
 def test_missing_and_repeated_episodes_are_found(good: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def add_submit(commands: Commands) -> None:
     it = add_command(commands, "submit", submit, does, example, "The rules: docs/rules.md.")
     it.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=f"{RUNS_HELP}; all of one policy")
     it.add_argument("--out", type=Path, metavar="PACK", help="the file that is written, a ZIP")
-    why = 'reason of an error, by its episode (or "all"), or what "weights" are that have no hash'
+    why = 'reason of an error, by its episode (or "all"); what "weights" or "corpus" are where run.json does not tell'
     it.add_argument("--explain", nargs="+", action=Reasons, default={}, metavar="EPISODE=TEXT", help=why)
     it.add_argument(
         "--check", type=Path, metavar="PACK", help="read a pack instead, and say whether it fulfils the rules"

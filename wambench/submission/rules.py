@@ -28,7 +28,7 @@ TOLD = ("date", "split_hash", "versions", "renderer", "device", "convention")  #
 WITHOUT_WEIGHTS = ("expert", "noop", "random")
 SHOWN = 3  # examples in a sentence
 EVERY = "all"  # explains every error that has no explanation of its own
-WEIGHTS = "weights"  # explains where a policy without a weights hash comes from
+WEIGHTS, CORPUS = "weights", "corpus"  # explain what run.json does not tell of weights and of their training
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def violations(runs: Sequence[SubmittedRun], explained: Mapping[str, str]) -> li
 
     Args:
         runs: All of one policy.
-        explained: Reasons of errors by the stem of their episode or `EVERY`, and of a missing hash under `WEIGHTS`.
+        explained: Reasons of errors, by episode stem or `EVERY`; what is not told, by `WEIGHTS` or `CORPUS`.
     """
     if not runs:
         return ["there is no run"]
@@ -131,9 +131,12 @@ def _provenance(run: SubmittedRun, config: RunConfig, explained: Mapping[str, st
             yield f"played with {package} {theirs}, and rows here are of {here[package]}"
     if str(origin.get("commit") or "").endswith("-dirty"):
         yield "played with code that differs from its commit: commit it, and play again"
-    known = origin.get("weights_hash") or config.policy in WITHOUT_WEIGHTS or WEIGHTS in explained
-    if not known:
+    if config.policy in WITHOUT_WEIGHTS:
+        return
+    if not origin.get("weights_hash") and WEIGHTS not in explained:
         yield f'the policy tells no hash of its weights: say what they are with --explain {WEIGHTS}="..."'
+    if not origin.get("corpus") and CORPUS not in explained:
+        yield f'the policy does not tell what it was trained on: say it with --explain {CORPUS}="..."'
 
 
 def _settings(config: RunConfig) -> Iterator[str]:
