@@ -80,7 +80,7 @@ def test_a_limit_is_said_aloud(played: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_folders_of_others_stay(played: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds other files"):
+    with pytest.raises(ValueError, match=r"holds other files than a report, e\.g\. thesis\.tex"):
         report([played / "runs"], tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         report([tmp_path / "runs"], tmp_path / "site")
@@ -106,3 +106,15 @@ def test_verdicts_stand_with_their_episode(tmp_path: Path) -> None:
     assert about[1] is None and about[0]["verdicts"]["d2"] == {"verdict": "video", "confidence": 1.0}
     assert about[0]["lost"] == {"video": 0.5, "action": 0.0, "timing": 0.0, "unattributed": 0.0}
     assert about[0]["no_return"] == 1
+
+
+def test_a_run_of_errors_makes_a_page(tmp_path: Path) -> None:
+    runs = [
+        play("tests.stubs:Listener", tmp_path / "runs" / "listener", 1),
+        play("tests.stubs:Steady", tmp_path / "runs" / "steady", 1),
+    ]
+    data = data_of(report(runs, tmp_path / "site").parent)
+    line = next(line for line in data["rates"] if line["policy"] == "tests.stubs:Listener")
+    assert (line["n"], line["errors"], line["progress"]) == (0, 2, [None, None, None])
+    assert data["comparisons"][0]["lines"][0]["n"] == 0
+    assert {entry["status"] for entry in data["episodes"]} == {"ok", "policy_error"}

@@ -122,8 +122,10 @@ def _check_folder(out: Path) -> None:
     """Raises ValueError if a folder holds something that is no page of ours: nothing of others is overwritten."""
     if out.is_file():
         raise ValueError(f"{out} is a file, and the page needs a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / DATA).is_file():
-        raise ValueError(f"{out} holds other files than an earlier report: give another --out")
+    own = {"index.html", DATA, FILMS, *STATIC}
+    others = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else []
+    if others:
+        raise ValueError(f"{out} holds other files than a report, e.g. {others[0]}: give another --out")
 
 
 def _data(inputs: Inputs, page: Page, tell: Tell) -> Json:
@@ -133,6 +135,7 @@ def _data(inputs: Inputs, page: Page, tell: Tell) -> Json:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "sweeps": tables.sweeps(inputs.sweeps),
         "parts": tables.parts(),
+        "verdict_colours": dict(attribution_plots.VERDICTS),
         "definitions": {**attribution_plots.DEFINITIONS, "behaviour": "how it failed"},
         "self_tests": tables.self_tests(inputs.self_tests),
         "attributions": tables.attributions(inputs.runs),

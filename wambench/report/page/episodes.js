@@ -9,7 +9,6 @@ function outcome(e) {
   return e.success ? "success" : e.progress > 0 ? "part" : "nothing";
 }
 
-const VERDICT_COLOURS = { video: "#0072b2", action: "#e69f00", both: "#56b4e9", timing: "#cc79a7", stall: "#d55e00", contact: "#f0e442", instrument: "#999999", abstain: "#bbbbbb", none: "#bbbbbb" };
 const FILTERS = ["policy", "split", "task", "factor", "outcome", "verdict"];
 
 function chosenEpisodes(query) {
@@ -111,7 +110,7 @@ function facts(e) {
 function attributionOf(e) {
   const a = e.attribution;
   if (!a) return null;
-  const tag = (name) => el("span", { class: "tag" }, el("i", { style: `background:${VERDICT_COLOURS[name] || "#999"}` }), name);
+  const tag = (name) => el("span", { class: "tag" }, el("i", { style: `background:${D.verdict_colours[name] || "#999"}` }), name);
   const rows = Object.entries(a.verdicts).map(([key, said]) => [D.definitions[key], [tag(said.verdict), said.confidence === null ? "" : el("span", { class: "soft small" }, ` confidence ${number(said.confidence)}`)]]);
   if (a.behaviour) rows.push([capital(D.definitions.behaviour), a.behaviour]);
   const lost = D.parts.filter((part) => part.key in a.lost && Math.abs(a.lost[part.key]) > 0.0005);
@@ -142,7 +141,7 @@ function copy(text, button) {
 // The film with its controls. Frame i of the film is the observation of control step e.steps[i].
 function player(e, start) {
   const frames = e.steps.length;
-  const video = el("video", { src: e.film, poster: null, width: e.size[0], height: e.size[1], preload: "auto", playsinline: true, tabindex: "-1", "aria-label": `Film of the episode: ${e.prompt}` });
+  const video = el("video", { src: e.film, width: e.size[0], height: e.size[1], preload: "auto", playsinline: true, tabindex: "-1", "aria-label": `Film of the episode: ${e.prompt}` });
   video.muted = true;
   const rate = () => (video.duration ? frames / video.duration : 5);
   const frame = () => Math.min(frames - 1, Math.max(0, Math.floor(video.currentTime * rate() + 0.01)));
@@ -175,6 +174,12 @@ function player(e, start) {
   for (const name of ["pause", "seeked", "ended"]) video.addEventListener(name, () => { play.textContent = "Play"; if (name === "seeked" && !video.paused) play.textContent = "Pause"; show(); });
   video.addEventListener("loadedmetadata", () => { go(start ? nearest(start * e.hz) : Math.max(0, e.asked.findIndex((step) => step !== null))); show(); });
   video.addEventListener("click", toggle);
+  video.addEventListener("error", () => {
+    video.replaceWith(el("img", { src: e.poster, alt: "The last frame of the episode" }));
+    [play, slider, speed].forEach((part) => (part.disabled = true));
+    age.textContent = "";
+    note.textContent = "This browser does not play the film (H.264), so this is its last frame.";
+  });
   const keys = (event) => {
     if (event.target.matches("select, textarea, input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
     const onButton = event.target.matches("button, a, summary");
@@ -186,12 +191,13 @@ function player(e, start) {
   };
   document.addEventListener("keydown", keys);
   leave.push(() => { document.removeEventListener("keydown", keys); video.pause(); });
+  const note = el("p", { class: "warn small", role: "status" });
   const step = (by, text, label) => el("button", { class: "button", type: "button", "aria-label": label, onclick: () => go(frame() + by) }, text);
   show();
   return el("div", {},
     el("div", { class: `heads${e.asked.length ? "" : " single"}` }, el("span", {}, el("b", {}, "What came"), ` ${e.cameras.join(" above ")}`),
       e.asked.length ? el("span", {}, el("b", {}, "What was imagined"), " ", age) : null),
-    el("div", { class: "film" }, video),
+    el("div", { class: "film" }, video), note,
     el("div", { class: "time" }, line.node, slider),
     el("div", { class: "play" }, play, step(-1, "‹", "One frame back"), step(1, "›", "One frame on"), speed, share, when),
     el("p", { class: "soft small", style: "margin-top:.8rem" }, el("kbd", {}, "space"), " plays, ", el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " step by a frame. ", e.asked.length ? "The right half is the newest prediction for the moment at the left." : "This policy imagines no video."));

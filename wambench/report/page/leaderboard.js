@@ -90,7 +90,9 @@ function policyCell(row) {
   if (row.seeds[0] > 1) parts.push(`${row.seeds[0]} seeds, ${number(row.seeds[1])} to ${number(row.seeds[2])}`);
   if (unique(D.rates.map((line) => line.robot)).length > 1) parts.push(row.robot);
   if (unique(D.rates.map((line) => line.versions)).length > 1) parts.push(`tasks ${row.versions}`);
-  return [row.policy, parts.length ? el("span", { class: "sub" }, parts.join(" · ")) : null];
+  const seen = recordings({ policy: row.policy, split: row.split }).length;
+  const link = seen ? el("a", { href: address("episodes", [], { policy: row.policy, split: row.split }) }, plural(seen, "recording")) : null;
+  return [row.policy, parts.length || link ? el("span", { class: "sub" }, parts.join(" · "), parts.length && link ? " · " : "", link) : null];
 }
 
 function showTasks(main, { query }) {
