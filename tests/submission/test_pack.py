@@ -58,6 +58,8 @@ def test_leaderboard_reads_packs_as_it_reads_runs(
     assert tables[0] == tables[1] and "noop,dynamic,all,60" in tables[0]
     assert cli.main(["submit", "--check", str(packed)]) == 0
     assert "noop on dynamic: 60 episodes, 0 errors" in capsys.readouterr().out
+    assert cli.main(["report", str(packed), "--out", str(tmp_path / "site")]) == 0
+    assert '"name":"0-noop-dynamic"' in (tmp_path / "site" / "data.js").read_text()
 
 
 CSV, RUN, LINES, ACTIONS = (

@@ -114,7 +114,7 @@ def add_report(commands: Commands) -> None:
     it = add_command(
         commands, "report", report, "one static page of finished runs, with films of the episodes", example
     )
-    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; of a sweep or self-test, too")
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; of a sweep or self-test; a pack")
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page; open DIR/index.html")
     it.add_argument("--title", default="", metavar="TEXT", help="heading of the page (default: wambench report)")
     most = f"megabytes of the folder at most; later episodes of each task are left out (default: {MAX_MB:g})"
@@ -310,8 +310,10 @@ def _plot_recorded(given: list[Path], out: Path, episode: str | None) -> list[Pa
 def report(arguments: argparse.Namespace) -> None:
     """Writes the page of runs and prints its path."""
     from wambench.report import report as page
+    from wambench.submission.pack import unpacked
 
-    print(page.report(arguments.runs, arguments.out, arguments.title, arguments.max_mb, _say))
+    with unpacked(arguments.runs) as runs:
+        print(page.report(runs, arguments.out, arguments.title, arguments.max_mb, _say))
 
 
 def submit(arguments: argparse.Namespace) -> int | None:

@@ -6,7 +6,7 @@
     runs/<name>/recordings.jsonl    one `Digest` per line
     runs/<name>/actions.npz         what was carried out, (N, A) float64 per episode: an episode can be played again
 
-Nothing is unpickled, and nothing of a pack is written under a name that the pack chooses.
+Nothing is unpickled, and names in a pack are no paths: its files are read by name and written under names of letters.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -222,7 +223,7 @@ def unpacked(paths: Sequence[Path]) -> Iterator[list[Path]]:
             pack = read_pack(path)
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wambench-")))
             for i, run in enumerate(pack.runs):
-                folder = root / f"run{i}"  # never a name that the pack chooses
+                folder = root / f"{i}-{re.sub(r'[^A-Za-z0-9_=-]+', '-', run.name)[:80]}"
                 folder.mkdir()
                 for file in (RUN, ROWS):
                     (folder / file).write_bytes(pack.files[f"runs/{run.name}/{file}"])

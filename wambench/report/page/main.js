@@ -19,6 +19,9 @@ function show(first) {
   const view = here.view === "episode" ? "episodes" : there.some(([name]) => name === here.view) ? here.view : there[0][0];
   document.getElementById("nav").replaceChildren(...there.map(([name, label]) =>
     el("a", { href: address(name), "aria-current": name === view ? "page" : null }, label)));
+  const nav = document.getElementById("nav");
+  const tab = nav.querySelector("[aria-current]");
+  nav.scrollLeft = tab.offsetLeft - nav.offsetLeft - (nav.clientWidth - tab.offsetWidth) / 2; // on a phone
   const main = document.getElementById("main");
   shown = here.view === "episode" ? here.view : view;
   if (here.view === "episode") showEpisode(main, here);
