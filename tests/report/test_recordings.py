@@ -98,3 +98,12 @@ def test_command_plays_the_same_run(config: Maker, options: dict[str, object]) -
     free = ("tasks", "episodes", "record_video")
     mine, theirs = ({k: v for k, v in c.recorded().items() if k not in free} for c in (again, asked))
     assert mine == theirs
+
+
+def test_views_of_several_sizes_stand_below_each_other(episode: Episode) -> None:
+    first = episode.observations[0]
+    views = {"agentview": np.full((180, 320, 3), 9, np.uint8), "wrist": np.full((180, 240, 3), 7, np.uint8)}
+    seen = (dataclasses.replace(first, images=views),)
+    frames, _ = recordings.film(dataclasses.replace(episode, observations=seen, chunks=()))
+    assert frames[0].shape == (360, 320, 3)
+    assert frames[0][-1, 239].tolist() == [7] * 3 and frames[0][-1, 240].tolist() == [0] * 3

@@ -18,10 +18,10 @@ from wambench.evaluation.video import Frame, Predictions, encode_mp4
 from wambench.interface import Chunk, Episode
 from wambench.records import Row
 
-SMALLEST = 192  # pixels that a view is high at least, so that 4:2:0 colour loses nothing of a picture of 96
+USUAL_HEIGHT = 192  # pixels: small views are enlarged to about this, so that 4:2:0 colour loses little of them
 GAP = 4  # black pixels between what came and what was imagined
 CRF = 26  # of H.264: a film of 7 s has about 100 kB
-LOOK = f"1/{SMALLEST}/{GAP}/{CRF}"  # of a film: another one is another film
+LOOK = f"1/{USUAL_HEIGHT}/{GAP}/{CRF}"  # of a film: another one is another film
 NO_FRAME = 40  # grey level where nothing was imagined yet
 OPTIONS = {
     "policy": "--policy", "split": "--split", "robot": "--robot", "seed": "--seed", "visual": "--visual",
@@ -35,7 +35,7 @@ def film(episode: Episode) -> tuple[list[Frame], list[int | None]]:
     """Returns the frames of an episode's film, and for each the step of the query that imagined its right half.
 
     The views of a camera form a row: at the left what came, at the right the newest prediction for that step. A policy
-    that imagines nothing has the left half only. Views are enlarged (bicubic) to `SMALLEST` or more.
+    that imagines nothing has the left half only. Small views are enlarged (bicubic) to about `USUAL_HEIGHT`.
 
     Returns:
         Frames (h, w, 3) uint8, one per observation, and control steps, None where nothing was imagined yet.
@@ -49,7 +49,7 @@ def film(episode: Episode) -> tuple[list[Frame], list[int | None]]:
     asked: list[int | None] = []
     for observation in episode.observations:
         views = [np.asarray(view) for view in observation.images.values()]
-        left = np.concatenate([_enlarged(view) for view in views])
+        left = _stacked([_enlarged(view) for view in views])
         if not predictions:
             frames.append(left)
             asked.append(None)
@@ -58,7 +58,7 @@ def film(episode: Episode) -> tuple[list[Frame], list[int | None]]:
         right = np.full_like(left, NO_FRAME)
         if foreseen is not None:
             edges = np.cumsum([view.shape[1] for view in views])[:-1]
-            right = np.concatenate([_enlarged(view) for view in np.split(foreseen, edges, axis=1)])
+            right = _stacked([_enlarged(view) for view in np.split(foreseen, edges, axis=1)])
         frames.append(np.concatenate([left, np.zeros((len(left), GAP, 3), np.uint8), right], axis=1))
         asked.append(step)
     return frames, asked
@@ -72,11 +72,17 @@ def _newest(predictions: Sequence[Predictions], step: int) -> tuple[int | None, 
     return None, None
 
 
+def _stacked(views: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Returns views below each other, narrower ones with black beside them."""
+    width = max(view.shape[1] for view in views)
+    return np.concatenate([np.pad(view, ((0, 0), (0, width - view.shape[1]), (0, 0))) for view in views])
+
+
 def _enlarged(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
     height, width = view.shape[:2]
-    times = max(1, math.ceil(SMALLEST / height))
+    times = max(1, round(USUAL_HEIGHT / height))
     return np.asarray(Image.fromarray(view).resize((width * times, height * times), Image.Resampling.BICUBIC))
 
 
