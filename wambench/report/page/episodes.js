@@ -211,7 +211,8 @@ function progressAt(e, step) {
 
 // Progress over time, with stages, chunk boundaries, the chunk that lost the episode, and a line at the moment shown.
 function timeline(e, seek) {
-  const [W, top, H, left] = [Math.max(300, Math.min(560, innerWidth - 40)), 34, 96, 26];
+  const room = innerWidth > 820 ? Math.max(380, innerHeight - 544) : innerWidth - 40; // as in report.css
+  const [W, top, H, left] = [Math.max(300, Math.min(560, room)), 34, 96, 26];
   const last = Math.max(e.steps[e.steps.length - 1], e.length, 1);
   const x = (step) => left + ((W - left - 6) * step) / last;
   const y = (value) => top + H * (1 - value);
