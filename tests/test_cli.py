@@ -123,7 +123,7 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("plot nowhere --out figures", "no run at nowhere"),
         ("imagine nowhere", "no run at nowhere"),
         ("imagine", "give folders of runs, or --policy with --split"),
-        ("imagine nowhere --poses -1", "--reactions and --poses must be at least 0"),
+        ("imagine nowhere --poses -1", "--poses must be at least 0, not -1"),
         ("imagine --policy dreamzero", "give folders of runs, or --policy with --split"),
         ("imagine somewhere --policy dreamzero --split seen", "give folders of runs, or --policy with --split"),
         ("experts --episodes 0", "episodes must be positive, not 0"),

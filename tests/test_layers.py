@@ -41,10 +41,10 @@ ALLOWED = {
     "task_module": {"envs", "tasks", "registration", "own_modules"},
     "records": {"tasks", "interface"},
     "evaluation": {
-        "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
-        "interface",
+        "envs", "tasks", "pictures", "policies", "policies.actions", "progress_bar", "records", "registration",
+        "task_module", "interface",
     },
-    "analysis": {"evaluation", "pictures", "policies", "records", "interface"},
+    "analysis": {"conventions", "evaluation", "pictures", "policies", "records", "interface"},
     "suite": {"envs", "tasks", "pictures", "progress_bar", "records", "registration", "interface"},
     "speed": POLICIES | {"evaluation", "suite", "records", "registration", "envs", "tasks", "interface"},
     "attribution": POLICIES

@@ -32,6 +32,18 @@ STATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+# Part of a state vector -> how many numbers it has.
+STATE_SIZES: Mapping[str, int] = MappingProxyType(
+    {
+        "eef_pos": 3,
+        "eef_axis_angle": 3,
+        "eef_rotation_6d": 6,
+        "gripper_qpos": 2,
+        "joint_position": 7,
+        "gripper_position": 1,
+    }
+)
+
 
 @dataclass(frozen=True)
 class ControlConvention:
@@ -121,6 +133,13 @@ class ControlConvention:
     def frame_stride(self) -> int:
         """Control steps between two video frames."""
         return round(self.control_hz / self.video_hz)
+
+    def part_of_state(self, name: str) -> slice:
+        """Returns where a part of the state vector stands in it; one that is not there raises ValueError."""
+        if name not in self.state:
+            raise unknown_name("part of the state", name, self.state)
+        sizes = [STATE_SIZES[part] for part in self.state[: self.state.index(name) + 1]]
+        return slice(sum(sizes[:-1]), sum(sizes))
 
     def hold_action(self, last: NDArray[np.floating[Any]] | None) -> NDArray[np.float64]:
         """Returns the (A,) action that keeps this embodiment where it is while no policy's action is ready.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,6 +288,24 @@ class DreamZero:
         session.dream = self._decode(session, video), video
         return session.dream[0]
 
+    def dream(self, history: Sequence[Observation], chunks: int) -> np.ndarray:
+        """Returns (chunks * K, h, w, 3) uint8 frames of a future that goes on from what was imagined itself.
+
+        No real frame is injected between the chunks, and the state of the robot stays what it is now. So it shows how
+        far the video can be trusted as a simulator.
+
+        Args:
+            history: As for `act`.
+            chunks: At least 1; the frames are for the env steps of `frame_offsets`, then for those one chunk later.
+        """
+        if chunks < 1:
+            raise ValueError(f"a dream has at least 1 chunk, not {chunks}")
+        session = self._ready(history)
+        step = history[-1].step
+        video, _ = self._sample(session, step, False, replace(self.sampling, action=False))
+        futures = [video, *self._continued(session, step, video, 0, chunks)]
+        return np.concatenate([self._decode(session, future) for future in futures])
+
     def extract(self, history: Sequence[Observation], frames: np.ndarray) -> np.ndarray:
         """Returns the model's own actions (H, A) for a given future.
 
@@ -441,17 +459,24 @@ class DreamZero:
         return futures[int(torch.cdist(ended, ended).sum(dim=1).argmin())]
 
     def _dream(self, session: DreamZeroSession, step: int, video: Frames, number: int) -> Tensor:
-        """Returns the vector token (1, n) after `lookahead` imagined chunks, on a copy of the cache."""
+        """Returns the vector token (1, n) after `lookahead` imagined chunks of a candidate."""
+        *_, last = video, *self._continued(session, step, video, number, self.options.lookahead)
+        assert last.vectors is not None
+        return last.vectors[:, -1]
+
+    def _continued(
+        self, session: DreamZeroSession, step: int, video: Frames, number: int, chunks: int
+    ) -> Iterator[Frames]:
+        """Yields the chunks that follow an imagined one, up to `chunks` with it, on a copy of the cache."""
         memory, state = self._memory(session, step, False)
         memory = copy.deepcopy(memory, {id(self.model.dit): self.model.dit})
-        for chunk in range(1, self.options.lookahead):
+        for chunk in range(1, chunks):
             memory = sampling.remember(self.model, video, self._words(session, False), memory)
             generator = generator_at(session.seed, step + CANDIDATE_APART * number + chunk)
             noise = sampling.draw_noise(self.model.config, [generator]).to(self.device)
             plain = replace(self.sampling, guidance=1.0, action=False)
             video, _ = sampling.sample(self.model, memory, state, noise, plain)
-        assert video.vectors is not None
-        return video.vectors[:, -1]
+            yield video
 
     def _plan(
         self,

@@ -195,7 +195,9 @@ def finish(job: VlaJob, config: TrainConfig, state: loop.TrainState, flops: floa
     tqdm.write(f"held-out demonstrations: {scores}")
     meta = describe(config, state, "+".join(dataset.read_manifest(folder).corpus for folder in folders), flops)
     meta |= scores | {"encoder": digest(config.encoder_path)}
-    meta |= {"frames": len(job.train_rows)}
+    # every moment has actions, its instruction, and a present frame; a side corpus begins alone
+    useful = 1.0 - (job.side.first if job.side else 0.0)
+    meta |= {"frames": len(job.train_rows), "useful_samples": round(useful * state.samples)}
     vla.save(config.policy, network, config.out, meta)
 
 

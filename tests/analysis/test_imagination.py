@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from scipy.ndimage import gaussian_filter
 from wambench import cli, tasks
 from wambench.analysis import imagination
 from wambench.envs.episodes import episode_spec
-from wambench.interface import Chunk, Episode, Observation, Plan
+from wambench.evaluation.imagined_video import video_errors
+from wambench.interface import Chunk, ControlConvention, Episode, Observation, Plan
 from wambench.records import encode_episode
 
 SPEC = episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0)
+CONVENTION = ControlConvention()
 AHEAD = (8, 16)
 SIDE = 48
 Video = Callable[[int, int], np.ndarray]  # (step of the query, step of the frame) -> frame
@@ -149,3 +152,21 @@ def test_the_ceiling_is_that_of_the_reconstruction() -> None:
     scores = pd.DataFrame([vars(s) for s in imagination.score_episode(episode(lambda s, at: room(at)), grey)])
     row = imagination.summarise(scores).iloc[0]
     assert row["skill"] == 1.0 and row["ceiling_skill"] < 0.6
+
+
+def test_the_row_of_an_episode_has_the_sums_of_its_scores() -> None:
+    """The skill that a leaderboard forms from rows is that of the recordings."""
+    late = episode(lambda step, at: room(at - 3), seed=4)
+    scores = pd.DataFrame([vars(score) for score in imagination.score_episode(late)])
+    near = scores[(scores["ahead"] == 8) & (scores["hand_m"] >= imagination.MOVES_M)]
+    assert dataclasses.astuple(video_errors(late, CONVENTION)) == pytest.approx(
+        (len(near), near["imagined"].sum(), near["kept"].sum())
+    )
+    still = video_errors(episode(lambda step, at: room(at), moves=False), CONVENTION)
+    assert (still.video_frames, still.video_error, still.kept_error) == (0, 0.0, 0.0)
+
+
+def test_a_policy_without_video_has_no_sums() -> None:
+    made = episode(lambda step, at: room(at))
+    chunks = tuple(dataclasses.replace(chunk, plan=Plan(chunk.plan.actions)) for chunk in made.chunks)
+    assert math.isnan(video_errors(dataclasses.replace(made, chunks=chunks), CONVENTION).video_error)

@@ -35,7 +35,7 @@ def test_errors_are_no_failures_and_do_not_vanish() -> None:
     assert (line["n"], line["n_error"], line["progress"], line["success_end"]) == (3, 3, 1.0, 1.0)
     nothing = leaderboard(frame(*bad)).iloc[0]
     assert (nothing["n"], nothing["n_error"]) == (0, 3) and math.isnan(nothing["progress"])
-    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,,v0"
+    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,,v0,0,,,"
 
 
 def test_training_seeds_are_no_episodes() -> None:
@@ -156,3 +156,16 @@ def test_versions_of_the_tasks_are_said_and_never_mixed() -> None:
     assert "task versions" in to_text(leaderboard(frame(old))).splitlines()[0]
     with pytest.raises(ValueError, match="has rows of A-v0 and A-v1, which are two tasks"):
         leaderboard(frame(old, new))
+
+
+def test_video_skill_weighs_episodes_by_what_moves_in_them() -> None:
+    rows = [
+        vary(episode=0, video_frames=2, video_error=10.0, kept_error=100.0),
+        vary(episode=1, video_frames=1, video_error=50.0, kept_error=20.0),
+        vary(episode=2),  # nothing moved, or it was recorded by an earlier version
+    ]
+    line = leaderboard(frame(*rows)).iloc[0]
+    assert (line["video_frames"], line["video_skill"]) == (3, pytest.approx(0.5))
+    assert line["video_skill_low"] < 0.5 < line["video_skill_high"]
+    assert "video skill" in to_text(leaderboard(frame(*rows))).splitlines()[0]
+    assert "video skill" not in to_text(leaderboard(frame(ROW)))

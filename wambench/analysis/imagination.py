@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from wambench import policies
 from wambench.analysis.intervals import Estimate, share_of, text
-from wambench.interface import Episode, canvas
+from wambench.conventions import LIBERO
+from wambench.interface import Chunk, ControlConvention, Episode, Policy, canvas
 from wambench.pictures import block_means, edge_strength, moving, psnr, ssim_map
 from wambench.records import load_episode
 from wambench.records.rows import RUN
@@ -42,6 +43,7 @@ class FrameScore:
     Attributes:
         task, episode_seed, step: The query.
         ahead: Control steps from the query to the frame.
+        seconds: The same in s.
         hand_m: How far the hand really moved until then, in m.
         imagined, kept, linear, ceiling: Mean squares of the differences of block means from the real frame, in squared
             grey levels: of the imagined frame, the present one, the straight continuation, and the reconstructed real
@@ -56,6 +58,7 @@ class FrameScore:
     episode_seed: int
     step: int
     ahead: int
+    seconds: float
     hand_m: float
     imagined: float
     kept: float
@@ -69,15 +72,18 @@ class FrameScore:
     added_grey: float
 
 
-def score_episode(episode: Episode, reconstruct: Reconstruct | None = None) -> list[FrameScore]:
+def score_episode(
+    episode: Episode, reconstruct: Reconstruct | None = None, convention: ControlConvention = LIBERO
+) -> list[FrameScore]:
     """Returns the scores of all imagined frames whose real ones were recorded.
 
     Args:
         episode: A recorded one.
         reconstruct: Encodes and decodes (N, h, w, 3) uint8 frames.
+        convention: That it was played under.
     """
     seen = canvases(episode)
-    hand = {o.step: o.state[:3] for o in episode.observations}
+    hand = {o.step: o.state[convention.part_of_state("eef_pos")] for o in episode.observations}
     every = min((b - a for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False)), default=1)
     found = []
     for step, frames, at in imagined_futures(episode):
@@ -85,7 +91,14 @@ def score_episode(episode: Episode, reconstruct: Reconstruct | None = None) -> l
             if step in seen and when in seen and when > step:
                 past = seen.get(step - every, seen[step])
                 moved = float(np.linalg.norm(hand[when] - hand[step]))
-                about = (episode.spec.task, episode.spec.seed, step, when - step, moved)
+                about = (
+                    episode.spec.task,
+                    episode.spec.seed,
+                    step,
+                    when - step,
+                    (when - step) / convention.control_hz,
+                    moved,
+                )
                 found.append(_score(about, frame, seen[when], seen[step], past, every, reconstruct))
     return found
 
@@ -102,7 +115,7 @@ def imagined_futures(episode: Episode) -> list[tuple[int, Frames, NDArray[np.int
 
 
 def _score(
-    about: tuple[str, int, int, int, float],
+    about: tuple[str, int, int, int, float, float],
     frame: Frames,
     real: Frames,
     now: Frames,
@@ -148,8 +161,9 @@ def score_runs(runs: Sequence[Path], ceiling: bool = False) -> pd.DataFrame:
     rows = []
     for run in runs:
         reconstruct = _reconstruction(run) if ceiling else None
+        convention = convention_of(run)
         for episode in recorded(run):
-            rows += [vars(score) for score in score_episode(episode, reconstruct)]
+            rows += [vars(score) for score in score_episode(episode, reconstruct, convention)]
     if not rows:
         where = ", ".join(map(str, runs[:3])) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
         raise ValueError(
@@ -165,13 +179,38 @@ def recorded(run: Path) -> Iterator[Episode]:
         yield load_episode(path)
 
 
+def draw_queries(episodes: Sequence[Episode], count: int, rng: np.random.Generator) -> Iterator[tuple[Episode, Chunk]]:
+    """Yields `count` queries with imagined frames, drawn from recorded episodes, in the order of the episodes.
+
+    Raises:
+        ValueError: There are none.
+    """
+    usable = [episode for episode in episodes if imagined_futures(episode)]
+    if not usable:
+        raise ValueError("no recorded episode has imagined frames")
+    for number in np.sort(rng.integers(len(usable), size=count)):
+        chunks = [chunk for chunk in usable[number].chunks if chunk.plan.frames is not None]
+        yield usable[number], chunks[int(rng.integers(len(chunks)))]
+
+
+def convention_of(run: Path) -> ControlConvention:
+    """Returns the control convention that a run was played under; LIBERO's if that was not recorded."""
+    about = json.loads((run / RUN).read_text()) if (run / RUN).exists() else {}
+    return ControlConvention(**about["convention"]) if "convention" in about else LIBERO
+
+
+def policy_of(run: Path) -> Policy:
+    """Returns a new policy as the one that a run was played by."""
+    about = json.loads((run / RUN).read_text())["config"]
+    return policies.load(about["policy"], about["policy_args"])
+
+
 def _reconstruction(run: Path) -> Reconstruct:
     """Returns the encoding and decoding of a run's policy."""
-    about = json.loads((run / RUN).read_text())["config"]
-    policy = policies.load(about["policy"], about["policy_args"])
+    policy = policy_of(run)
     reconstruct: Reconstruct | None = getattr(policy, "reconstruct", None)
     if reconstruct is None:
-        raise ValueError(f"{run}: {about['policy']} has no reconstruct(frames), which the ceiling needs")
+        raise ValueError(f"{run}: its policy has no reconstruct(frames), which the ceiling needs")
     return reconstruct
 
 
@@ -183,7 +222,7 @@ def skill(scores: pd.DataFrame, error: str = "imagined") -> Estimate:
     return Estimate(1.0 - mean, 1.0 - high, 1.0 - low)
 
 
-def summarise(scores: pd.DataFrame, hz: float = 20.0) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per horizon: the skill where the hand moves and of all frames, and the other measures.
 
     Columns: `seconds`, `n` frames, `moving` of them with a hand that moves `MOVES_M` or more; over these `skill`,
@@ -192,13 +231,13 @@ def summarise(scores: pd.DataFrame, hz: float = 20.0) -> pd.DataFrame:
     `still_grey`, the number of frames in which the robot stands still and what the video adds there, in grey levels.
     """
     rows = []
-    for ahead, group in scores.groupby("ahead"):
+    for seconds, group in scores.groupby("seconds"):
         busy = group[group["hand_m"] >= MOVES_M]
         still = group[group["hand_m"] < RESTS_M]
         estimate = skill(busy)
         rows.append(
             {
-                "seconds": float(str(ahead)) / hz,
+                "seconds": seconds,
                 "n": len(group),
                 "moving": len(busy),
                 "skill": estimate.mean,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench.analysis.intervals import Estimate, bounded_mean, text, wilson
+from wambench.analysis.intervals import Estimate, bounded_mean, share_of, text, wilson
 from wambench.interface import unknown_name
 
 if TYPE_CHECKING:
@@ -24,9 +24,12 @@ COLUMNS = (
     *("success_end", "success_end_low", "success_end_high"),
     *("success_ever", "success_ever_low", "success_ever_high"),
     *("seeds", "seed_lowest", "seed_highest", "versions"),
+    *("video_frames", "video_skill", "video_skill_low", "video_skill_high"),
 )
 
 
+VIDEO = ("video_frames", "video_error", "kept_error")
+OPTIONAL = ("training seeds", "video skill")  # shown if any line has them
 GROUPINGS = ("novelty", "task")  # what `wambench leaderboard --by` takes
 
 
@@ -39,7 +42,9 @@ def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame
     the mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
     `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one. `versions` are those of
     the tasks that were played ("v0", or "v0 v1" where tasks of a split differ): rates of other versions of a task are
-    of another task, and cannot be compared.
+    of another task, and cannot be compared. `video_skill` is that of imagined video 0.4 s ahead where the hand moves
+    (see `video_skill`), over `video_frames` frames; nothing for policies without video and for rows from before it was
+    recorded.
 
     Args:
         rows: Episodes as `records.load` returns them.
@@ -59,7 +64,19 @@ def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame
             counted, n_error = episodes(group)
             single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
             seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
-            lines.append((policy, split, name, len(counted), n_error, *_rates(counted), *seeds, versions(group)))
+            lines.append(
+                (
+                    policy,
+                    split,
+                    name,
+                    len(counted),
+                    n_error,
+                    *_rates(counted),
+                    *seeds,
+                    versions(group),
+                    *_video(counted),
+                )
+            )
     return pandas.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -80,7 +97,7 @@ def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
             f"{group['policy'].iloc[0]} on {group['split'].iloc[0]}: its {seeds} training seeds have not all played "
             f"episode {episode} of {task} ({factor}): give them the same episodes, or another --name"
         )
-    means = table[["progress", "success_end", "success_ever"]].mean()
+    means = table[["progress", "success_end", "success_ever", *VIDEO]].mean()
     right = table["fine"].all().to_numpy(dtype=bool)
     return means[right].reset_index(), int(np.count_nonzero(~right))
 
@@ -137,6 +154,22 @@ def _rates(fine: pandas.DataFrame) -> Iterator[float]:
             yield from progress(fine.assign(progress=fine[name]))
 
 
+def video_skill(rows: pandas.DataFrame) -> Estimate:
+    """Returns 1 - error of imagined frames / error of the present frame kept, with its interval, tasks being strata.
+
+    An episode is one draw; NaN without imagined frames.
+    """
+    shown = rows[rows["video_frames"] > 0]
+    by_task = [task for _, task in shown.groupby("task", sort=True)]
+    parts, wholes = ([task[name].to_numpy(float) for task in by_task] for name in VIDEO[1:])
+    share = share_of(parts, wholes)
+    return Estimate(1.0 - share.mean, 1.0 - share.high, 1.0 - share.low)
+
+
+def _video(fine: pandas.DataFrame) -> tuple[float, ...]:
+    return round(float(fine["video_frames"].sum())), *video_skill(fine)
+
+
 def to_csv(table: pandas.DataFrame) -> str:
     """Returns the leaderboard as CSV: numbers with three decimals, nothing where nothing is known."""
     return table.to_csv(index=False, float_format="%.3f", lineterminator="\n")
@@ -145,14 +178,17 @@ def to_csv(table: pandas.DataFrame) -> str:
 def to_text(table: pandas.DataFrame) -> str:
     """Returns the leaderboard for people: mean [low, high], and the range of training seeds where there are several."""
     rates = ("progress", "success at end", "success ever")
-    header = ("policy", "split", "group", "n", "errors", *rates, "task versions", "training seeds")
-    lines = [header, *(_text_line(line) for line in table.to_dict("records"))]
-    if not any(line[-1] for line in lines[1:]):
-        lines = [line[:-1] for line in lines]
+    header = ("policy", "split", "group", "n", "errors", *rates, "task versions", "training seeds", "video skill")
+    told = [_text_line(line) for line in table.to_dict("records")]
+    wanted = [
+        i for i, name in enumerate(header) if name not in OPTIONAL or any(line[i] not in ("", "-") for line in told)
+    ]
+    lines = [tuple(line[i] for i in wanted) for line in (header, *told)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     body = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     note = "mean [95% interval over scenes of the same tasks]"
     note += "; training seeds: progress of the worst to the best" if "training seeds" in lines[0] else ""
+    note += "; video skill: of imagined video 0.4 s ahead, 0 is a kept frame" if "video skill" in lines[0] else ""
     return "\n".join([*body, note])
 
 
@@ -160,4 +196,5 @@ def _text_line(line: Mapping[Any, Any]) -> tuple[str, ...]:
     names = ("progress", "success_end", "success_ever")
     estimates = (text((line[name], line[f"{name}_low"], line[f"{name}_high"])) for name in names)
     seeds = f"{line['seeds']}: {line['seed_lowest']:.3f} to {line['seed_highest']:.3f}" if line["seeds"] > 1 else ""
-    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates, line["versions"], seeds)
+    video = text((line["video_skill"], line["video_skill_low"], line["video_skill_high"]), 2)
+    return (*(str(line[name]) for name in COLUMNS[:5]), *estimates, line["versions"], seeds, video)

@@ -169,24 +169,10 @@ def ask(policy: Policy, episodes: Sequence[Episode], count: int, rng: np.random.
     """
     plain = [episode for episode in episodes if not tasks.find(episode.spec.task).script]
     found: list[ReactionScore] = []
-    for episode, chunk in draw_queries(plain, count, rng):
+    for episode, chunk in imagination.draw_queries(plain, count, rng):
         with simulator_at(episode) as sim:
             found += _ask_at(policy, sim, episode, chunk, rng)
     return found
-
-
-def draw_queries(episodes: Sequence[Episode], count: int, rng: np.random.Generator) -> Iterator[tuple[Episode, Chunk]]:
-    """Yields `count` queries with imagined frames, drawn from recorded episodes, in the order of the episodes.
-
-    Raises:
-        ValueError: There are none.
-    """
-    usable = [episode for episode in episodes if imagination.imagined_futures(episode)]
-    if not usable:
-        raise ValueError("no recorded episode has imagined frames")
-    for number in np.sort(rng.integers(len(usable), size=count)):
-        chunks = [chunk for chunk in usable[number].chunks if chunk.plan.frames is not None]
-        yield usable[number], chunks[int(rng.integers(len(chunks)))]
 
 
 @contextmanager

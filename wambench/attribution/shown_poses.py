@@ -18,7 +18,7 @@ from wambench.analysis import imagination
 from wambench.analysis.intervals import text, wilson
 from wambench.attribution import paths, tracker
 from wambench.attribution.frame_reading import FrameInterpreter
-from wambench.attribution.reactions import draw_queries, simulator_at
+from wambench.attribution.reactions import simulator_at
 from wambench.interface import Chunk, Episode
 from wambench.policies import weight_files
 
@@ -103,7 +103,7 @@ def read_episodes(episodes: Sequence[Episode], count: int, rng: np.random.Genera
     reader = tracker.FrameReader()
     ways, _ = paths.load(weight_files.packaged(paths.WEIGHTS))
     found: list[ShownPose] = []
-    for episode, chunk in draw_queries(episodes, count, rng):
+    for episode, chunk in imagination.draw_queries(episodes, count, rng):
         with simulator_at(episode) as sim:
             found += read_query(FrameInterpreter.of(sim, reader, ways), episode, chunk)
     return found

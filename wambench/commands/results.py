@@ -72,6 +72,8 @@ def add_imagine(commands: Commands) -> None:
     it.add_argument("--reactions", type=int, default=0, metavar="N", help=react)
     poses = "also let the instrument of attribute read the frames of N queries of each run (default: 0)"
     it.add_argument("--poses", type=int, default=0, metavar="N", help=poses)
+    dream = "also let the policy of each run dream N chunks on end at 48 moments (default: 0)"
+    it.add_argument("--drift", type=int, default=0, metavar="N", help=dream)
     add_seed(it)
     add_workers(it)
     add_task_module(it)
@@ -200,8 +202,9 @@ def imagine(arguments: argparse.Namespace) -> int | None:
         arguments.split is None
     ):
         raise ValueError("give folders of runs, or --policy with --split")
-    if arguments.reactions < 0 or arguments.poses < 0:
-        raise ValueError("--reactions and --poses must be at least 0")
+    for option in ("reactions", "poses", "drift"):
+        if getattr(arguments, option) < 0:
+            raise ValueError(f"--{option} must be at least 0, not {getattr(arguments, option)}")
     runs = arguments.runs
     if arguments.policy:
         from wambench.commands import playing
@@ -215,6 +218,12 @@ def imagine(arguments: argparse.Namespace) -> int | None:
     runs = records.find_runs(runs, _say)
     told: dict[str, Any] = {"horizons": imagination.summarise(imagination.score_runs(runs, arguments.ceiling))}
     lines = [imagination.to_text(told["horizons"])]
+    if arguments.drift:
+        from wambench.analysis import drift
+
+        dreams = drift.score_runs(runs, arguments.drift, seed=arguments.seed)
+        told["drift"] = imagination.summarise(dreams)
+        lines += [f"dreams of {arguments.drift} chunks, no real frame injected:", imagination.to_text(told["drift"])]
     if arguments.reactions:
         from wambench.attribution import reactions
 

@@ -16,6 +16,7 @@ from wambench.evaluation import latency
 from wambench.evaluation.clock import Clock, Virtual
 from wambench.evaluation.executors import find, timing
 from wambench.evaluation.frame_recorder import FrameRecorder
+from wambench.evaluation.imagined_video import video_errors
 from wambench.evaluation.process_pool import LostJob, begun
 from wambench.evaluation.rollout import Observer, rollout
 from wambench.evaluation.video import VideoRecorder
@@ -211,9 +212,10 @@ def short_corpus(corpus: str | None) -> str | None:
 
 
 def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: ControlConvention | None = None) -> Row:
-    """Returns the row of an episode, its times in the convention of its simulator."""
+    """Returns the row of an episode, its times and its video in the convention of its simulator."""
     task, progress = tasks.find(job.spec.task), float(episode.progress)
-    times = timing(episode.chunks, config.execution, convention or ControlConvention(), job.spec.horizon, progress)
+    convention = convention or ControlConvention()
+    times = timing(episode.chunks, config.execution, convention, job.spec.horizon, progress)
     latencies = [chunk.latency_s for chunk in episode.chunks]
     return Row(
         policy=config.label,
@@ -240,6 +242,7 @@ def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: Con
         execution=config.execution,
         latency=latency.parse(config.latency).label,
         **dataclasses.asdict(times),
+        **dataclasses.asdict(video_errors(episode, convention)),
     )
 
 

@@ -6,7 +6,7 @@ from wambench.records.files import append, locked, write_whole
 from wambench.records.loading import find_runs, load
 from wambench.records.rows import (
     COLUMNS,
-    FIRST,
+    EARLIER,
     HEADER,
     NAMES,
     ROWS,
@@ -22,7 +22,7 @@ from wambench.records.rows import (
 from wambench.records.run_folder import RunFolder
 
 __all__ = [
-    "COLUMNS", "FIRST", "HEADER", "NAMES", "ROWS", "RUN", "Column", "Key", "Row", "RunFolder", "append",
+    "COLUMNS", "EARLIER", "HEADER", "NAMES", "ROWS", "RUN", "Column", "Key", "Row", "RunFolder", "append",
     "encode_episode", "episode_stem", "find_runs", "from_line", "load", "load_episode", "locked", "read_rows",
     "save_figure", "to_line", "write_whole",
 ]  # fmt: skip

@@ -81,9 +81,14 @@ COLUMNS = (
     Column("boundary_jump", _number, "float64"),
     Column("jerk", _number, "float64"),
     Column("progress_wall", _number, "float64"),
+    # how far imagined frames are from what came: see imagined_video.VideoErrors
+    Column("video_frames", int, "int64"),
+    Column("video_error", _number, "float64"),
+    Column("kept_error", _number, "float64"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
-FIRST = 21  # columns of files written before time was counted: they still load
+# Columns of files written before time was counted, and before imagined video was: they still load.
+EARLIER = (21, 29)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,9 @@ class Row:
     boundary_jump: float = math.nan
     jerk: float = math.nan
     progress_wall: float = math.nan
+    video_frames: int = 0
+    video_error: float = math.nan
+    kept_error: float = math.nan
 
     @property
     def key(self) -> Key:
@@ -169,7 +177,7 @@ def _csv_line(fields: Iterable[str]) -> str:
 
 
 HEADER = _csv_line(NAMES)
-HEADERS = {HEADER: COLUMNS, _csv_line(NAMES[:FIRST]): COLUMNS[:FIRST]}
+HEADERS = {_csv_line(NAMES[:count]): COLUMNS[:count] for count in (*EARLIER, len(COLUMNS))}
 
 
 def read_rows(path: Path, torn: bool = False) -> list[Row]:

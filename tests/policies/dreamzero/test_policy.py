@@ -245,6 +245,22 @@ def test_switches_change_the_answer(dreamzero_file: Path, encoder_file: Path) ->
     np.testing.assert_array_equal(smoothed[:, 6], plain.actions[:, 6])
 
 
+def test_a_dream_begins_with_what_is_imagined_and_goes_on_without_real_frames(
+    dreamzero_file: Path, encoder_file: Path
+) -> None:
+    policy = make(dreamzero_file, encoder_file)
+    policy.reset("reach the red cube", 0)
+    first = policy.imagine(history(0))
+    policy.reset("reach the red cube", 0)
+    dream = policy.dream(history(0), 3)
+    assert dream.shape == (6, *first.shape[1:]) and dream.dtype == np.uint8
+    np.testing.assert_array_equal(dream[:2], first)
+    assert np.abs(dream[2:4].astype(int) - dream[:2]).max() > 0
+    np.testing.assert_array_equal(policy.imagine(history(0)), first)  # the memory is as it was
+    with pytest.raises(ValueError, match="at least 1 chunk, not 0"):
+        policy.dream(history(0), 0)
+
+
 def test_dreaming_ahead_leaves_the_memory_alone(dreamzero_file: Path, encoder_file: Path) -> None:
     policy = make(dreamzero_file, encoder_file, candidates=2, lookahead=3)
     session = policy.session("reach the red cube", 0)

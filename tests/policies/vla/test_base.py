@@ -52,6 +52,7 @@ def test_it_learns_and_says_what_it_cost(pi0_file: Path) -> None:
     assert judged[-1] < judged[0]
     _, meta = read_weights(pi0_file, "pi0")
     assert meta["corpus"] == "demos" and meta["samples"] == 150 * 16  # video has no actions: not read
+    assert meta["useful_samples"] == meta["samples"]
     assert meta["flops"] == pytest.approx(meta["flops_per_sample"] * meta["samples"], rel=1e-6)
 
 
