@@ -53,7 +53,7 @@ ALLOWED = {
         "interface",
     },
     "report": {
-        "analysis", "attribution", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
+        "analysis", "attribution", "conventions", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
     },
     "submission": {"envs", "evaluation", "progress_bar", "records", "tasks", "interface"},
     "watch": {"analysis", "records"},

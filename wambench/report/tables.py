@@ -17,6 +17,7 @@ from wambench.analysis import compare, latency_plot, leaderboard
 from wambench.analysis.agreement import kappa, right
 from wambench.analysis.plots import best_first
 from wambench.attribution import plots as attribution_plots
+from wambench.conventions import CONVENTIONS
 from wambench.progress_bar import progress_bar
 from wambench.records import ROWS, RUN
 from wambench.tasks import SPLITS
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas
 
 Json = dict[str, Any]
+OF_ROBOT = ("action", "control_hz", "gripper")  # fields of a control convention that tell robots apart
 COMPARED = 16  # policies that are compared with each other at most: 120 pairs in each split and factor
 DIGITS = 4
 
@@ -45,12 +47,21 @@ def origin(run: Path) -> Json:
 
 
 def robots(rows: Mapping[tuple[str, str], Sequence[Path]]) -> dict[tuple[str, str], str]:
-    """Returns the robots that each policy and split was played with; Panda where a run.json names none."""
+    """Returns the robots that each policy and split was played with, by the names of their control conventions."""
     found = {}
     for key, runs in rows.items():
-        names = {str(origin(run).get("config", {}).get("robot") or "panda") for run in runs}
-        found[key] = ", ".join(sorted(names))
+        found[key] = ", ".join(sorted({robot(origin(run)) for run in runs}))
     return found
+
+
+def robot(told: Json) -> str:
+    """Returns the robot that a run.json tells of: the one that was asked for, or the one of the policy's convention."""
+    asked = told.get("config", {}).get("robot")
+    convention = told.get("convention") or {}
+    if asked or not convention:
+        return str(asked or next(iter(CONVENTIONS)))
+    own = [name for name, one in CONVENTIONS.items() if all(convention.get(f) == getattr(one, f) for f in OF_ROBOT)]
+    return own[0] if own else str(convention.get("action"))
 
 
 def splits(names: Sequence[str]) -> list[Json]:
@@ -62,23 +73,24 @@ def splits(names: Sequence[str]) -> list[Json]:
 
 def rates(rows: pandas.DataFrame, played: Mapping[tuple[str, str], Sequence[Path]]) -> tuple[list[Json], list[Json]]:
     """Returns the lines of the leaderboard by novelty and factor, and by task."""
-    robot = robots(played)
+    of_robot = robots(played)
     tables = [leaderboard.leaderboard(rows, by).to_dict("records") for by in leaderboard.GROUPINGS]
-    return tuple([_rate(line, robot) for line in table] for table in tables)  # type: ignore[return-value]
+    return tuple([_rate(line, of_robot) for line in table] for table in tables)  # type: ignore[return-value]
 
 
-def _rate(line: Mapping[Any, Any], robot: Mapping[tuple[str, str], str]) -> Json:
+def _rate(line: Mapping[Any, Any], of_robot: Mapping[tuple[str, str], str]) -> Json:
     def estimate(name: str) -> list[float | None]:
         return [number(line[name]), number(line[f"{name}_low"]), number(line[f"{name}_high"])]
 
     return {
         **{name: line[name] for name in ("policy", "split", "group", "versions")},
-        "robot": robot.get((line["policy"], line["split"]), ""),
+        "robot": of_robot.get((line["policy"], line["split"]), ""),
         "n": int(line["n"]),
         "errors": int(line["n_error"]),
         "progress": estimate("progress"),
         "end": estimate("success_end"),
         "ever": estimate("success_ever"),
+        "skill": estimate("video_skill"),
         "seeds": [int(line["seeds"]), number(line["seed_lowest"]), number(line["seed_highest"])],
     }
 

@@ -64,7 +64,7 @@ function showLeaderboard(main, { query }) {
   update();
   main.replaceChildren(
     el("h1", {}, "Leaderboard"), about, controls, body,
-    el("p", { class: "note" }, "Progress is the share of a task's stages that were reached. Dots are means, bars 95 % intervals over scenes of the same tasks: of progress for bounded values within tasks, of success Wilson's. Errors are no failures; they are in no rate. Seeds are trainings of one policy: progress of the worst to the best."),
+    el("p", { class: "note" }, "Progress is the share of a task's stages that were reached. Dots are means, bars 95 % intervals over scenes of the same tasks: of progress for bounded values within tasks, of success Wilson's. Errors are no failures; they are in no rate. Seeds are trainings of one policy: progress of the worst to the best. Video skill is that of imagined video 0.4 s ahead: 0 is a kept frame, 1 is what came."),
   );
 }
 
@@ -79,6 +79,7 @@ function leaderboardTable(rows, state, change) {
     { key: "progress", label: "Progress", kind: "number", value: (r) => r.progress[0], cell: (r) => meanCell(r.progress) },
     { key: "endbar", label: "", kind: "scale", off: true, head: ticks("0", "½", "1"), cell: (r) => interval(r.end) },
     { key: "end", label: "Success at end", kind: "number", off: true, value: (r) => r.end[0], cell: (r) => meanCell(r.end) },
+    ...(rows.some((r) => r.skill[0] !== null) ? [{ key: "skill", label: "Video skill", kind: "number", off: true, value: (r) => r.skill[0], cell: (r) => meanCell(r.skill) }] : []),
     { key: "n", label: "n", kind: "number", value: (r) => r.n, cell: (r) => count(r.n) },
     { key: "errors", label: "Errors", kind: "number", value: (r) => r.errors, cell: (r) => (r.errors ? el("span", { class: "warn" }, count(r.errors)) : el("span", { class: "soft" }, "0")) },
   ];
