@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,23 @@ def _say(line: str) -> None:
     print(f"wambench: {line}", file=sys.stderr)
 
 
+def _unpacked(paths: list[Path]) -> AbstractContextManager[list[Path]]:
+    """Gives paths with folders of runs in the place of packs, for as long as they are needed."""
+    from wambench.submission import is_pack
+
+    if not any(is_pack(path) for path in paths):
+        return nullcontext(paths)
+    from wambench.submission.pack import unpacked
+
+    return unpacked(paths)
+
+
 def leaderboard(arguments: argparse.Namespace) -> None:
     """Prints the rates of runs."""
     from wambench import records
     from wambench.analysis import leaderboard as analysis
-    from wambench.submission.pack import unpacked
 
-    with unpacked(arguments.runs) as runs:
+    with _unpacked(arguments.runs) as runs:
         table = analysis.leaderboard(records.load(records.find_runs(runs, _say), _say), arguments.by)
     print(analysis.to_text(table))
     if arguments.out:
@@ -319,9 +330,8 @@ def _plot_recorded(given: list[Path], out: Path, episode: str | None) -> list[Pa
 def report(arguments: argparse.Namespace) -> None:
     """Writes the page of runs and prints its path."""
     from wambench.report import report as page
-    from wambench.submission.pack import unpacked
 
-    with unpacked(arguments.runs) as runs:
+    with _unpacked(arguments.runs) as runs:
         print(page.report(runs, arguments.out, arguments.title, arguments.max_mb, _say))
 
 

@@ -30,6 +30,7 @@ import wambench
 from wambench.interface import Episode
 from wambench.progress_bar import progress_bar
 from wambench.records import ROWS, RUN, Row, episode_stem, find_runs, load_episode, read_rows, write_whole
+from wambench.submission import is_pack
 from wambench.submission.rules import Digest, SubmittedRun, violations
 
 FORMAT = 1
@@ -217,7 +218,7 @@ def unpacked(paths: Sequence[Path]) -> Iterator[list[Path]]:
     with contextlib.ExitStack() as stack:
         found = []
         for path in paths:
-            if not (path.is_file() and zipfile.is_zipfile(path)):
+            if not is_pack(path):
                 found.append(path)
                 continue
             pack = read_pack(path)
