@@ -16,11 +16,12 @@ $(STAMP): pyproject.toml setup.sh
 	./setup.sh $(PYTHON) $(VENV)
 	touch $(STAMP)
 
-# The main job: the shipped model on unseen verbs in unseen environments, then its table and plots.
+# The main job: the shipped model on unseen verbs in unseen environments, then its table, plots and page (last line).
 run: setup
 	$(BIN)/wambench run --policy dreamzero --split unseen-tasks --out $(RUN_OUT)
 	$(BIN)/wambench leaderboard $(RUN_OUT) --out $(RUN_OUT)/leaderboard.csv
 	$(BIN)/wambench plot $(RUN_OUT) --out $(RUN_OUT)/plots
+	$(BIN)/wambench report $(RUN_OUT) --out $(RUN_OUT)/site
 
 # All tests. CI prints the slowest ones.
 test: setup

@@ -18,7 +18,7 @@ from wambench.tasks import SPLITS, TASKS
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
-OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot")
+OF_RESULTS = ("run", "watch", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot", "report", "submit")
 COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts", "serve")
 
 

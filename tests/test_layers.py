@@ -53,6 +53,11 @@ ALLOWED = {
         "conventions", "analysis", "evaluation", "pictures", "progress_bar", "records", "registration", "envs", "tasks",
         "rotations", "interface",
     },
+    "report": {
+        "analysis", "attribution", "conventions", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
+    },
+    "submission": {"envs", "evaluation", "progress_bar", "records", "tasks", "interface"},
+    "watch": {"analysis", "records"},
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
@@ -60,8 +65,8 @@ ALLOWED = {
     "serving": {"evaluation", "policies", "policies.remote", "interface"},
     "commands": POLICIES
     | {
-        "analysis", "attribution", "collection", "evaluation", "listing", "records", "serving", "speed", "suite",
-        "tasks",
+        "analysis", "attribution", "collection", "evaluation", "listing", "records", "report", "serving", "speed",
+        "submission", "suite", "tasks", "watch",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
@@ -70,7 +75,8 @@ ALLOWED = {
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",
-    "interface", "records", "registration", "tasks",
+    "interface", "records", "registration", "report.report", "submission.pack", "tasks",
+    "watch",
 )  # fmt: skip
 HEAVY = ("torch", "mujoco", "robosuite")
 

@@ -35,6 +35,8 @@ def test_wheel_contains_the_linked_packages_and_the_weights(wheel: zipfile.ZipFi
         "tasks/lift_cube.py",
         "policies/dreamzero/policy.py",
         "py.typed",
+        "report/page/index.html.jinja",
+        "report/page/main.js",
     ):
         assert f"wambench/{needed}" in names
     shipped = {p.name for p in (ROOT / "policies" / "weights").glob("*.safetensors")}

@@ -95,19 +95,28 @@ def detectable(differences: NDArray[np.float64]) -> float:
 
 
 def side(runs: Sequence[Path]) -> pandas.DataFrame:
+    """Returns the episodes of the runs of a side as `pooled` does."""
+    return pooled([records.load([run]) for run in runs], [str(run) for run in runs])
+
+
+def pooled(runs: Sequence[pandas.DataFrame], names: Sequence[str]) -> pandas.DataFrame:
     """Returns the episodes of a side, one row each, indexed by `KEY`.
 
     `progress` is the mean over runs, `run0`, `run1`, ... that of each; an error in any run is one of the episode.
     `complete` says whether every run has it; if not, progress and status are those of one run that has.
+
+    Args:
+        runs: Rows of each run, as `records.load` returns them.
+        names: What the runs are called in an error.
 
     Raises:
         ValueError: The runs are of different scenes, or have no episode in common.
     """
     import pandas
 
-    tables = [records.load([run]).set_index(KEY) for run in runs]
-    for run, table in zip(runs[1:], tables[1:], strict=True):
-        _shared(tables[0], table, str(runs[0]), str(run))
+    tables = [run.set_index(KEY) for run in runs]
+    for name, table in zip(names[1:], tables[1:], strict=True):
+        _shared(tables[0], table, names[0], name)
     every = pandas.concat(tables)
     every = every[~every.index.duplicated()]
     progress = pandas.DataFrame({f"run{i}": table["progress"].reindex(every.index) for i, table in enumerate(tables)})
@@ -117,7 +126,7 @@ def side(runs: Sequence[Path]) -> pandas.DataFrame:
     worst = np.where(bad.any(axis=0), np.array(status, dtype=object)[bad.argmax(axis=0), np.arange(len(every))], "ok")
     every = every.assign(progress=progress.mean(axis=1, skipna=False), status=worst, complete=has.all(axis=0))
     if not every["complete"].any():
-        raise ValueError(f"no episode is in all of {', '.join(map(str, runs))}")
+        raise ValueError(f"no episode is in all of {', '.join(names)}")
     return every.join(progress)
 
 
@@ -140,20 +149,25 @@ def _shared(a: pandas.DataFrame, b: pandas.DataFrame, name_a: str, name_b: str) 
 
 
 def compare(a: Sequence[Path], b: Sequence[Path]) -> pandas.DataFrame:
+    """Returns the lines of `paired` for the runs of each side."""
+    return paired(side(a), side(b), *("+".join(map(str, runs)) for runs in (a, b)))
+
+
+def paired(ours: pandas.DataFrame, theirs: pandas.DataFrame, name_a: str, name_b: str) -> pandas.DataFrame:
     """Returns one `Line` per group: everything, each novelty, each single factor, each task.
 
     A group of which nothing is shared has a line with n = 0, so that what was left out is seen.
 
     Args:
-        a, b: Runs of each side.
+        ours, theirs: The sides, as `pooled` returns them.
+        name_a, name_b: What they are called in an error.
 
     Raises:
         ValueError: The sides share no episodes, or not their scenes.
     """
     import pandas
 
-    ours, theirs = side(a), side(b)
-    _shared(ours[ours["complete"]], theirs[theirs["complete"]], *("+".join(map(str, runs)) for runs in (a, b)))
+    _shared(ours[ours["complete"]], theirs[theirs["complete"]], name_a, name_b)
     both = pandas.concat([ours, theirs])
     both = both[~both.index.duplicated()][["novelty"]]
     for name, one in (("a", ours), ("b", theirs)):

@@ -1,8 +1,9 @@
-"""`wambench run` and `sweep`: a policy plays episodes."""
+"""`wambench run`, `sweep` and `watch`: a policy plays episodes, and how far it has come."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,9 @@ EXIT_CODES = (
 
 
 def add(commands: Commands) -> None:
-    """Adds both commands."""
+    """Adds the commands."""
     add_run(commands)
+    add_watch(commands)
     add_sweep(commands)
 
 
@@ -73,6 +75,15 @@ def add_run(commands: Commands) -> None:
     add_seed(it)
     add_workers(it)
     add_task_module(it)
+
+
+def add_watch(commands: Commands) -> None:
+    """Adds `wambench watch`."""
+    example = "wambench watch runs/dreamzero-unseen-tasks"
+    it = add_command(commands, "watch", watch_command, "show a run while it is played, until it is finished", example)
+    it.add_argument("run", type=Path, metavar="RUN", help="folder of the run; lines instead of a table in a pipe")
+    it.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    it.add_argument("--once", action="store_true", help="look once, and end")
 
 
 def add_sweep(commands: Commands) -> None:
@@ -134,3 +145,18 @@ def sweep_command(arguments: argparse.Namespace) -> int:
     print(to_text(table))
     print(config.out / "sweep.csv")
     return 0 if table["n"].sum() > 0 else NO_ROW_OK
+
+
+def watch_command(arguments: argparse.Namespace) -> None:
+    """Shows how far a run has come: a live table in a terminal that has rich, lines elsewhere."""
+    from wambench.watch import watch
+
+    console = None
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+
+            console = Console()
+        except ImportError:
+            print("wambench: a live table needs rich: pip install 'wambench[watch]'", file=sys.stderr)
+    watch(arguments.run, arguments.every, arguments.once, console)

@@ -1,10 +1,12 @@
-"""`wambench leaderboard`, `compare`, `imagine`, `attribute` and `plot`: from what was played to tables and figures."""
+"""`wambench leaderboard`, `compare`, `imagine`, `attribute`, `plot`, `report`, `submit`: from episodes to results."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,15 @@ def add(commands: Commands) -> None:
     add_imagine(commands)
     add_attribute(commands)
     add_plot(commands)
+    add_report(commands)
+    add_submit(commands)
 
 
 def add_leaderboard(commands: Commands) -> None:
     """Adds `wambench leaderboard`."""
     example = "wambench leaderboard runs/* --out leaderboard.csv"
     it = add_command(commands, "leaderboard", leaderboard, "rates of finished runs, with n and intervals", example)
-    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUNS_HELP)
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; or a pack of `wambench submit`")
     it.add_argument("--by", default="novelty", metavar="GROUP", help="novelty (default) or task: what a line is about")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
 
@@ -105,8 +109,71 @@ def add_plot(commands: Commands) -> None:
     add_task_module(it)
 
 
+def add_report(commands: Commands) -> None:
+    """Adds `wambench report`."""
+    from wambench.report import MAX_MB
+
+    example = "wambench report runs/* --out site"
+    it = add_command(
+        commands, "report", report, "one static page of finished runs, with films of the episodes", example
+    )
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; of a sweep or self-test; a pack")
+    it.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page; open DIR/index.html")
+    it.add_argument("--title", default="", metavar="TEXT", help="heading of the page (default: wambench report)")
+    most = f"megabytes of the folder at most; later episodes of each task are left out (default: {MAX_MB:g})"
+    it.add_argument("--max-mb", type=float, default=MAX_MB, metavar="MB", help=most)
+    add_task_module(it)
+
+
+def add_submit(commands: Commands) -> None:
+    """Adds `wambench submit`."""
+    example = "wambench submit runs/mine-seen runs/mine-unseen-tasks --out mine.zip"
+    does = "check runs against the rules of the leaderboard, and pack a row"
+    it = add_command(commands, "submit", submit, does, example, "The rules: docs/rules.md.")
+    it.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=f"{RUNS_HELP}; all of one policy")
+    it.add_argument("--out", type=Path, metavar="PACK", help="the file that is written, a ZIP")
+    why = 'reason of an error, by its episode (or "all"); what "weights" or "corpus" are where run.json does not tell'
+    it.add_argument("--explain", nargs="+", action=Reasons, default={}, metavar="EPISODE=TEXT", help=why)
+    it.add_argument(
+        "--check", type=Path, metavar="PACK", help="read a pack instead, and say whether it fulfils the rules"
+    )
+    again = "with --check: play so many of its episodes again from their actions (default: 0)"
+    it.add_argument("--replay", type=int, default=0, metavar="N", help=again)
+    add_seed(it)
+
+
+class Reasons(argparse.Action):
+    """Collects EPISODE=TEXT words into a dictionary."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        found = dict(getattr(namespace, self.dest) or {})
+        for word in values or ():
+            name, equals, reason = str(word).partition("=")
+            if not equals or not name.strip() or not reason.strip():
+                parser.error(f"argument --explain: {word!r} is not of the form EPISODE=TEXT")
+            found[name.strip()] = reason.strip()
+        setattr(namespace, self.dest, found)
+
+
 def _say(line: str) -> None:
     print(f"wambench: {line}", file=sys.stderr)
+
+
+def _unpacked(paths: list[Path]) -> AbstractContextManager[list[Path]]:
+    """Gives paths with folders of runs in the place of packs, for as long as they are needed."""
+    from wambench.submission import is_pack
+
+    if not any(is_pack(path) for path in paths):
+        return nullcontext(paths)
+    from wambench.submission.pack import unpacked
+
+    return unpacked(paths)
 
 
 def leaderboard(arguments: argparse.Namespace) -> None:
@@ -114,7 +181,8 @@ def leaderboard(arguments: argparse.Namespace) -> None:
     from wambench import records
     from wambench.analysis import leaderboard as analysis
 
-    table = analysis.leaderboard(records.load(records.find_runs(arguments.runs, _say), _say), arguments.by)
+    with _unpacked(arguments.runs) as runs:
+        table = analysis.leaderboard(records.load(records.find_runs(runs, _say), _say), arguments.by)
     print(analysis.to_text(table))
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
@@ -257,3 +325,42 @@ def _plot_recorded(given: list[Path], out: Path, episode: str | None) -> list[Pa
     if runs or self_tests:
         paths += attribution_plots.draw([*runs, *self_tests], out)
     return paths
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Writes the page of runs and prints its path."""
+    from wambench.report import report as page
+
+    with _unpacked(arguments.runs) as runs:
+        print(page.report(runs, arguments.out, arguments.title, arguments.max_mb, _say))
+
+
+def submit(arguments: argparse.Namespace) -> int | None:
+    """Packs runs, or checks a pack; the exit code is 1 if an episode that is played again comes out otherwise."""
+    from wambench.submission import pack as packing
+
+    if bool(arguments.runs) == (arguments.check is not None) or (arguments.check is None) != (
+        arguments.out is not None
+    ):
+        raise ValueError("give runs and --out, or --check with a pack")
+    if arguments.replay < 0 or (arguments.replay and arguments.check is None):
+        raise ValueError("--replay is at least 0, and goes with --check")
+    if arguments.check is None:
+        path = packing.submit(arguments.runs, arguments.out, arguments.explain, _say)
+        print(packing.summary(packing.read_pack(path)))
+        print(path)
+        return None
+    pack = packing.read_pack(arguments.check)
+    print(packing.summary(pack))
+    print("it fulfils the rules of a row")
+    if not arguments.replay:
+        return None
+    from wambench.submission.replay import replay
+
+    odd = 0
+    for one in replay(pack, arguments.replay, arguments.seed):
+        odd += not one.same
+        says = "the same" if one.same else f"its row says {one.told:.3f}"
+        print(f"{one.run}, {one.stem}: progress {one.found:.3f}, {says}")
+    print(f"{odd} of {arguments.replay} episodes came out otherwise" if odd else "every one came out the same")
+    return 1 if odd else None
