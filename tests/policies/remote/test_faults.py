@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from tests.evaluation.test_run import timeless
-from tests.stubs import line_sim
+from tests.stubs import SMALL, LineSim, line_sim
+from wambench import policies
+from wambench.envs.episodes import episode_spec
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import WorkerFailed
 from wambench.evaluation.run import run
 from wambench.records import read_rows
+from wambench.tasks import find
 
 pytest.importorskip("websockets", reason="needs wambench[remote]")
 pytestmark = pytest.mark.slow
@@ -148,6 +151,20 @@ def test_no_server_at_the_beginning_is_refused_and_leaves_nothing(tmp_path: Path
     with pytest.raises(WorkerFailed, match=rf"no server at openpi://127.0.0.1:{port}: .*refused.* \(tried \d+ times"):
         run(asked, line_sim)
     assert not asked.folder.exists()
+
+
+def test_a_server_that_is_restarted_between_episodes_costs_none(tmp_path: Path) -> None:
+    seen = LineSim(SMALL).begin(episode_spec(find("LiftCube"), "seen", "none", 0, 0)).observations
+    with server(["ok"]) as (port, process):
+        policy = policies.load(f"openpi://127.0.0.1:{port}", config(tmp_path, port, 1).policy_args)
+        for _ in range(2):
+            policy.reset("go", 0)
+            assert policy.act(seen).actions.shape == (8, 7)
+        process.kill()
+        process.wait()
+    with server(["ok"], port):
+        policy.reset("go", 1)
+        assert policy.act(seen).actions.shape == (8, 7)
 
 
 def test_a_server_of_one_episode_has_one_worker(tmp_path: Path) -> None:
