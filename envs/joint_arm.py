@@ -26,7 +26,7 @@ MAX_TURN_RAD = 0.2  # of a joint in a step, at velocity 1 (droid's robot_ik_solv
 # The experts' gains are made for OSC_POSE, which is softer. So that the hand sets out and stops as gently, and is as
 # fast at full scale (0.3 m/s), their actions become a mean of a new target, at this many times the displacement, and
 # the last one, with this share of the new. Without it the hand leaves before the fingers hold what they close around.
-FOLLOW, SHARE_OF_NEW = 1.3, 0.4
+FOLLOW, SHARE_OF_NEW = 1.45, 0.4
 POSTURE_GAIN = 0.1  # a step, of the way back to the rest posture, as far as the hand's pose is not touched
 
 

@@ -32,7 +32,7 @@ TORQUE = 2.5  # N m at most: about 45 N at the pads
 ARMATURE, DAMPING = 0.005, 0.5  # of the drivers, near critical for the motors' stiffness of 20 N m/rad
 PAD_FRICTION = (2.0, 0.05, 0.0001)  # that of robosuite's PandaGripper
 PAD_SOLREF = (0.01, 0.5)
-PAD_THICKNESS = 0.002  # of both, in m
+PAD_THICKNESS = 0.0004  # of both in m, as they are when they hold: pressed in by 0.8 mm each
 FLANGE_TURN = math.pi / 4  # from the PandaGripper's mount to DROID's
 
 # The two exterior cameras look at a point above the table from the robot's left and right: azimuth and elevation in

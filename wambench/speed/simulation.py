@@ -333,12 +333,7 @@ def text(result: dict[str, Any]) -> str:
     size, views = (SIZE, "two") if "robot" not in r else (robot.image_size, "three")
     every = f"{views} {size[0]}x{size[1]} views every step"
     rates = [
-        (
-            f"{views} {size[0]}x{size[1]} views every step",
-            "stock_steps_per_s",
-            "two_views_steps_per_s",
-            "ratio_two_views",
-        ),
+        (every, "stock_steps_per_s", "two_views_steps_per_s", "ratio_two_views"),
         (f"{views} views at the policy's 5 Hz", "stock_steps_per_s", "policy_rate_steps_per_s", "ratio_policy_rate"),
         ("state only", "stock_state_steps_per_s", "state_steps_per_s", "ratio_state"),
     ]

@@ -524,3 +524,38 @@ def test_a_world_of_another_convention_is_refused(folder: Path, tmp_path: Path) 
         "cameras: the environment has ('agentview', 'wrist'), the policy expects ('exterior_1', 'exterior_2', 'wrist')",
     ):
         assert words in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------- a run
+
+
+def test_it_plays_in_the_simulator_and_can_be_attributed(folder: Path, tmp_path: Path) -> None:
+    """No robot is asked for: the checkpoint's convention brings the DROID simulator along."""
+    from wambench.attribution import attribute as attribution
+    from wambench.evaluation.config import RunConfig
+    from wambench.evaluation.run import run
+    from wambench.records import load_episode
+
+    config = RunConfig.resolve(
+        "dreamzero", "seen", ("PressButton",), policy_args={"weights": str(folder), **FAST}, episodes=1, out=tmp_path
+    )
+    (row,) = run(config)
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert (row.status, row.steps, row.queries) == ("ok", 82, 4) and row.error == ""
+    assert told["robot"] == "droid" and "robot" not in told["config"] and told["convention"]["image_size"] == [180, 320]
+    episode = load_episode(tmp_path / "episodes" / "PressButton-v1.none.0.npz")
+    assert (episode.spec.robot, episode.spec.control_hz, episode.spec.horizon) == ("droid", 15.0, 82)
+    assert [one.step for one in episode.observations] == [*range(0, 82, 3), 82]  # 5 Hz, and the end
+    assert [chunk.step for chunk in episode.chunks] == [0, 24, 48, 72]
+    low, high = DROID.limits()
+    for chunk in episode.chunks:
+        plan, now = chunk.plan, next(one for one in episode.observations if one.step == chunk.step)
+        assert plan.actions.shape == (24, 8) and (plan.actions >= low).all() and (plan.actions <= high).all()
+        relative = plan.actions[:, :7] - now.state[:7]  # within what the checkpoint's statistics span
+        assert relative.min() > 3 * LOW.min() and relative.max() < 3 * HIGH.max()
+        assert plan.frames is not None and plan.frames.shape == (8, 180, 960, 3)
+        assert plan.frame_steps is not None and plan.frame_steps.tolist() == [chunk.step + 3 * i for i in range(1, 9)]
+    (found,) = attribution.attribute(tmp_path, None, 1)
+    assert found.error == "" and "no reader of this robot's frames" in found.missing
+    assert found.own_own == row.progress and found.placebo == 0.0 and 0.0 <= found.oracle_own <= 1.0
+    assert np.isnan(found.own_oracle) and not found.d1 and not found.d2 and found.behaviour
