@@ -43,6 +43,12 @@ def test_wheel_contains_the_linked_packages_and_the_weights(wheel: zipfile.ZipFi
     assert shipped and {f"wambench/policies/weights/{name}" for name in shipped} <= names
 
 
+def test_wheel_contains_the_adapters_of_remote_policies(wheel: zipfile.ZipFile) -> None:
+    shipped = {path.name for path in (ROOT / "policies" / "remote" / "adapters").glob("*.toml")}
+    folder = "wambench/policies/remote/adapters/"
+    assert shipped and shipped == {name.removeprefix(folder) for name in wheel.namelist() if name.startswith(folder)}
+
+
 def test_shipped_weights_stay_small() -> None:
     sizes = [p.stat().st_size for p in (ROOT / "policies" / "weights").iterdir()]
     assert max(sizes) <= 25e6 and sum(sizes) <= 100e6

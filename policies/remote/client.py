@@ -7,6 +7,7 @@ so that its policy sees what it would see in our process. Other servers are sent
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from wambench.interface import InvalidPlan, Observation, Plan, mismatches
+from wambench.interface import Observation, Plan, mismatches
 from wambench.policies.remote import adapter as adapters
 from wambench.policies.remote import translation
 from wambench.policies.remote.adapter import Adapter
@@ -77,7 +78,7 @@ class Link(Protocol):
         """Returns the adapter with what this protocol's servers say themselves; ValueError names a mismatch."""
 
     def begin(self, episode: Episode, extension: Mapping[str, Any] | None) -> None:
-        """Tells the server that an episode begins, if the protocol has a word for it."""
+        """Tells the server that an episode begins, if the protocol has a word for it; LostConnection if it has gone."""
 
     def ask(self, message: dict[str, Any], extension: Mapping[str, Any] | None) -> Any:
         """Returns the answer to a message, by flat keys, with our extension among them if the server sent one."""
@@ -162,13 +163,19 @@ class RemotePolicy:
         """Starts an episode, on a new connection if the last one was lost."""
         self._episode = Episode(uuid.uuid4().hex, instruction, seed)
         self._kept.clear()
-        if not self._open:
-            self._reconnect()
         try:
-            self._link.begin(self._episode, self._extension() if self._extended else None)
+            if self._open:
+                with contextlib.suppress(LostConnection):  # between two episodes: nothing is lost with it
+                    self._begin()
+                    return
+            self._reconnect()
+            self._begin()
         except BaseException:
             self._lose()
             raise
+
+    def _begin(self) -> None:
+        self._link.begin(self._episode, self._extension() if self._extended else None)
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the server's answer as a plan."""
@@ -288,10 +295,3 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(inner) for inner in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def extended_answer(answer: Any) -> Mapping[str, Any]:
-    """Returns an answer that must be a map; anything else raises InvalidPlan."""
-    if not isinstance(answer, Mapping):
-        raise InvalidPlan(f"the answer is {type(answer).__name__}, expected a map")
-    return answer

@@ -7,6 +7,7 @@ the end of its TCP connection: ZeroMQ itself would wait for ever.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,25 +31,46 @@ from wambench.policies.remote.websocket import LARGEST_MESSAGE
 PING_S = 2.0  # ZeroMQ does not tell whether anybody is there
 
 
+class Wire:
+    """A ZeroMQ socket with a context of its own, and a second socket that tells when the first is disconnected."""
+
+    def __init__(self) -> None:
+        self._context: Any = None
+        self.socket: Any = None
+        self.monitor: Any = None
+
+    def open(self, zmq: Any, address: str) -> None:
+        """Connects; whether anybody is there is not known by it."""
+        self.close()
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.REQ)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.socket.connect(f"tcp://{address}")
+
+    def close(self) -> None:
+        """Closes everything."""
+        if self._context is not None:
+            self.socket.disable_monitor()
+            self.monitor.close(0)
+            self._context.destroy(linger=0)
+            self._context = None
+
+
 class Gr00tLink:
     """A connection to a GR00T server at "HOST:PORT"."""
 
     def __init__(self, address: str, patience: Patience) -> None:
         self.address, self._answer_s = address, patience.answer_s
         self._zmq = codec.needed("zmq")
-        self._context = self._zmq.Context.instance()  # one of its own would wait at its end for sockets left open
-        self._socket: Any = None
-        self._monitor: Any = None
+        self._wire = Wire()
+        weakref.finalize(self, self._wire.close)  # a context that is merely forgotten waits for ever for its sockets
         self._flat, self._timed = False, False
 
     def open(self) -> Mapping[str, Any]:
         """Connects and returns the server's modality configuration, and what it adds of ours."""
-        self.close()
-        self._socket = self._context.socket(self._zmq.REQ)
-        self._socket.setsockopt(self._zmq.LINGER, 0)
-        self._socket.setsockopt(self._zmq.MAXMSGSIZE, LARGEST_MESSAGE)
-        self._monitor = self._socket.get_monitor_socket(self._zmq.EVENT_DISCONNECTED)
-        self._socket.connect(f"tcp://{self.address}")
+        self._wire.open(self._zmq, self.address)
         try:
             self._call("ping", None, PING_S)
         except TooLate as error:
@@ -101,24 +123,21 @@ class Gr00tLink:
 
     def close(self) -> None:
         """Closes the connection."""
-        if self._socket is not None:
-            self._socket.disable_monitor()
-            self._monitor.close(0)
-            self._socket.close(0)
-            self._socket = None
+        self._wire.close()
 
     def _call(self, endpoint: str, data: Mapping[str, Any] | None, limit_s: float) -> Any:
         request = {"endpoint": endpoint} if data is None else {"endpoint": endpoint, "data": data}
-        self._socket.send(codec.pack(request, "gr00t"))
+        wire = self._wire
+        wire.socket.send(codec.pack(request, "gr00t"))
         poller = self._zmq.Poller()
-        poller.register(self._socket, self._zmq.POLLIN)
-        poller.register(self._monitor, self._zmq.POLLIN)
+        poller.register(wire.socket, self._zmq.POLLIN)
+        poller.register(wire.monitor, self._zmq.POLLIN)
         spoke = dict(poller.poll(1000.0 * limit_s))
         if not spoke:
             raise TooLate(f"no answer within {limit_s:g} s")
-        if self._socket not in spoke:
+        if wire.socket not in spoke:
             raise LostConnection("the server closed the connection")
-        answer = codec.unpack(self._socket.recv())
+        answer = codec.unpack(wire.socket.recv())
         if isinstance(answer, Mapping) and "error" in answer:
             raise ServerFailed(str(answer["error"]))
         return answer

@@ -38,7 +38,8 @@ class OpenPiLink:
         return adapter
 
     def begin(self, episode: Episode, extension: Mapping[str, Any] | None) -> None:
-        """Says nothing: our own servers see a new session in the first message."""
+        """Says nothing, because our own servers see a new session in the first message, but looks who is there."""
+        self._socket.check()
 
     def ask(self, message: dict[str, Any], extension: Mapping[str, Any] | None) -> Any:
         """Returns the answer."""

@@ -28,6 +28,7 @@ class WebSocket:
     def __init__(self, address: str, answer_s: float) -> None:
         self.address, self._answer_s = address, answer_s
         self._client, self._errors = needed("websockets.sync.client"), needed("websockets.exceptions")
+        self._open = needed("websockets.protocol").State.OPEN
         self._connection: Any = None
         self._closing = contextlib.ExitStack()
 
@@ -58,6 +59,11 @@ class WebSocket:
             raise TooLate(f"no answer within {self._answer_s:g} s") from error
         except (OSError, self._errors.ConnectionClosed) as error:
             raise LostConnection(f"the server closed the connection: {error}") from error
+
+    def check(self) -> None:
+        """Raises LostConnection if the server is known to have gone."""
+        if self._connection.protocol.state is not self._open:
+            raise LostConnection("the server closed the connection")
 
     def send(self, message: bytes) -> None:
         """Sends a message; LostConnection if nobody is there."""

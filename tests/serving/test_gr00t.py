@@ -104,7 +104,7 @@ def test_a_late_answer_is_told_and_the_next_episode_is_played() -> None:
 def test_a_server_that_dies_is_noticed_at_once() -> None:
     """ZeroMQ would wait for ever."""
     with served("tests.serving.stubs:Sleeper", "gr00t") as port:
-        policy = load(f"gr00t://127.0.0.1:{port}", {"timeout_s": 60.0, "wait_s": 0.1})
+        policy = load(f"gr00t://127.0.0.1:{port}", {"timeout_s": 60.0, "wait_s": 1.0})
         policy.reset("go", 0)
         raised: list[BaseException] = []
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.served import served
+from tests.serving.served import ROOT, served
 from wambench import cli
 from wambench.policies.remote import codec
 
@@ -136,3 +141,16 @@ def test_a_port_that_is_taken_is_one_line(port: int, capsys: pytest.CaptureFixtu
 def test_an_address_of_another_machine_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--policy", "noop", "--protocol", "openpi", "--host", "192.0.2.1", "--port", "0"]) == 2
     assert "cannot listen at 192.0.2.1:0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["openpi", "gr00t"])
+def test_ctrl_c_ends_the_server_at_once(protocol: str) -> None:
+    command = [sys.executable, "-m", "wambench", "serve", "--policy", "noop", "--protocol", protocol, "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        assert process.stdout.read() == "\nwambench: stopped\n"

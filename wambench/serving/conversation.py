@@ -159,7 +159,7 @@ def _array(value: Any, dtype: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         got = getattr(value, "dtype", type(value).__name__)
         raise ValueError(f"an array of {np.dtype(dtype)} is expected, not {got}")
-    return value
+    return np.array(value)  # writable, as in process
 
 
 def _whole(value: Any, name: str) -> int:

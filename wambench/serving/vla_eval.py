@@ -68,8 +68,8 @@ def answer(service: Service, conversation: Conversation, asked: Mapping[str, Any
 def hello(service: Service) -> dict[str, Any]:
     """Returns what the server says of itself."""
     convention = service.adapter.convention
-    gripper = next(name for name, ours in GRIPPERS.items() if ours == service.adapter.answer.gripper)
-    action = {name: _spec(name, 3, format) for name, format in FORMATS[convention.action].items()}
+    gripper = next((name for name, ours in GRIPPERS.items() if ours == service.adapter.answer.gripper), "raw")
+    action = {name: _spec(name, 3, format) for name, format in FORMATS.get(convention.action, {}).items()}
     cameras = {key.removeprefix("images."): _spec("image", 0, "rgb_hwc_uint8") for key in service.adapter.images}
     return {
         "harness_version": f"wambench {wambench.__version__}",

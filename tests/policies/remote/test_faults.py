@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 
 from tests.evaluation.test_run import timeless
-from tests.stubs import line_sim
+from tests.stubs import SMALL, LineSim, line_sim
+from wambench import policies
+from wambench.envs.episodes import episode_spec
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import WorkerFailed
 from wambench.evaluation.run import run
 from wambench.records import read_rows
+from wambench.tasks import find
 
 pytest.importorskip("websockets", reason="needs wambench[remote]")
 pytestmark = pytest.mark.slow
@@ -127,12 +131,16 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_run_waits_for_a_server_that_is_restarted(tmp_path: Path) -> None:
-    with server(["dies"]) as (port, process):
-        restarted = f"import time; time.sleep(1.5); import {__package__}.fault_server as s; s.main({port}, ['ok'])"
-        with subprocess.Popen([sys.executable, "-c", restarted], stdout=subprocess.PIPE, cwd=ROOT) as second:
-            rows = run(config(tmp_path, port, 2, wait_s=20.0), line_sim)
-            second.kill()
-        process.wait(5)
+    with server(["dies"]) as (port, process), contextlib.ExitStack() as stack:
+
+        def restart() -> None:
+            process.wait()
+            stack.enter_context(server(["ok"], port))
+
+        restarting = threading.Thread(target=restart)
+        restarting.start()
+        rows = run(config(tmp_path, port, 2, wait_s=60.0), line_sim)
+        restarting.join()
     assert [row.status for row in rows] == ["policy_error", "ok"]
 
 
@@ -143,6 +151,28 @@ def test_no_server_at_the_beginning_is_refused_and_leaves_nothing(tmp_path: Path
     with pytest.raises(WorkerFailed, match=rf"no server at openpi://127.0.0.1:{port}: .*refused.* \(tried \d+ times"):
         run(asked, line_sim)
     assert not asked.folder.exists()
+
+
+def test_a_server_that_is_restarted_between_episodes_costs_none(tmp_path: Path) -> None:
+    seen = LineSim(SMALL).begin(episode_spec(find("LiftCube"), "seen", "none", 0, 0)).observations
+    with server(["ok"]) as (port, process):
+        policy = policies.load(f"openpi://127.0.0.1:{port}", config(tmp_path, port, 1).policy_args)
+        for _ in range(2):
+            policy.reset("go", 0)
+            assert policy.act(seen).actions.shape == (8, 7)
+        process.kill()
+        process.wait()
+    with server(["ok"], port):
+        policy.reset("go", 1)
+        assert policy.act(seen).actions.shape == (8, 7)
+
+
+def test_a_server_of_one_episode_has_one_worker(tmp_path: Path) -> None:
+    with server(["ok"]) as (port, _):
+        asked = config(tmp_path, port, 2, workers=2)
+        (tmp_path / "line.toml").write_text("sessions = 1\n" + ADAPTER)
+        with pytest.raises(WorkerFailed, match="keeps 1 episode at a time: --workers 1"):
+            run(asked, line_sim)
 
 
 def test_another_server_behind_the_address_does_not_continue_a_run(tmp_path: Path) -> None:
