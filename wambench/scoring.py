@@ -1,8 +1,8 @@
 """`wambench score`: recorded runs under the predicates of today, without their policies.
 
-The recorded actions are played again from the recorded start, and the tasks of this wambench judge what happens. A row of
-the run is never touched: what it would be now stands beside it. Where the scene has changed, the recorded states are left,
-and nothing is claimed.
+The recorded actions are played again from the recorded start, and the tasks of this wambench judge what happens. A row
+of the run is never touched: what it would be now stands beside it. Where the scene has changed, the recorded states are
+left, and nothing is claimed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Score:
         progress, success_end, success_ever, stages, steps: As recorded.
         progress_now, success_end_now, success_ever_now, stages_now, steps_now: Of today's predicates.
         behaviour: Type of failure (`attribution.failure_types`), "" of a success.
-        video_skill, video_psnr_db: Means over the imagined frames whose real ones were recorded (`analysis.imagination`);
-            NaN without video.
+        video_skill, video_psnr_db: Over the imagined frames whose real ones were recorded (`analysis.imagination`); NaN
+            without video.
         reason: Of a verdict that is not "same".
     """
 
@@ -192,10 +192,9 @@ def _score(job: _Job) -> Score:
         recorded = load_episode(path)
         episode = dataclasses.replace(recorded, spec=dataclasses.replace(recorded.spec, task=env.task.id))
         outcome = play(env, episode)
-        behaviour = _behaviour(env, episode)
     except (ValueError, KeyError, SimulationDiverged) as error:
         return _unknown(job, " ".join(str(error).split()))
-    return _compared(job, env.task.id, outcome, behaviour, recorded)
+    return _compared(job, env.task.id, outcome, _behaviour(env, episode), recorded)
 
 
 def play(env: TabletopEnv, episode: Episode) -> Outcome:
@@ -219,9 +218,13 @@ def play(env: TabletopEnv, episode: Episode) -> Outcome:
 
 
 def _behaviour(env: TabletopEnv, episode: Episode) -> str:
+    """Returns the type of failure, "" of a success and where the expert's own episode tells nothing."""
     from wambench.attribution.replay import behaviour
 
-    return behaviour(env, episode)
+    try:
+        return behaviour(env, episode)
+    except (ValueError, SimulationDiverged):
+        return ""
 
 
 def _compared(job: _Job, task: str, outcome: Outcome, behaviour: str, episode: Episode) -> Score:

@@ -34,7 +34,10 @@ def main(folder: Path, out: Path) -> None:
 
     plain = LeRobotDataset("test/wambench", root=folder, video_backend="pyav")
     fps = plain.meta.fps
-    ends = {int(i): (int(row["dataset_from_index"]), int(row["dataset_to_index"])) for i, row in enumerate(plain.meta.episodes)}
+    ends = {
+        int(i): (int(row["dataset_from_index"]), int(row["dataset_to_index"]))
+        for i, row in enumerate(plain.meta.episodes)
+    }
     picked = [0, len(ends) // 2, len(ends) - 1]
     found: dict[str, Any] = {"fps": fps, "episodes": len(ends), "frames": len(plain)}
     chunked = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_videos_seek_everywhere(v30: Path) -> None:
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         packets = [packet for packet in film.demux(stream) if packet.pts is not None]
         assert stream.time_base is not None
-        times = [packet.pts * stream.time_base * 20 for packet in packets]
+        times = [(packet.pts or 0) * stream.time_base * 20 for packet in packets]
         assert times == list(range(len(packets))) and len(packets) == info(v30)["total_frames"]
         keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
         assert max(np.diff(keys)) <= 2 and keys[0] == 0
@@ -124,7 +125,7 @@ def test_modality_cuts_state_and_action_without_gaps(v21: Path) -> None:
     for kind, length in (("state", 8), ("action", 7)):
         ends = [(part["start"], part["end"]) for part in modality[kind].values()]
         assert ends[0][0] == 0 and ends[-1][1] == length
-        assert all(a[1] == b[0] for a, b in zip(ends, ends[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(ends))
     assert list(modality["state"]) == ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
     assert modality["video"]["wrist_image"] == {"original_key": "observation.images.wrist"}
     for key in modality["annotation"]:
@@ -240,7 +241,7 @@ def test_wrong_input_is_named_before_anything_is_written(demos: Path, v21: Path,
     refused("no such folder", tmp_path / "nothing")
     refused("neither manifest.json nor episodes.csv", tmp_path)
     refused("is a LeRobot dataset already", v21)
-    refused("no episodes with a task", tmp_path / "renders")
+    refused("holds renders", tmp_path / "renders")
     refused("gripper 'close_positive' there and 'close_negative' here", demos, other)
     refused("acted True there and False here", demos, video)
     refused("PressButton.1.npz: damaged episode", damaged)

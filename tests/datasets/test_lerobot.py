@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import needs
-from tests.datasets.reading import episodes, psnr
 from tests.datasets.read_with_lerobot import HORIZON
+from tests.datasets.reading import episodes, psnr
 
 pytestmark = [pytest.mark.slow, needs("av", "pyarrow")]
 SCRIPT = Path(__file__).with_name("read_with_lerobot.py")
@@ -41,7 +41,7 @@ def compare(found: dict[str, Any], source: Path, size: tuple[int, int], least_db
     assert {0, len(rows) - 1} <= set(seen)  # the very first and the very last
     for row in seen:
         number, place = rows[row]
-        moment = expected[number][place]
+        moment: Any = expected[number][place]
         assert int(found[f"row/{row}/frame_index"]) == place and int(found[f"row/{row}/episode_index"]) == number
         for camera, image in moment.images.items():
             shown = found[f"row/{row}/observation.images.{camera}"].transpose(1, 2, 0)
@@ -52,7 +52,8 @@ def compare(found: dict[str, Any], source: Path, size: tuple[int, int], least_db
         np.testing.assert_array_equal(found[f"row/{row}/action"], moment.action)
         np.testing.assert_array_equal(found[f"row/{row}/executed"], moment.executed)
         assert bool(found[f"row/{row}/success"]) == moment.success
-        ahead = [expected[number][min(place + i, len(expected[number]) - 1)].action for i in range(HORIZON)]
+        last = len(expected[number]) - 1
+        ahead: list[Any] = [expected[number][min(place + i, last)].action for i in range(HORIZON)]
         np.testing.assert_array_equal(found[f"chunk/{row}/action"], np.stack(ahead))
         padded = np.arange(place, place + HORIZON) >= len(expected[number])
         np.testing.assert_array_equal(found[f"chunk/{row}/pad"], padded)

@@ -6,7 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from wambench.commands.arguments import Commands, add_command, add_task_module, add_workers, check_positive, fields_of, names
+from wambench.commands.arguments import (
+    Commands,
+    add_command,
+    add_task_module,
+    add_workers,
+    check_positive,
+    fields_of,
+    names,
+)
 
 NOTHING_SCORED = 1
 
@@ -39,7 +47,9 @@ def add_export(commands: Commands) -> None:
 def add_score(commands: Commands) -> None:
     """Adds `wambench score`."""
     example = "wambench score runs/dreamzero-seen"
-    it = add_command(commands, "score", score_command, "recorded runs under today's predicates, without policy", example)
+    it = add_command(
+        commands, "score", score_command, "recorded runs under today's predicates, without policy", example
+    )
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of several runs")
     it.add_argument("--out", type=Path, metavar="FILE", help="CSV for all runs (default: scores.csv in each folder)")
     add_workers(it)

@@ -29,17 +29,18 @@ V21_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 V21_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 V30_DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 V30_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+_PLAIN = {"metadata": None}
 # pandas reads the tasks of v3.0 with their text as the index of the table.
 TASKS_INDEX = {
     "index_columns": ["task"],
     "column_indexes": [],
     "columns": [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
-        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", **_PLAIN},
+        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", **_PLAIN},
     ],
     "creator": {"library": "pyarrow", "version": pyarrow.__version__},
     "pandas_version": "2.2.0",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,9 @@ def _v30(plan: Plan, stage: Path, target: Path) -> None:
     pyarrow.parquet.write_table(tasks, target / "meta" / "tasks.parquet")
     sizes = {"data_files_size_in_mb": DATA_MB, "video_files_size_in_mb": VIDEO_MB}
     paths = {"data_path": V30_DATA, "video_path": V30_VIDEO}
-    _write_json(target / "meta" / "info.json", _info(plan, "v3.0") | sizes | paths | {"features": features(plan.schema)})
+    _write_json(
+        target / "meta" / "info.json", _info(plan, "v3.0") | sizes | paths | {"features": features(plan.schema)}
+    )
 
 
 def groups(paths: Sequence[Path], megabytes: float) -> Iterator[range]:
@@ -231,7 +234,7 @@ def _join_films(plan: Plan, stage: Path, target: Path, camera: str) -> Iterator[
             raise OSError(f"{path}: could not be written whole; is the disk full?")
         first = 0
         for count in counts:
-            span = {"chunk_index": chunk, "file_index": file}
+            span: dict[str, float] = {"chunk_index": chunk, "file_index": file}
             span |= {"from_timestamp": first / fps, "to_timestamp": (first + count) / fps}
             yield {f"videos/{key}/{name}": value for name, value in span.items()}
             first += count
@@ -248,7 +251,8 @@ def _write_episodes(plan: Plan, stage: Path, placed: Sequence[dict[str, Any]], p
                 known = read_known(stage, index)["stats"]
                 stats = {f"stats/{name}/{kind}": value for name, own in known.items() for kind, value in own.items()}
                 line = {"episode_index": index, "tasks": [plan.texts[index]], "length": plan.rows[index]}
-                lines.append({**line, **placed[index], **stats, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
+                own = {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+                lines.append({**line, **placed[index], **stats, **own})
             table = pyarrow.Table.from_pylist(lines)
             if writer is None:
                 writer = stack.enter_context(pyarrow.parquet.ParquetWriter(path, table.schema))

@@ -1,7 +1,8 @@
 """Reading LeRobot datasets, v3.0 and v2.1, for the trainings here: `lerobot://DIR`.
 
-A dataset fits a control convention if it has its cameras (`observation.images.NAME`), and for demonstrations its `action`
-and `observation.state` with as many numbers, at its control rate. Pictures of another size are shrunk by areas.
+A dataset fits a control convention if it has its cameras (`observation.images.NAME`), and for demonstrations its
+`action` and `observation.state` with as many numbers, at its control rate. Pictures of another size are shrunk by
+areas.
 """
 
 from __future__ import annotations
@@ -165,7 +166,9 @@ def _check(name: str, features: Mapping[str, Any], fps: float, acted: bool, conv
         raise ValueError(f"{name}: {', '.join(stored)}: pictures as {features[stored[0]]['dtype']}; only video is read")
     for key, length in lengths.items():
         if list(features[key]["shape"]) != [length]:
-            raise ValueError(f"{name}: {key} has shape {tuple(features[key]['shape'])}, the convention wants ({length},)")
+            raise ValueError(
+                f"{name}: {key} has shape {tuple(features[key]['shape'])}, the convention wants ({length},)"
+            )
     ratio = convention.control_hz / fps
     if (acted and ratio != 1) or abs(ratio - round(ratio)) > 1e-9:
         raise ValueError(f"{name}: {fps:g} rows per second, and the convention has {convention.control_hz:g} actions")

@@ -1,7 +1,8 @@
 """Statistics of features as LeRobot keeps them: per episode, and over all of a dataset.
 
-Numbers: exact, in float64. Pixels: exact too, because a histogram of 256 counts a colour holds everything. Quantiles over
-a dataset are exact up to `MOST_ROWS` rows and are those of evenly spaced rows above that, so that memory stays bounded.
+Numbers: exact, in float64. Pixels: exact too, because a histogram of 256 counts a colour holds everything. Quantiles of
+numbers over a dataset are exact up to `MOST_ROWS` rows, and those of evenly spaced rows above that, so that memory
+stays bounded.
 """
 
 from __future__ import annotations

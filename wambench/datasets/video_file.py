@@ -1,7 +1,7 @@
 """Videos of datasets: H.264 that every reader of LeRobot's data decodes and seeks in, written and read by PyAV.
 
-yuv420p, a key frame every second frame, no reordered frames, a constant rate whose time base holds 1 / fps exactly, and the
-index at the beginning of the file. One thread encodes a file, so that the same frames give the same bytes.
+yuv420p, a key frame every second frame, no reordered frames, a constant rate whose time base holds 1 / fps exactly, and
+the index at the beginning of the file. One thread encodes a file, so that the same frames give the same bytes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class VideoWriter:
         self.count = 0
         self._container = av.open(str(path), "w", format="mp4", options=MUXER)
         stream = self._container.add_stream(CODEC, rate=fps, options=OPTIONS)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, fps)
@@ -120,7 +121,7 @@ def read_frames(path: Path, start: int, count: int, fps: float, size: tuple[int,
                 break
             height, width = size or (picture.height, picture.width)
             shown = picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-            yield shown.to_ndarray()
+            yield np.asarray(shown.to_ndarray(), np.uint8)
             kept += 1
             if kept == count:
                 return
