@@ -104,8 +104,8 @@ def _convention(schema: Schema) -> str:
         lines += [
             f"- Action: {convention.action} in frame {convention.action_frame}, gripper {convention.gripper}; rotation "
             f"of the state {convention.rotation}.",
-            f"- `{ACTION}` is what is to be learned: of demonstrations what the expert wanted, also while a disturbance "
-            "carried out something else.",
+            f"- `{ACTION}` is what is to be learned: of demonstrations what the expert wanted, also while a "
+            "disturbance carried out something else.",
             f"- `{EXECUTED}` is what was done, and leads from one `{STATE}` to the next.",
             "- `progress` in [0, 1] and `success` are those of the moment shown; `next.reward` is the progress gained "
             "until the next row. An episode of T actions has T + 1 rows: in the last (`next.done`) it is over, and the "
