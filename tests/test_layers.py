@@ -43,7 +43,8 @@ ALLOWED = {
     "datasets.video_file": set(),
     "datasets.lerobot_folder": {"datasets.video_file", "interface"},
     "datasets": {
-        "datasets.video_file", "conventions", "envs", "progress_bar", "records", "registration", "tasks", "interface",
+        "datasets.lerobot_folder", "datasets.video_file", "conventions", "envs", "progress_bar", "records",
+        "registration", "tasks", "interface",
     },
     "scoring": {
         "analysis", "attribution", "datasets", "envs", "progress_bar", "records", "tasks", "interface",
@@ -64,8 +65,10 @@ ALLOWED = {
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES
-    | {"analysis", "attribution", "collection", "datasets", "evaluation", "listing", "records", "scoring", "speed"}
-    | {"suite", "tasks"},
+    | {
+        "analysis", "attribution", "collection", "datasets", "datasets.lerobot_folder", "evaluation", "listing",
+        "records", "scoring", "speed", "suite", "tasks",
+    },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
     "__init__": {"registration", "task_module"},

@@ -66,6 +66,9 @@ def size_of(text: str) -> tuple[int, int]:
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Makes a LeRobot dataset."""
+    from wambench.datasets.lerobot_folder import require_packages
+
+    require_packages()  # before what imports them
     from wambench.datasets.export import ExportConfig, export
 
     def tell(line: str) -> None:

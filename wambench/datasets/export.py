@@ -19,6 +19,7 @@ from typing import Any
 from wambench.datasets import card, episode_files, sources
 from wambench.datasets.features import FORMATS, V30, Schema
 from wambench.datasets.layouts import Plan, assemble
+from wambench.datasets.lerobot_folder import require_packages
 from wambench.datasets.replay import Simulators
 from wambench.datasets.sources import Entry, Source
 from wambench.interface import ControlConvention, fields_of_json, unknown_name
@@ -91,7 +92,7 @@ def export(config: ExportConfig, tell: Tell = lambda _: None) -> Path:
         ValueError: Source or target are wrong, or an episode is damaged; nothing is left that a reader would accept.
         OSError: The disk is full; the same call goes on when there is space again.
     """
-    _require()
+    require_packages()
     partial = config.out.with_name(config.out.name + ".partial")
     if _is_complete(config):
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,14 +107,6 @@ def export(config: ExportConfig, tell: Tell = lambda _: None) -> Path:
         if not begun:
             write_whole(partial / PLAN, json.dumps(planned))
         return _make(config, partial, tell)
-
-
-def _require() -> None:
-    try:
-        import av  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{error.name} is missing: pip install 'wambench[datasets]'") from None
 
 
 def _is_complete(config: ExportConfig) -> bool:

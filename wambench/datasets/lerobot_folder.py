@@ -24,6 +24,15 @@ VERSIONS = ("v2.1", "v3.0")
 EVERY = 2  # control steps between the frames that are used, as `wambench collect` stores them
 
 
+def require_packages() -> None:
+    """Raises ValueError where PyAV or pyarrow is missing or does not fit the installed numpy."""
+    try:
+        import av  # noqa: F401
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"LeRobot datasets need pip install 'wambench[datasets]' ({error})") from None
+
+
 def is_lerobot(name: str | Path) -> bool:
     """Returns whether a name of data is that of a LeRobot dataset."""
     return str(name).startswith(SCHEME)
@@ -133,11 +142,7 @@ def open_folder(name: str, convention: ControlConvention) -> LeRobotFolder:
         ValueError: It is none, has an unknown version, lacks a feature of the convention, or comes at another rate.
     """
     root = Path(name.removeprefix(SCHEME))
-    try:
-        import av  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{name}: {error.name} is missing: pip install 'wambench[datasets]'") from None
+    require_packages()
     path = root / "meta" / "info.json"
     try:
         info = json.loads(path.read_text())
