@@ -41,9 +41,11 @@ ALLOWED = {
     "task_module": {"envs", "tasks", "registration", "own_modules"},
     "records": {"tasks", "interface"},
     "datasets.video_file": set(),
-    "datasets.lerobot_folder": {"datasets.video_file", "interface"},
+    "datasets.features": {"interface"},
+    "datasets.lerobot_folder": {"datasets.features", "datasets.video_file", "interface"},
     "datasets": {
-        "datasets.lerobot_folder", "datasets.video_file", "conventions", "envs", "progress_bar", "records",
+        "datasets.features", "datasets.lerobot_folder", "datasets.video_file", "conventions", "envs", "progress_bar",
+        "records",
         "registration", "tasks", "interface",
     },
     "scoring": {

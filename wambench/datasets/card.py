@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -125,8 +124,3 @@ def _reading(schema: Schema) -> str:
         f'python -c "from huggingface_hub import HfApi; api = HfApi(); {tag}"\n```\n\n'
         "The tag is what lerobot chooses a revision by."
     )
-
-
-def lines(abouts: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what is known of the episodes, a JSON object a line."""
-    return "".join(json.dumps({"episode_index": index, **about}) + "\n" for index, about in enumerate(abouts))

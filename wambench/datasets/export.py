@@ -7,6 +7,7 @@ read. The plan is fixed at the beginning (`OUT.partial/plan.json`); the same com
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -114,12 +115,21 @@ def _is_complete(config: ExportConfig) -> bool:
     if not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())):
         return False
     try:
-        made = json.loads((config.out / OWN / DATASET).read_text())["made_by"]
+        stored = json.loads((config.out / OWN / DATASET).read_text())
+        made_by, made_of = stored["made_by"], stored["made_of"]
     except (OSError, ValueError, KeyError):
         raise ValueError(f"{config.out} is there and is no export of wambench: give another --out") from None
-    if made != config.command():
-        raise ValueError(f"{config.out} holds another export ({made}): give another --out")
+    if made_by != config.command():
+        raise ValueError(f"{config.out} holds another export ({made_by}): give another --out")
+    if made_of != fingerprint(_plan(config, _open(config))["episodes"]):
+        raise ValueError(f"{config.out} was made when the data were others: give another --out")
     return True
+
+
+def fingerprint(episodes: list[dict[str, Any]]) -> str:
+    """Returns the first 16 hex digits of the SHA-256 of a plan's episodes, without their place on this machine."""
+    values = [{name: value for name, value in one.items() if name != "folder"} for one in episodes]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _open(config: ExportConfig) -> list[Source]:
@@ -181,6 +191,7 @@ def _make(config: ExportConfig, partial: Path, tell: Tell) -> Path:
     planned = _read_plan(config, partial)
     opened = _open(config)
     schema = _schema(config, opened[0])
+    made_of = fingerprint(planned["episodes"])
     listed = [(opened[values.pop("source")], Entry(**values)) for values in planned["episodes"]]
     plan = Plan(schema, tuple(entry.rows for _, entry in listed), tuple(entry.text for _, entry in listed))
     stage, target = partial / STAGE, partial / TARGET
@@ -199,7 +210,7 @@ def _make(config: ExportConfig, partial: Path, tell: Tell) -> Path:
             bar.update()
     shutil.rmtree(target, ignore_errors=True)
     assemble(plan, stage, target)
-    _describe(config, opened, plan, stage, target)
+    _describe(config, opened, plan, stage, target, made_of)
     if config.out.exists():
         config.out.rmdir()  # empty, as `_is_complete` has seen
     os.rename(target, config.out)
@@ -263,7 +274,7 @@ def _do(job: _Job) -> int:
     return index
 
 
-def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Path, target: Path) -> None:
+def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Path, target: Path, made_of: str) -> None:
     """Writes what LeRobot has no place for, and the dataset card."""
     abouts: list[dict[str, Any]] = []
     (target / OWN).mkdir()

@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 
@@ -62,23 +63,16 @@ class Plan:
         """The instructions, each once, in the order in which they appear; a task's index is its place here."""
         return tuple(dict.fromkeys(self.texts))
 
-    def first(self, index: int) -> int:
-        """Returns the number of an episode's first row in the dataset."""
-        return sum(self.rows[:index])
-
     @property
     def total(self) -> int:
         """Rows of all episodes."""
         return sum(self.rows)
 
 
-def assemble(plan: Plan, stage: Path, target: Path, report: Callable[[str], None] = lambda _: None) -> None:
+def assemble(plan: Plan, stage: Path, target: Path) -> None:
     """Makes the files of a dataset in the folder `target` from complete episodes in `stage`."""
     (target / "meta").mkdir(parents=True)
-    report("statistics")
-    stats = _stats(plan, stage)
-    _write_json(target / "meta" / "stats.json", stats)
-    report("files")
+    _write_json(target / "meta" / "stats.json", _stats(plan, stage))
     if plan.schema.format == V21:
         _v21(plan, stage, target)
     else:
@@ -90,23 +84,20 @@ def _write_json(path: Path, values: Any) -> None:
 
 
 def _stats(plan: Plan, stage: Path) -> dict[str, statistics.Stats]:
-    """Returns the statistics over all episodes."""
+    """Returns the statistics over all episodes, which are read one after the other."""
     indices = range(len(plan.rows))
-    files = [parquet_path(stage, index) for index in indices]
-    found: dict[str, statistics.Stats] = {}
-    for camera in plan.schema.convention.cameras:
-        counts = sum(_histogram(stage, index, camera) for index in indices)
-        found[video_key(camera)] = statistics.of_pixels(counts, plan.total)
-    for name in (*vectors(plan.schema), *numbers(plan.schema)):
-        moments = statistics.over_episodes(read_known(stage, index)["stats"][name] for index in indices)
-        found[name] = {**moments, **statistics.quantiles(files, name, plan.total)}
-    return found
-
-
-def _histogram(stage: Path, index: int, camera: str) -> Any:
-    import numpy as np
-
-    return np.array(read_known(stage, index)["histograms"][camera], np.int64)
+    names = (*vectors(plan.schema), *numbers(plan.schema))
+    running = {name: statistics.Running() for name in names}
+    histograms = {camera: np.zeros((3, 256), np.int64) for camera in plan.schema.convention.cameras}
+    for index in indices:
+        known = read_known(stage, index)
+        for name in names:
+            running[name].add(known["stats"][name])
+        for camera, counts in histograms.items():
+            counts += np.array(known["histograms"][camera], np.int64)
+    over = statistics.quantiles([parquet_path(stage, index) for index in indices], names, plan.total)
+    found = {video_key(camera): statistics.of_pixels(counts, plan.total) for camera, counts in histograms.items()}
+    return found | {name: {**running[name].stats(), **over[name]} for name in names}
 
 
 # -- v2.1 --------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wambench.datasets.features import ACTION, EXECUTED, STATE, STATE_NAMES, video_key
 from wambench.interface import ControlConvention
 
 SCHEME = "lerobot://"
@@ -111,16 +112,16 @@ class LeRobotFolder:
         steps = rows * self.steps_per_row
         if not self.acted:
             return {"step": steps}
-        names = [name for name in ("action", "executed", "observation.state") if name in self.features]
+        names = [name for name in (ACTION, EXECUTED, STATE) if name in self.features]
         values = _vectors(clip, names)
-        if len(values["action"]) != clip.rows:
+        if len(values[ACTION]) != clip.rows:
             raise ValueError(f"{clip.numbers}: episode {clip.index} has {len(values['action'])} rows, not {clip.rows}")
-        actions = values["action"][:-1]  # the last row has the final state; nothing follows its action
+        actions = values[ACTION][:-1]  # the last row has the final state; nothing follows its action
         return {
             "step": steps,
             "actions": actions,
-            "executed": values.get("executed", values["action"])[:-1],
-            "states": values["observation.state"][rows],
+            "executed": values.get(EXECUTED, values[ACTION])[:-1],
+            "states": values[STATE][rows],
         }
 
 
@@ -153,7 +154,7 @@ def open_folder(name: str, convention: ControlConvention) -> LeRobotFolder:
         raise ValueError(f"{path}: damaged ({error})") from None
     if version not in VERSIONS:
         raise ValueError(f"{name}: layout {version}; there are readers for {' and '.join(VERSIONS)}")
-    acted = "action" in features
+    acted = ACTION in features
     _check(name, features, fps, acted, convention)
     clips = (_clips_v30 if version == "v3.0" else _clips_v21)(root, info, convention)
     return LeRobotFolder(root, convention, int(fps), _every(root), acted, features, tuple(clips))
@@ -161,8 +162,12 @@ def open_folder(name: str, convention: ControlConvention) -> LeRobotFolder:
 
 def _check(name: str, features: Mapping[str, Any], fps: float, acted: bool, convention: ControlConvention) -> None:
     """Raises ValueError unless the features are those of the convention."""
-    wanted = {f"observation.images.{camera}": None for camera in convention.cameras}
-    lengths = {"action": convention.action_dim, "observation.state": _state_length(convention)} if acted else {}
+    wanted = {video_key(camera): None for camera in convention.cameras}
+    lengths = (
+        {ACTION: convention.action_dim, STATE: sum(len(STATE_NAMES[word]) for word in convention.state)}
+        if acted
+        else {}
+    )
     missing = [key for key in (*wanted, *lengths) if key not in features]
     if missing:
         raise ValueError(f"{name}: feature {', '.join(missing)} is missing; it has {', '.join(features)}")
@@ -177,11 +182,6 @@ def _check(name: str, features: Mapping[str, Any], fps: float, acted: bool, conv
     ratio = convention.control_hz / fps
     if (acted and ratio != 1) or abs(ratio - round(ratio)) > 1e-9:
         raise ValueError(f"{name}: {fps:g} rows per second, and the convention has {convention.control_hz:g} actions")
-
-
-def _state_length(convention: ControlConvention) -> int:
-    lengths = {"eef_pos": 3, "eef_axis_angle": 3, "eef_rotation_6d": 6, "gripper_qpos": 2, "joint_position": 7}
-    return sum(lengths.get(word, 1) for word in convention.state)
 
 
 def _every(root: Path) -> int:
@@ -199,7 +199,7 @@ def _clips_v21(root: Path, info: Mapping[str, Any], convention: ControlConventio
         index = int(values["episode_index"])
         place = {"episode_chunk": index // int(info["chunks_size"]), "episode_index": index}
         films = {
-            camera: (root / info["video_path"].format(**place, video_key=f"observation.images.{camera}"), 0)
+            camera: (root / info["video_path"].format(**place, video_key=video_key(camera)), 0)
             for camera in convention.cameras
         }
         numbers = root / info["data_path"].format(**place)
@@ -216,7 +216,7 @@ def _clips_v30(root: Path, info: Mapping[str, Any], convention: ControlConventio
         for values in pyarrow.parquet.read_table(path, columns=names).to_pylist():
             films = {}
             for camera in convention.cameras:
-                key = f"observation.images.{camera}"
+                key = video_key(camera)
                 chunk, file = values[f"videos/{key}/chunk_index"], values[f"videos/{key}/file_index"]
                 film = info["video_path"].format(video_key=key, chunk_index=chunk, file_index=file)
                 films[camera] = (root / film, round(values[f"videos/{key}/from_timestamp"] * info["fps"]))

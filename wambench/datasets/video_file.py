@@ -6,7 +6,8 @@ the index at the beginning of the file. One thread encodes a file, so that the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +51,8 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", interpolation="AREA")
         picture.pts, picture.time_base = self.count, Fraction(1, self._fps)
-        self._container.mux(self._stream.encode(picture))
+        with naming(self._path):
+            self._container.mux(self._stream.encode(picture))
         self.count += 1
 
     def __enter__(self) -> VideoWriter:
@@ -61,15 +63,26 @@ class VideoWriter:
     ) -> None:
         try:
             if error is None:
-                self._container.mux(self._stream.encode(None))
+                with naming(self._path):
+                    self._container.mux(self._stream.encode(None))
         finally:
-            self._container.close()
+            with naming(self._path):
+                self._container.close()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turns errors of FFmpeg (a full disk, for example) into those of the operating system, which name the file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def join(parts: Sequence[Path], path: Path, fps: int) -> list[int]:
     """Joins videos of equal settings to one file without decoding, and returns how many frames each has."""
     counts: list[int] = []
-    with av.open(str(path), "w", format="mp4", options=MUXER) as out:
+    with naming(path), av.open(str(path), "w", format="mp4", options=MUXER) as out:
         target = None
         for part in parts:
             with av.open(str(part)) as source:
@@ -126,10 +139,3 @@ def read_frames(path: Path, start: int, count: int, fps: float, size: tuple[int,
             if kept == count:
                 return
     raise ValueError(f"{path}: frame {start + kept} is missing")
-
-
-def write_video(path: Path, frames: Iterable[Frame], size: tuple[int, int], fps: int) -> None:
-    """Writes all frames to a file."""
-    with VideoWriter(path, size, fps) as video:
-        for frame in frames:
-            video.write(frame)
