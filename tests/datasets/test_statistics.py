@@ -41,9 +41,7 @@ def test_episodes_add_up() -> None:
 
 
 @pytest.mark.parametrize("most", [1000, 40])
-def test_quantiles_are_exact_or_those_of_spaced_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
+def test_quantiles_are_exact_or_of_spaced_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     import pyarrow
     import pyarrow.parquet
 

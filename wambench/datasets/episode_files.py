@@ -41,6 +41,8 @@ from wambench.datasets.sources import Moment
 from wambench.datasets.video_file import VideoWriter, count_frames
 from wambench.records import write_whole
 
+DISTURBED = 1e-3  # difference of an action from the wanted one, in units of its range, as in `training.dataset`
+
 
 def parquet_path(stage: Path, index: int) -> Path:
     """Returns where the numbers of an episode are."""
@@ -93,10 +95,17 @@ def write_episode(
         name: statistics.of_numbers(statistics.column(table, name)) for name in (*vectors(schema), *numbers(schema))
     }
     found |= {video_key(camera): statistics.of_pixels(counts[camera], len(rows)) for camera in cameras}
-    facts = {"progress": rows[-1].progress, "success": rows[-1].success} if schema.acted else {}
+    facts = _facts(table, rows[-1]) if schema.acted else {}
     histograms = {camera: counts[camera].tolist() for camera in cameras}
     known = {"about": {**about, **facts}, "stats": found, "histograms": histograms, "rows": len(rows)}
     write_whole(json_path(stage, index), json.dumps(known))
+
+
+def _facts(table: pyarrow.Table, last: Moment) -> dict[str, Any]:
+    """Returns how an episode ended, and the share of its steps in which something else was done than was wanted."""
+    apart = np.abs(statistics.column(table, ACTION) - statistics.column(table, EXECUTED)).max(axis=1)
+    disturbed = round(float((apart[:-1] > DISTURBED).mean()), 4)
+    return {"progress": last.progress, "success": last.success, "disturbed": disturbed}
 
 
 def read_known(stage: Path, index: int) -> dict[str, Any]:
