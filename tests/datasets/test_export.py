@@ -64,8 +64,9 @@ def test_pictures_are_those_of_the_simulator(v30: Path, expected: list[Any]) -> 
             assert psnr(shown[0], other) < 30.0  # the measure tells frames apart
 
 
-def test_statistics_are_those_of_the_rows(v30: Path, expected: list[Any]) -> None:
-    stats = json.loads((v30 / "meta/stats.json").read_text())
+def test_statistics_are_those_of_the_rows(v21: Path, demos: Path) -> None:
+    stats = json.loads((v21 / "meta/stats.json").read_text())
+    expected = episodes(demos, (96, 96))
     states = np.concatenate([[row.state for row in rows] for rows in expected]).astype(float)
     own = stats["observation.state"]
     np.testing.assert_allclose(own["mean"], states.mean(axis=0), atol=1e-9)
@@ -118,6 +119,14 @@ def test_v21_has_a_file_for_each_episode(v21: Path, demos: Path) -> None:
     assert stats[3]["stats"]["index"]["max"] == [values["total_frames"] - 1]
     second = pyarrow.parquet.read_table(v21 / "data/chunk-000/episode_000001.parquet")
     assert second.column("index")[0].as_py() == lengths[0]["length"]
+
+
+def test_the_card_is_one_that_the_hub_reads(v30: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.DatasetCard.load(v30 / "README.md")
+    assert card.data.license == "mit" and "LeRobot" in card.data.tags
+    assert card.data.configs == [{"config_name": "default", "data_files": "data/*/*.parquet"}]
+    assert "| LiftCube-v1 | 2 | 2 | 1.000 |" in card.text and "wambench export demos" in card.text
 
 
 def test_modality_cuts_state_and_action_without_gaps(v21: Path) -> None:

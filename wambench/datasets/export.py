@@ -23,7 +23,7 @@ from wambench.datasets.layouts import Plan, assemble
 from wambench.datasets.lerobot_folder import require_packages
 from wambench.datasets.replay import Simulators
 from wambench.datasets.sources import Entry, Source
-from wambench.interface import ControlConvention, fields_of_json, unknown_name
+from wambench.interface import unknown_name
 from wambench.progress_bar import progress_bar
 from wambench.records import locked, write_whole
 
@@ -83,6 +83,7 @@ class ExportConfig:
         words += [f"--tasks {','.join(self.tasks)}"] if self.tasks else []
         words += [f"--episodes {self.episodes}"] if self.episodes is not None else []
         words += [f"--image-size {'x'.join(map(str, self.image_size))}"] if self.image_size else []
+        words += [f"--license {self.license}"] if self.license != ExportConfig.license else []
         return " ".join([*words, f"--out {self.out.name}"])
 
 
@@ -289,12 +290,3 @@ def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Pat
     stored |= {"frame_every": opened[0].every, "sources": described}
     (target / OWN / DATASET).write_text(json.dumps(stored, indent=1) + "\n")
     (target / "README.md").write_text(card.card(plan, described, abouts, config.command(), config.license))
-
-
-def read_convention(folder: Path) -> ControlConvention | None:
-    """Returns the convention of an export of ours, None for a dataset that somebody else made."""
-    try:
-        values = json.loads((folder / OWN / DATASET).read_text())
-    except OSError:
-        return None
-    return ControlConvention(**fields_of_json(values["convention"]))
