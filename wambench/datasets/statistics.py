@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 MOMENTS = ("min", "max", "mean", "std", "count")
-MOST_ROWS = 2_000_000
+MOST_ROWS = 1_000_000
 Stats = dict[str, Any]  # name of a statistic -> JSON
 
 

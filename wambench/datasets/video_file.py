@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODEC = "libx264"
-# The quality: 36 to 40 dB between our pictures of 256x256 and what is decoded, see docs/data.md.
-OPTIONS = {"crf": "15", "preset": "veryfast", "g": "2", "bf": "0", "sc_threshold": "0", "threads": "1"}
+# The quality is measured in docs/data.md.
+OPTIONS = {"crf": "13", "preset": "veryfast", "g": "2", "bf": "0", "sc_threshold": "0", "threads": "1"}
 MUXER = {"movflags": "faststart", "fflags": "+bitexact"}
 BT601, LIMITED = 6, 1  # FFmpeg's numbers of the colour matrix (SMPTE 170M) and of the range of yuv420p
 Frame = NDArray[np.uint8]
