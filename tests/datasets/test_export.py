@@ -271,7 +271,7 @@ def test_an_episode_that_plays_otherwise_is_no_silent_change(demos: Path, tmp_pa
     shutil.copy(demos / "manifest.json", tmp_path / "demos")
     arrays["executed"][:10] += 0.2
     np.savez(tmp_path / "demos" / "LiftCube.0.npz", **arrays)
-    with pytest.raises(ValueError, match=r"LiftCube.0.npz: played again, it is 0\.0\d+ off at step 1"):
+    with pytest.raises(ValueError, match=r"LiftCube.0.npz: played again, it is 0\.0\d+ off at step \d+"):
         export(ExportConfig((tmp_path / "demos",), tmp_path / "out", image_size=(32, 32)))
     assert not (tmp_path / "out").exists()
 

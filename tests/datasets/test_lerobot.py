@@ -70,6 +70,20 @@ def test_v30(lerobot_python: str, v30: Path, demos: Path, tmp_path: Path) -> Non
     assert found["single/index"] == found["single/index"].item() > 0
 
 
+def test_v30_in_many_files(lerobot_python: str, demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wambench.datasets import layouts
+    from wambench.datasets.export import ExportConfig, export
+
+    monkeypatch.setattr(layouts, "DATA_MB", 0.015)
+    monkeypatch.setattr(layouts, "VIDEO_MB", 0.1)
+    monkeypatch.setattr(layouts, "CHUNK", 2)
+    monkeypatch.setattr(layouts, "BATCH", 3)
+    dataset = export(ExportConfig((demos,), tmp_path / "dataset", image_size=(96, 96)))
+    for form in ("data/chunk-*/*.parquet", "videos/*wrist/chunk-*/*.mp4"):
+        assert len(list(dataset.glob(form))) >= 3 and len({path.parent for path in dataset.glob(form)}) >= 2
+    compare(read(lerobot_python, dataset, tmp_path / "seen.npz"), demos, (96, 96), 30.0)
+
+
 def test_v21_by_the_converter(lerobot_python: str, v21: Path, demos: Path, tmp_path: Path) -> None:
     copy = tmp_path / "dataset"
     shutil.copytree(v21, copy)

@@ -253,7 +253,9 @@ def _demo_moments(path: Path, spec: EpisodeSpec, simulators: Simulators) -> Mome
     played = replay(env, spec, executed, dict(enumerate(states)))
     for i, (seen, outcome) in enumerate(_naming(played, path)):
         action, done = (actions[i], executed[i]) if i < len(actions) else (rest, rest)
-        yield Moment(seen.images, states[i], action, done, outcome.progress, outcome.success)
+        yield Moment(seen.images, seen.state.astype(np.float32), action, done, outcome.progress, outcome.success)
+    if not outcome.success:  # demonstrations are kept only if they succeed
+        raise ValueError(f"{path}: played again, it does not succeed: this wambench judges or simulates it otherwise")
 
 
 def _run_moments(entry: Entry, simulators: Simulators) -> tuple[EpisodeSpec, Moments]:
