@@ -286,7 +286,7 @@ def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Pat
             abouts.append({name: about.get(name) for name in ("task", "progress", "success")})
     described = [sources.describe(source) for source in opened]
     convention = dataclasses.asdict(plan.schema.convention)
-    stored = {"made_by": config.command(), "made_of": made_of, "convention": convention}
+    stored: dict[str, Any] = {"made_by": config.command(), "made_of": made_of, "convention": convention}
     stored |= {"frame_every": opened[0].every, "sources": described}
     (target / OWN / DATASET).write_text(json.dumps(stored, indent=1) + "\n")
     (target / "README.md").write_text(card.card(plan, described, abouts, config.command(), config.license))
