@@ -40,9 +40,12 @@ class Simulators:
 
     def of(self, task: str) -> TabletopEnv:
         """Returns the environment of a task, by name or versioned id."""
+        from wambench.envs.scene import compile_family
+
         found = tasks.find(task)
         if self._env is None or self._env.task is not found:
             self.close()
+            compile_family.cache_clear()  # the environment has its own copy of the model
             self._env = registration.make(found.name, **options(self._convention, self._size))
         return self._env
 

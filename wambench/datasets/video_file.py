@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 CODEC = "libx264"
 # The quality is measured in docs/data.md.
-OPTIONS = {"crf": "13", "preset": "veryfast", "g": "2", "bf": "0", "sc_threshold": "0", "threads": "1"}
+OPTIONS = {"crf": "10", "preset": "veryfast", "g": "2", "bf": "0", "sc_threshold": "0", "threads": "1"}
 MUXER = {"movflags": "faststart", "fflags": "+bitexact"}
 BT601, LIMITED = 6, 1  # FFmpeg's numbers of the colour matrix (SMPTE 170M) and of the range of yuv420p
 Frame = NDArray[np.uint8]
