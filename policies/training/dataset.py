@@ -63,9 +63,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 def files_of(folder: str | Path) -> list[Path]:
     """Returns the data files of a folder, sorted by name; none raises ValueError."""
     if is_lerobot(folder):
-        raise ValueError(
-            f"{folder}: a LeRobot dataset has no labels of key points; this trains on `wambench collect`'s"
-        )
+        raise ValueError(f"{folder}: a LeRobot dataset has no labels of key points; folders of `wambench collect` have")
     files = sorted(path for path in Path(folder).glob("*.npz"))
     if not files:
         raise ValueError(f"{folder}: no .npz files")
