@@ -252,7 +252,7 @@ def test_wrong_input_is_named_before_anything_is_written(demos: Path, v21: Path,
     refused("is a LeRobot dataset already", v21)
     refused("holds renders", tmp_path / "renders")
     refused("gripper 'close_positive' there and 'close_negative' here", demos, other)
-    refused("acted True there and False here", demos, video)
+    refused("has actions True there and False here", demos, video)
     refused("PressButton.1.npz: damaged episode", damaged)
     refused("LiftCube.0.npz: recorded with LiftCube version 0", old)
     refused("did you mean 'LiftCube'", demos, tasks=("LiftCub",))

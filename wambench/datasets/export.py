@@ -155,8 +155,8 @@ def _open(config: ExportConfig) -> list[Source]:
 def _compared(first: Source, other: Source) -> Iterator[tuple[str, Any, Any]]:
     for name in ("cameras", "control_hz", "action", "action_frame", "rotation", "gripper", "action_dim", "state"):
         yield name, getattr(first.convention, name), getattr(other.convention, name)
-    for name in ("acted", "fps", "robot"):
-        yield name, getattr(first, name), getattr(other, name)
+    for name, said in (("acted", "has actions"), ("fps", "rows per second"), ("robot", "robot")):
+        yield said, getattr(first, name), getattr(other, name)
 
 
 def _schema(config: ExportConfig, source: Source) -> Schema:
