@@ -66,13 +66,7 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
     Raises:
         ValueError: There is no such policy, the arguments do not fit, or the object is no policy.
     """
-    check_name(name)
-    source, _, cls = POLICIES.get(name, name).rpartition(":")
-    module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
-    if not hasattr(module, cls):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise unknown_name(f"class of {source}", cls, classes)
-    made = getattr(module, cls)
+    made = _find(name)
     check_arguments(made, arguments or {}, name)
     try:
         policy = made(**(arguments or {}), **given)
@@ -85,6 +79,26 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
             f"and the methods reset and act{renamed}"
         )
     return policy
+
+
+def takes(name: str, argument: str) -> bool:
+    """Returns whether a policy takes an argument of a name; one that passes arguments on, by ``**``, may."""
+    try:
+        check_arguments(_find(name), (argument,), name)
+    except ValueError:
+        return False
+    return True
+
+
+def _find(name: str) -> Any:
+    """Returns the class or function that makes a policy."""
+    check_name(name)
+    source, _, cls = POLICIES.get(name, name).rpartition(":")
+    module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
+    if not hasattr(module, cls):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise unknown_name(f"class of {source}", cls, classes)
+    return getattr(module, cls)
 
 
 def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: str) -> None:

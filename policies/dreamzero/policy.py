@@ -245,6 +245,10 @@ class DreamZero:
         """Returns the state of a new episode, for `act_batch`."""
         return DreamZeroSession(seed, encode_words([instruction], self.model.config.points).to(self.device))
 
+    def resume(self, session: DreamZeroSession) -> None:
+        """Goes on with an episode that `session` began (`interface.Batched`)."""
+        self._session = session
+
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
         self._session = self.session(instruction, seed)
@@ -270,7 +274,13 @@ class DreamZero:
         return self._plan(session, history, time.perf_counter() - began, how)
 
     def act_batch(self, sessions: Sequence[DreamZeroSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
-        """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
+        """Returns the plans of several episodes; each is what `act` would answer.
+
+        On a GPU frames are encoded together, and answers differ from those of `act` in rounding. A CPU gains nothing by
+        that (measured: docs/scaling.md): there one comes after the other, and answers are the same bit by bit.
+        """
+        if self.device == "cpu" and len(sessions) > 1:
+            return [self.act_batch([one], [seen])[0] for one, seen in zip(sessions, histories, strict=True)]
         began = time.perf_counter()
         self._look(sessions, histories)
         share = (time.perf_counter() - began) / max(1, len(sessions))

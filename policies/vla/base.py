@@ -284,6 +284,10 @@ class Actor:
         """Returns the state of a new episode, for `act_batch`."""
         return VlaSession(seed, encode_words([instruction], self.network.inputs.points).to(self.device))
 
+    def resume(self, session: VlaSession) -> None:
+        """Goes on with an episode that `session` began (`interface.Batched`)."""
+        self._session = session
+
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
         self._session = self.session(instruction, seed)
@@ -295,9 +299,15 @@ class Actor:
         return self.act_batch([self._session], [history])[0]
 
     def act_batch(self, sessions: Sequence[VlaSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
-        """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
+        """Returns the plans of several episodes; each is what `act` would answer.
+
+        On a GPU frames are encoded together, and answers differ from those of `act` in rounding. A CPU gains nothing by
+        that (measured: docs/scaling.md): there one comes after the other, and answers are the same bit by bit.
+        """
         if not all(histories):
             raise ValueError("history is empty; its last entry must be the current observation")
+        if self.device == "cpu" and len(sessions) > 1:
+            return [self.act_batch([one], [seen])[0] for one, seen in zip(sessions, histories, strict=True)]
         began = time.perf_counter()
         scenes = self._scenes([history[-1] for history in histories])
         share = (time.perf_counter() - began) / max(1, len(sessions))

@@ -20,11 +20,13 @@ from wambench.tasks import SPLITS, check, default_factor, find
 RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out", "retry_errors")  # without influence on what a row says
+UNRECORDED = ("workers", "out", "retry_errors", "policy_batch")  # without influence on what a row says
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
-TOLD = ("instruction_of", "name")  # likewise
+TOLD = ("instruction_of", "name", "policy_device")  # likewise
 CLOCKS = ("virtual", "wall")
+CPU = "cpu"  # as a policy's device: the rows are those of a run that names none
+GPU_BATCH = 8  # queries that are answered together unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class RunConfig:
         smooth: Filter every chunk (`policies.actions.smoothing`).
         clock: "virtual", or "wall": the policy computes in a worker of its own while the simulator goes on in real
             time.
+        policy_device: "cpu", "cuda" or "cuda:1": the policy lives there, in a process of its own, for all workers. "":
+            every worker has its own, on the device of its arguments.
+        policy_batch: Queries that this process may answer together; None for `GPU_BATCH` on a GPU and 1 on a CPU. A
+            number without a device makes such a process, too.
 
     Raises:
         ValueError: Says what was asked, what exists, and the nearest match.
@@ -82,6 +88,8 @@ class RunConfig:
     replan: int | None = None
     smooth: bool = False
     clock: str = "virtual"
+    policy_device: str = ""
+    policy_batch: int | None = None
     retry_errors: bool = False
 
     @classmethod
@@ -133,6 +141,7 @@ class RunConfig:
         if self.name and not re.fullmatch(r"[\w.+-]+", self.name):
             raise ValueError(f"name must be letters, digits and . + - _, not {self.name!r}")
         self._check_time()
+        self._check_shared()
 
     def _check_time(self) -> None:
         """Raises ValueError if executor, latency and clock make no sense, alone or together."""
@@ -146,6 +155,29 @@ class RunConfig:
             raise ValueError("the expert reads the simulator it acts in: it cannot compute while the simulator goes on")
         if self.clock == "wall" and self.workers > 1:
             raise ValueError(f"on the wall clock episodes disturb each other: workers must be 1, not {self.workers}")
+
+    def _check_shared(self) -> None:
+        """Raises ValueError if the policy cannot live in a process of its own, or not on its device."""
+        if self.policy_batch is not None and self.policy_batch < 1:
+            raise ValueError(f"policy_batch must be at least 1, not {self.policy_batch}")
+        if not re.fullmatch(r"|cpu|cuda(:\d+)?", self.policy_device):
+            raise ValueError(f"policy_device must be cpu, cuda or cuda:NUMBER, not {self.policy_device!r}")
+        if self.shared and self.policy == policies.EXPERT:
+            raise ValueError("the expert reads the simulator it acts in: it cannot live in a process of its own")
+        if self.policy_device and self.policy_args.get("device", self.policy_device) != self.policy_device:
+            asked = f"policy_device={self.policy_device} and device={self.policy_args['device']}"
+            raise ValueError(f"{asked} of the policy's arguments disagree: give one of them")
+
+    @property
+    def shared(self) -> bool:
+        """The policy lives in a process of its own."""
+        return self.policy_device != "" or self.policy_batch is not None
+
+    @property
+    def batch(self) -> int:
+        """Queries that it may answer together there."""
+        device = self.policy_device or str(self.policy_args.get("device", CPU))
+        return self.policy_batch or (1 if device == CPU else GPU_BATCH)
 
     @property
     def label(self) -> str:
@@ -191,7 +223,7 @@ class RunConfig:
         left_out = (*UNRECORDED, *TIMED, *TOLD)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
         optional = {name: getattr(self, name) for name in TOLD}  # only where they say something: older runs know
-        values |= self.timed() | {name: value for name, value in optional.items() if value}  # nothing of them
+        values |= self.timed() | {name: value for name, value in optional.items() if value not in ("", CPU)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def _told(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,8 +15,9 @@ from wambench import policies, task_module, tasks
 from wambench.envs.episodes import episode_spec
 from wambench.evaluation import latency
 from wambench.evaluation.config import RANDOM, RunConfig
+from wambench.evaluation.inference_process import InferenceProcess
 from wambench.evaluation.process_pool import LostJob, Pool
-from wambench.evaluation.worker import EpisodeJob, MakeSim, lost_result, set_up, tabletop
+from wambench.evaluation.worker import EpisodeJob, Make, MakeSim, lost_result, set_up, tabletop
 from wambench.interface import EpisodeSpec
 from wambench.progress_bar import progress_bar
 from wambench.records import Row, RunFolder, episode_stem, provenance, write_whole
@@ -128,8 +130,11 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
 
 
 def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell) -> None:
-    payload = config, make_sim, todo[0].spec.task
-    with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
+    with contextlib.ExitStack() as stack:
+        inference = stack.enter_context(_inference(config)) if config.shared else None
+        payload = config, make_sim, inference and inference.connect, todo[0].spec.task
+        count = min(config.workers, len(todo))
+        pool = stack.enter_context(Pool(set_up, payload, count, daemon=config.clock != "wall"))
         _begin(config, folder, pool.info, tell)
         done = len(folder.rows.keys() - {job.key for job in todo})
         failed = False
@@ -138,12 +143,22 @@ def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make
                 lost = isinstance(result, LostJob)
                 row, files = lost_result(config, todo[index], result) if lost else result
                 folder.write(row, files)
+                hangs = lost and result.timeout
+                if inference and (row.of_machine or hangs) and inference.mend(hangs):
+                    bar.clear()
+                    tell("the policy's process died or hung, and was started anew")
                 if row.status != "ok" and not failed:
                     failed = True
                     bar.clear()
                     tell(_first_error(row, folder.path))
                 bar.set_postfix_str(summary(folder.rows.values()), refresh=False)
                 bar.update()
+
+
+def _inference(config: RunConfig) -> InferenceProcess:
+    """Returns the process of a policy for all workers; a smoothed one is smoothed by its clients."""
+    make = Make(config.policy, config.policy_args, device=config.policy_device)
+    return InferenceProcess(make, config.batch, config.policy_device)
 
 
 def _begin(config: RunConfig, folder: RunFolder, of_workers: Mapping[str, Any], tell: Tell) -> None:
