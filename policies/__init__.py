@@ -19,6 +19,7 @@ from wambench.interface import ControlConvention, Policy, unknown_name
 from wambench.own_modules import module_of_file, module_of_name
 
 EXPERT = "expert"  # reads privileged state, so the run gives it the simulator it acts in
+GIVEN = "given"  # an object of the caller's (`wambench.evaluate`); it cannot be asked for by name
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
         EXPERT: "wambench.policies.expert:ScriptedExpert",

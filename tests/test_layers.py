@@ -59,12 +59,13 @@ ALLOWED = {
     | {"analysis", "attribution", "collection", "evaluation", "listing", "records", "speed", "suite", "tasks"},
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
-    "__init__": {"registration", "task_module"},
+    "in_process": {"analysis", "evaluation", "policies", "records", "interface"},
+    "__init__": {"in_process", "registration", "task_module"},
 }  # fmt: skip
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",
-    "interface", "records", "registration", "tasks",
+    "in_process", "interface", "records", "registration", "tasks",
 )  # fmt: skip
 HEAVY = ("torch", "mujoco", "robosuite")
 

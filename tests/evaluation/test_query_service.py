@@ -18,7 +18,7 @@ from tests.stubs import Faulty, Steady, Together
 from wambench import policies
 from wambench.evaluation.failures import RelayedError
 from wambench.evaluation.process_pool import SPAWN
-from wambench.evaluation.query_service import Answer, Query, QueryService, serve
+from wambench.evaluation.query_service import Answer, Query, QueryService, SocketServer
 from wambench.evaluation.shared_policy import AskBySocket, SharedPolicy
 from wambench.interface import Batched, Guided, Observation, Plan, Policy
 
@@ -37,7 +37,7 @@ def served(service: QueryService, place: Path) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place / "s"))
         listener.listen()
-        thread = threading.Thread(target=serve, args=(service, listener, [theirs]))
+        thread = threading.Thread(target=SocketServer(service, listener).serve, args=([theirs],))
         thread.start()
         try:
             yield str(place / "s")

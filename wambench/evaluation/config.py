@@ -36,7 +36,8 @@ class RunConfig:
     `RunConfig.resolve` makes one from what a user says: it fills in the tasks and factors of the split.
 
     Attributes:
-        policy: A name of `policies.POLICIES`, "module:Class" or "path/to/file.py:Class".
+        policy: A name of `policies.POLICIES`, "module:Class" or "path/to/file.py:Class"; or `policies.GIVEN`, for an
+            object that is not made here.
         split: A name of `tasks.SPLITS`.
         tasks: Task names of the split.
         factors: Environment factors, each played in episodes of its own.
@@ -119,7 +120,8 @@ class RunConfig:
         return cls(policy, split, names, tuple(factors) or (default_factor(split),), instruction_of=told, **options)
 
     def __post_init__(self) -> None:
-        policies.check_name(self.policy)
+        if self.policy != policies.GIVEN:
+            policies.check_name(self.policy)
         if not self.tasks or not self.factors:
             raise ValueError("a RunConfig names its tasks and factors; RunConfig.resolve fills in those of the split")
         if self.instruction_of in self.tasks:

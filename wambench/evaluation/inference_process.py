@@ -22,7 +22,7 @@ from wambench.evaluation.process_pool import (
     in_one_line,
     interrupts_ignored,
 )
-from wambench.evaluation.query_service import QueryService, serve
+from wambench.evaluation.query_service import QueryService, SocketServer
 from wambench.evaluation.shared_policy import ConnectBySocket
 from wambench.interface import Policy
 
@@ -132,4 +132,4 @@ def _run(listener: socket.socket, ready: Connection, make: Callable[[], Policy],
         return
     ready.send("")
     ready.close()
-    serve(service, listener)
+    SocketServer(service, listener).serve()

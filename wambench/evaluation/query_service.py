@@ -146,32 +146,43 @@ class QueryService:
         self._episodes[client].reset(instruction, seed)
 
 
-def serve(service: QueryService, listener: socket.socket, others: Sequence[Connection] = ()) -> list[Connection]:
-    """Answers whoever connects to a listening Unix socket, in this thread, until one of `others` has something to say.
+class SocketServer:
+    """Answers whoever connects to a listening Unix socket, in the thread that calls `serve`.
 
-    Returns:
-        Those of `others` that can be read.
+    Args:
+        service: Has the answers.
+        listener: The socket.
     """
-    clients: list[Connection] = []
-    waiting: deque[Query] = deque()
-    while True:
-        ready = wait([listener, *clients, *others], 0.0 if waiting else None)
-        spoke = [one for one in others if one in ready]
-        if spoke:
-            return spoke
-        if listener in ready:
-            clients.append(Connection(listener.accept()[0].detach()))
-        for client in [one for one in clients if one in ready]:
-            try:
-                waiting.append(Query(client, *client.recv()))
-            except (EOFError, OSError):
-                clients.remove(client)
-                waiting = deque(query for query in waiting if query.client is not client)
-                service.forget(client)
-                client.close()
-        now = [waiting.popleft() for _ in range(min(service.batch, len(waiting)))]
-        for client, answer in service.answers(now):
-            _send(client, answer)
+
+    def __init__(self, service: QueryService, listener: socket.socket) -> None:
+        self._service, self._listener = service, listener
+        self._clients: list[Connection] = []
+        self._waiting: deque[Query] = deque()
+
+    def serve(self, others: Sequence[Connection] = ()) -> list[Connection]:
+        """Answers until one of `others` has something to say, and returns those that have."""
+        while True:
+            ready = wait([self._listener, *self._clients, *others], 0.0 if self._waiting else None)
+            spoke = [one for one in others if one in ready]
+            if spoke:
+                return spoke
+            if self._listener in ready:
+                self._clients.append(Connection(self._listener.accept()[0].detach()))
+            for client in [one for one in self._clients if one in ready]:
+                self._hear(client)
+            now = [self._waiting.popleft() for _ in range(min(self._service.batch, len(self._waiting)))]
+            for client, answer in self._service.answers(now):
+                _send(client, answer)
+
+    def _hear(self, client: Connection) -> None:
+        """Takes a client's query, or its leave."""
+        try:
+            self._waiting.append(Query(client, *client.recv()))
+        except (EOFError, OSError):
+            self._clients.remove(client)
+            self._waiting = deque(query for query in self._waiting if query.client is not client)
+            self._service.forget(client)
+            client.close()
 
 
 def _send(client: Any, answer: Answer) -> None:

@@ -154,7 +154,7 @@ class Player:
         policy = self._policy or self._make(sim=sim)
         lines = mismatches(sim.convention, policy.convention)
         if lines:
-            raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
+            raise ValueError(f"policy {self._config.label!r} does not fit {task}: {'; '.join(lines)}")
         if not self._executor.waits:
             sim.convention.hold_action(None)  # an embodiment without one is found out now
         if self._executor.guided and not isinstance(policy, Guided):
