@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ from wambench.tasks import SPLITS, check, default_factor, find
 RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out", "retry_errors", "policy_batch")  # without influence on what a row says
+UNRECORDED = ("workers", "out", "retry_errors", "policy_batch", "cluster")  # without influence on what a row says
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
 TOLD = ("instruction_of", "name", "policy_device")  # likewise
 CLOCKS = ("virtual", "wall")
+CLUSTERS = ("local", "auto")
 CPU = "cpu"  # as a policy's device: the rows are those of a run that names none
 GPU_BATCH = 8  # queries that are answered together unless asked otherwise
 
@@ -65,6 +67,8 @@ class RunConfig:
             every worker has its own, on the device of its arguments.
         policy_batch: Queries that this process may answer together; None for `GPU_BATCH` on a GPU and 1 on a CPU. A
             number without a device makes such a process, too.
+        cluster: Where it is played: "" here, "local" on a Ray cluster that is started here, "auto" on the one that this
+            machine belongs to, "ray://HOST:PORT" on another. A shared policy then has a replica on every GPU.
 
     Raises:
         ValueError: Says what was asked, what exists, and the nearest match.
@@ -91,6 +95,7 @@ class RunConfig:
     clock: str = "virtual"
     policy_device: str = ""
     policy_batch: int | None = None
+    cluster: str = ""
     retry_errors: bool = False
 
     @classmethod
@@ -144,6 +149,7 @@ class RunConfig:
             raise ValueError(f"name must be letters, digits and . + - _, not {self.name!r}")
         self._check_time()
         self._check_shared()
+        self._check_cluster()
 
     def _check_time(self) -> None:
         """Raises ValueError if executor, latency and clock make no sense, alone or together."""
@@ -169,6 +175,19 @@ class RunConfig:
         if self.policy_device and self.policy_args.get("device", self.policy_device) != self.policy_device:
             asked = f"policy_device={self.policy_device} and device={self.policy_args['device']}"
             raise ValueError(f"{asked} of the policy's arguments disagree: give one of them")
+
+    def _check_cluster(self) -> None:
+        """Raises ValueError if there can be no such cluster, or the run cannot be played on one."""
+        if not self.cluster:
+            return
+        if self.cluster not in CLUSTERS and not re.fullmatch(r"ray://.+:\d+", self.cluster):
+            raise ValueError(f"{unknown_name('cluster', self.cluster, CLUSTERS)}, or ray://HOST:PORT")
+        if importlib.util.find_spec("ray") is None:
+            raise ValueError("--cluster needs Ray, which is not installed: pip install 'wambench[ray]'")
+        if self.clock == "wall":
+            raise ValueError("on the wall clock a run is played here: leave --cluster out")
+        if ":" in self.policy_device:
+            raise ValueError(f"a cluster hands out its GPUs itself: say cuda, not {self.policy_device}")
 
     @property
     def shared(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from wambench.evaluation import latency
 from wambench.evaluation.config import RANDOM, RunConfig
 from wambench.evaluation.inference_process import InferenceProcess
 from wambench.evaluation.process_pool import LostJob, Pool
-from wambench.evaluation.worker import EpisodeJob, Make, MakeSim, lost_result, set_up, tabletop
+from wambench.evaluation.worker import Connect, EpisodeJob, Make, MakeSim, Result, lost_result, set_up, tabletop
 from wambench.interface import EpisodeSpec
 from wambench.progress_bar import progress_bar
 from wambench.records import Row, RunFolder, episode_stem, provenance, write_whole
+from wambench.records.rows import MACHINE
 from wambench.records.run_folder import GROWING
+
+if TYPE_CHECKING:
+    from wambench.evaluation.ray_cluster import RayPool
 
 Tell = Callable[[str], None]
 FIXED = ("split_hash", "weights_hash", "task_module_hash")  # rows made with others do not belong into one table
@@ -130,11 +134,7 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
 
 
 def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell) -> None:
-    with contextlib.ExitStack() as stack:
-        inference = stack.enter_context(_inference(config)) if config.shared else None
-        payload = config, make_sim, inference and inference.connect, todo[0].spec.task
-        count = min(config.workers, len(todo))
-        pool = stack.enter_context(Pool(set_up, payload, count, daemon=config.clock != "wall"))
+    with _workers(config, todo, make_sim, tell) as (pool, inference):
         _begin(config, folder, pool.info, tell)
         done = len(folder.rows.keys() - {job.key for job in todo})
         failed = False
@@ -155,10 +155,42 @@ def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make
                 bar.update()
 
 
-def _inference(config: RunConfig) -> InferenceProcess:
-    """Returns the process of a policy for all workers; a smoothed one is smoothed by its clients."""
-    make = Make(config.policy, config.policy_args, device=config.policy_device)
-    return InferenceProcess(make, config.batch, config.policy_device)
+@contextlib.contextmanager
+def _workers(
+    config: RunConfig, todo: Sequence[EpisodeJob], make_sim: MakeSim, tell: Tell
+) -> Iterator[tuple[Pool | RayPool, InferenceProcess | None]]:
+    """Yields the workers of a run, here or on a cluster, and the process of its policy if it has one here."""
+    count, task = min(config.workers, len(todo)), todo[0].spec.task
+    make = Make(config.policy, config.policy_args, device=config.policy_device)  # smoothed by whoever asks
+
+    def payload(connect: Connect | None) -> tuple[RunConfig, MakeSim, Connect | None, str]:
+        return config, make_sim, connect, task
+
+    with contextlib.ExitStack() as stack:
+        if config.cluster:
+            from wambench.evaluation import ray_cluster
+
+            replicas = ray_cluster.Replicas(make, config.batch, config.policy_device) if config.shared else None
+            ray = stack.enter_context(ray_cluster.connected(config.cluster, count, replicas))
+            pool = ray_cluster.RayPool(ray, set_up, payload, count, replicas, _called, _machine_error, tell)
+            yield stack.enter_context(pool), None
+            return
+        inference = None
+        if config.shared:
+            inference = stack.enter_context(InferenceProcess(make, config.batch, config.policy_device))
+        given = payload(inference.connect if inference else None)
+        yield stack.enter_context(Pool(set_up, given, count, daemon=config.clock != "wall")), inference
+
+
+def _called(job: EpisodeJob) -> str:
+    return episode_stem(job.key)
+
+
+def _machine_error(result: Result | LostJob) -> str:
+    """Returns why an episode should be played again at once, on another machine; "" if it should not."""
+    if isinstance(result, LostJob):
+        return ""
+    return result[0].error.removeprefix(MACHINE) if result[0].of_machine else ""
 
 
 def _begin(config: RunConfig, folder: RunFolder, of_workers: Mapping[str, Any], tell: Tell) -> None:
