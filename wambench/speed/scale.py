@@ -1,0 +1,164 @@
+"""`wambench bench scale`: episodes an hour by who plays them, in turns: the pool, one policy for all, a Ray cluster.
+
+Machines are noisy, so what counts is a ratio within a round, where every variant plays the same episodes. The rate
+counts from the moment when the first worker is ready to the last file that is written; what comes before is startup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wambench.evaluation.config import RunConfig
+from wambench.evaluation.inference_process import InferenceProcess
+from wambench.evaluation.run import run
+from wambench.evaluation.worker import Make
+from wambench.interface import Observation, Policy
+
+TASK = "LiftCube"
+POLICY = "random"  # costs nothing, so that everything else is seen
+QUERIES = 300
+NODE_STORE_BYTES = 150 * 2**20
+# name -> options of the run, and CPUs of each node of a cluster for W workers, as divisors of W
+VARIANTS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "pool": ({}, ()),
+    "pool, one policy": ({"policy_device": "cpu"}, ()),
+    "Ray, 1 node": ({"cluster": "auto"}, (1,)),
+    "Ray, 2 nodes": ({"cluster": "auto"}, (2, 2)),
+}
+
+
+@dataclass
+class Played:
+    """What the rounds of a variant took: seconds before the first episode, and episodes an hour from then on."""
+
+    startup_s: list[float] = field(default_factory=list)
+    per_hour: list[float] = field(default_factory=list)
+
+
+def scale(rounds: int = 3, episodes: int = 16, workers: int = 2) -> dict[str, Any]:
+    """Returns the measurements; keys as printed by `wambench bench scale --json`.
+
+    Args:
+        rounds: Turns each variant gets; their order is reversed from round to round.
+        episodes: Of one variant in one round.
+        workers: Processes that simulate; even, so that two nodes have equally many.
+
+    Raises:
+        ValueError: Workers cannot be shared by two nodes, or Ray is not installed.
+    """
+    if workers < 2 or workers % 2:
+        raise ValueError(f"workers must be an even number, not {workers}: two nodes share them")
+    RunConfig.resolve(POLICY, "seen", (TASK,), cluster="auto")  # is Ray there?
+    played = {name: Played() for name in VARIANTS}
+    for number in range(rounds):
+        for name in list(VARIANTS)[:: -1 if number % 2 else 1]:
+            _play(VARIANTS[name], episodes, workers, played[name])
+    first = np.array(played["pool"].per_hour)
+    return {
+        "task": TASK,
+        "policy": POLICY,
+        "rounds": rounds,
+        "episodes": episodes,
+        "workers": workers,
+        "variants": {
+            name: {
+                "episodes_per_hour": round(float(np.median(one.per_hour))),
+                "of_pool": round(float(np.median(np.array(one.per_hour) / first)), 3),
+                "of_pool_by_round": [round(float(x), 3) for x in np.array(one.per_hour) / first],
+                "startup_s": round(float(np.median(one.startup_s)), 1),
+            }
+            for name, one in played.items()
+        },
+        "query_ms": round(1e3 * _query_s(), 3),
+    }
+
+
+def _play(variant: tuple[dict[str, Any], tuple[int, ...]], episodes: int, workers: int, played: Played) -> None:
+    options, shares = variant
+    begun: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, _cluster([workers // share for share in shares]):
+        config = RunConfig.resolve(
+            POLICY, "seen", (TASK,), episodes=episodes, workers=workers, out=Path(folder, "run"), **options
+        )
+        start = time.time()
+        with contextlib.redirect_stderr(io.StringIO()):
+            rows = run(config, tell=lambda _: begun.append(time.time()))  # the first line comes with the first worker
+        if any(row.status != "ok" for row in rows):
+            raise RuntimeError(f"an episode of the bench failed: {next(row.error for row in rows if row.error)}")
+        end = max(path.stat().st_mtime for path in (config.folder / "episodes").iterdir())
+    played.startup_s.append(begun[0] - start)
+    played.per_hour.append(3600 * episodes / (end - begun[0]))
+
+
+@contextlib.contextmanager
+def _cluster(cpus: list[int]) -> Iterator[None]:
+    """Starts a cluster of nodes on this machine, each with so many CPUs, for `--cluster auto`; none for no nodes."""
+    if not cpus:
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    for count in cpus:
+        cluster.add_node(num_cpus=count, object_store_memory=NODE_STORE_BYTES, include_dashboard=False)
+    before = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        yield
+    finally:
+        cluster.shutdown()
+        del os.environ["RAY_ADDRESS"]
+        if before is not None:
+            os.environ["RAY_ADDRESS"] = before
+
+
+def _query_s() -> float:
+    """Returns the seconds that a query of one worker takes longer because its policy is in another process."""
+    make = Make("noop", {})
+    with InferenceProcess(make, batch=8) as process:
+        elsewhere, here = process.connect(), make()
+        took = {policy: _asked(policy) for policy in (elsewhere, here)}
+    return took[elsewhere] - took[here]
+
+
+def _asked(policy: Policy) -> float:
+    """Returns the median seconds of a query with the frames of one second, two views."""
+    convention = policy.convention
+    image = np.zeros((*convention.image_size, 3), np.uint8)
+    images = {camera: image for camera in convention.cameras}
+    seen = [Observation(step, images, np.zeros(8)) for step in range(0, 20, convention.frame_stride)]
+    policy.reset("", 0)
+    seconds = []
+    for _ in range(QUERIES):
+        start = time.perf_counter()
+        policy.act(seen)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def text(result: dict[str, Any]) -> str:
+    """Returns the table for people."""
+    rows = result["variants"].items()
+    lines = [f"{'':18s}{'episodes/h':>12s}{'of the pool':>14s}{'rounds':>24s}{'startup, s':>12s}"]
+    for name, one in rows:
+        by_round = " ".join(f"{x:.2f}" for x in one["of_pool_by_round"])
+        lines.append(
+            f"{name:18s}{one['episodes_per_hour']:12d}{one['of_pool']:14.3f}{by_round:>24s}{one['startup_s']:12.1f}"
+        )
+    r = result
+    lines.append(
+        f"{r['rounds']} rounds of {r['episodes']} episodes of {r['task']}, {r['workers']} workers, {r['policy']}"
+    )
+    lines.append(f"a query of a policy in another process takes {r['query_ms']:.2f} ms longer")
+    return "\n".join(lines)
