@@ -61,7 +61,7 @@ def add_bench(commands: Commands) -> None:
     what += "scale: episodes an hour with the built-in pool, one policy for all workers, and Ray"
     it.add_argument("what", choices=("sim", "policy", "scale"), help=what)
     it.add_argument("--json", action="store_true", help="one object, for machines")
-    run = it.add_argument_group("of scale")
+    run = it.add_argument_group("of scale (and --device)")
     run.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each variant (default: 3)")
     run.add_argument("--episodes", type=int, default=16, metavar="N", help="of each variant in a round (default: 16)")
     add_workers(it)
@@ -127,7 +127,7 @@ def bench(arguments: argparse.Namespace) -> None:
         from wambench.speed import scale
 
         check_positive(arguments, "rounds", "episodes", "workers")
-        measured = scale.scale(arguments.rounds, arguments.episodes, arguments.workers)
+        measured = scale.scale(arguments.rounds, arguments.episodes, arguments.workers, arguments.device)
         print(json.dumps(measured) if arguments.json else scale.text(measured))
         return
     from wambench.speed import simulation

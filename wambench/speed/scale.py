@@ -22,11 +22,13 @@ from wambench.evaluation.config import RunConfig
 from wambench.evaluation.inference_process import InferenceProcess
 from wambench.evaluation.run import run
 from wambench.evaluation.worker import Make
-from wambench.interface import Observation, Policy
+from wambench.interface import Batched, ControlConvention, Observation, Policy
 
 TASK = "LiftCube"
 POLICY = "random"  # costs nothing, so that everything else is seen
 QUERIES = 300
+BATCHED = ("dreamzero", "pi0", "pi05", "ki", "groot", "l1")
+BATCH = 8
 NODE_STORE_BYTES = 150 * 2**20
 # name -> options of the run, and CPUs of each node of a cluster for W workers, as divisors of W
 VARIANTS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -45,13 +47,14 @@ class Played:
     per_hour: list[float] = field(default_factory=list)
 
 
-def scale(rounds: int = 3, episodes: int = 16, workers: int = 2) -> dict[str, Any]:
+def scale(rounds: int = 3, episodes: int = 16, workers: int = 2, device: str = "cpu") -> dict[str, Any]:
     """Returns the measurements; keys as printed by `wambench bench scale --json`.
 
     Args:
         rounds: Turns each variant gets; their order is reversed from round to round.
         episodes: Of one variant in one round.
         workers: Processes that simulate; even, so that two nodes have equally many.
+        device: Where batches are measured.
 
     Raises:
         ValueError: Workers cannot be shared by two nodes, or Ray is not installed.
@@ -80,6 +83,8 @@ def scale(rounds: int = 3, episodes: int = 16, workers: int = 2) -> dict[str, An
             for name, one in played.items()
         },
         "query_ms": round(1e3 * _query_s(), 3),
+        "device": device,
+        "batch_of_singles": {name: round(_batch_ratio(name, device, rounds), 3) for name in BATCHED},
     }
 
 
@@ -132,12 +137,36 @@ def _query_s() -> float:
     return took[elsewhere] - took[here]
 
 
+def _batch_ratio(name: str, device: str, rounds: int) -> float:
+    """Returns what a batch of `BATCH` first queries takes, as a share of what they take one by one; median of rounds.
+
+    On "cpu" the shipped policies would answer one by one; "cpu:0" is the same device, and a batch is one.
+    """
+    from wambench import policies
+
+    policy = policies.load(name, {"device": "cpu:0" if device == "cpu" else device})
+    assert isinstance(policy, Batched)
+    histories = [[one] for one in _observations(policy.convention, BATCH)]
+    ratios = []
+    for _ in range(rounds + 1):
+        clock = [time.perf_counter()]
+        for step in (BATCH, 1):
+            sessions = [policy.session("press the button", seed) for seed in range(BATCH)]
+            for first in range(0, BATCH, step):
+                policy.act_batch(sessions[first : first + step], histories[first : first + step])
+            clock.append(time.perf_counter())  # actions are on the host by then
+        ratios.append((clock[1] - clock[0]) / (clock[2] - clock[1]))
+    return float(np.median(ratios[1:]))  # the first one warms up
+
+
+def _observations(convention: ControlConvention, count: int) -> list[Observation]:
+    images = {camera: np.zeros((*convention.image_size, 3), np.uint8) for camera in convention.cameras}
+    return [Observation(i * convention.frame_stride, images, np.zeros(8)) for i in range(count)]
+
+
 def _asked(policy: Policy) -> float:
     """Returns the median seconds of a query with the frames of one second, two views."""
-    convention = policy.convention
-    image = np.zeros((*convention.image_size, 3), np.uint8)
-    images = {camera: image for camera in convention.cameras}
-    seen = [Observation(step, images, np.zeros(8)) for step in range(0, 20, convention.frame_stride)]
+    seen = _observations(policy.convention, 5)
     policy.reset("", 0)
     seconds = []
     for _ in range(QUERIES):
@@ -161,4 +190,6 @@ def text(result: dict[str, Any]) -> str:
         f"{r['rounds']} rounds of {r['episodes']} episodes of {r['task']}, {r['workers']} workers, {r['policy']}"
     )
     lines.append(f"a query of a policy in another process takes {r['query_ms']:.2f} ms longer")
+    lines.append(f"{BATCH} first queries in a batch on {r['device']}, as a share of one by one:")
+    lines += [f"{name:18s}{ratio:12.3f}" for name, ratio in r["batch_of_singles"].items()]
     return "\n".join(lines)
