@@ -131,7 +131,7 @@ class Player:
 
     def __init__(self, config: RunConfig, make_sim: MakeSim, connect: Connect | None = None) -> None:
         self._config, self._make_sim, self._elsewhere = config, make_sim, connect is not None
-        self._make = Make(config.policy, config.policy_args, config.smooth)
+        self._make = Make(config.policy, config.policy_args, config.smooth, config.policy_device)
         if connect is not None:
             self._policy: Policy | None = smoothed(connect()) if config.smooth else connect()
         else:

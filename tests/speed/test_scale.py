@@ -1,0 +1,37 @@
+"""`wambench bench scale`, small."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from wambench.speed import scale
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'wambench[ray]'"
+)
+
+
+@needs_ray
+def test_nodes_share_the_workers() -> None:
+    with pytest.raises(ValueError, match="workers must be an even number, not 3"):
+        scale.scale(workers=3)
+
+
+@pytest.mark.slow
+def test_what_is_measured_without_a_cluster() -> None:
+    played = scale.Played()
+    scale._play(scale.VARIANTS["pool, one policy"], 2, 2, played)
+    assert played.startup_s[0] > 0 and 0 < played.per_hour[0] < 1e6
+    assert 0 < scale._query_s() < 1
+    assert 0 < scale._batch_ratio("l1", "cpu", 1) < 3
+
+
+def test_the_table_has_a_line_for_each_variant() -> None:
+    one: dict[str, Any] = {"episodes_per_hour": 700, "of_pool": 0.97, "of_pool_by_round": [0.9, 1.0], "startup_s": 6.1}
+    told = {"task": "LiftCube", "policy": "random", "rounds": 2, "episodes": 4, "workers": 2, "query_ms": 0.5}
+    batches = {"device": "cpu", "batch_of_singles": {"pi0": 0.36}}
+    said = scale.text({**told, **batches, "variants": dict.fromkeys(scale.VARIANTS, one)})
+    assert all(name in said for name in (*scale.VARIANTS, "0.970", "0.90 1.00", "pi0", "0.360"))
