@@ -13,6 +13,7 @@ from wambench.evaluation import process_pool
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.process_pool import WorkerFailed
 from wambench.evaluation.run import run
+from wambench.evaluation.worker import Make
 
 Maker = Callable[..., RunConfig]
 
@@ -29,7 +30,6 @@ class Ear:
     ("policy", "values"),
     [
         ("tests.stubs:Together", {"policy_args": {"every": 5}}),
-        ("tests.stubs:Faulty", {"policy_args": {"fault": "nan"}}),
         ("random", {"policy_device": "cpu", "smooth": True}),
         ("tests.stubs:Together", {"execution": "rtc", "latency": "0.1", "policy_device": "cpu"}),
     ],
@@ -42,8 +42,7 @@ def test_rows_and_recordings_are_those_of_policies_in_workers(
     shared = config(policy, out="shared", workers=3, policy_batch=4, **values)
     assert timeless(run(alone, line_sim)) == timeless(run(shared, line_sim))
     assert recorded(alone.folder) == recorded(shared.folder)
-    assert alone.recorded() == shared.recorded() or "policy_device" in values
-    assert run(config(policy, out="alone", policy_batch=2, **plain), line_sim), "one goes on with the other's folder"
+    assert alone.recorded() == shared.recorded(), "one goes on with the other's folder"
 
 
 def test_on_the_wall_clock(config: Maker) -> None:
@@ -60,10 +59,6 @@ def test_the_death_of_the_process_is_an_error_of_the_machine_and_the_run_goes_on
     assert len(lost) < len(rows) and "the policy's process died or hung, and was started anew" in ear.lines
     run(it, line_sim, ear)
     assert any("are errors that are played again" in line for line in ear.lines)
-    mended = config("tests.stubs:Faulty", policy_args={"fault": "exit"}, workers=1)  # as it would be without
-    assert {row.key for row in run(mended, line_sim, ear) if row.status != "ok"} == {
-        row.key for row in rows if row.seed % 3 == 0
-    }
 
 
 @pytest.mark.slow
@@ -113,6 +108,10 @@ def test_a_policy_that_cannot_be_made_stops_the_run_at_once(
 
 
 def test_the_device_is_given_to_policies_that_take_one_and_decides_the_run(config: Maker) -> None:
+    together: Any = Make("tests.stubs:Together", {}, device="cuda")()
+    assert together.device == "cuda" and Make("noop", {}, device="cpu")()
+    with pytest.raises(ValueError, match="policy 'noop' has no argument device: it cannot be put on 'cuda'"):
+        Make("noop", {}, device="cuda")()
     gpu, cpu, plain = (config("tests.stubs:Together", policy_device=device) for device in ("cuda", "cpu", ""))
     assert cpu.recorded() == plain.recorded() and gpu.recorded()["policy_device"] == "cuda"
     assert (gpu.batch, cpu.batch, config(policy_device="cuda", policy_batch=3).batch) == (8, 1, 3)
