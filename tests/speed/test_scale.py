@@ -18,20 +18,23 @@ needs_ray = pytest.mark.skipif(
 def test_nodes_share_the_workers() -> None:
     with pytest.raises(ValueError, match="workers must be an even number, not 3"):
         scale.scale(workers=3)
+    with pytest.raises(ValueError, match="episodes must be more than 4"):
+        scale.scale(episodes=4)
 
 
 @pytest.mark.slow
 def test_what_is_measured_without_a_cluster() -> None:
     played = scale.Played()
-    scale._play(scale.VARIANTS["pool, one policy"], 2, 2, played)
-    assert played.startup_s[0] > 0 and 0 < played.per_hour[0] < 1e6
+    scale._play(scale.VARIANTS["pool, one policy"], 4, 1, played)
+    assert played.startup_s[0] > 0 and 0 < played.per_hour[0] < 1e5 and 0.01 < played.cpu_s[0] < 100
     assert 0 < scale._query_s() < 1
     assert 0 < scale._batch_ratio("l1", "cpu", 1) < 3
 
 
 def test_the_table_has_a_line_for_each_variant() -> None:
-    one: dict[str, Any] = {"episodes_per_hour": 700, "of_pool": 0.97, "of_pool_by_round": [0.9, 1.0], "startup_s": 6.1}
+    rates: dict[str, Any] = {"rate_of_pool": [0.9, 1.0], "cpu_of_pool": [1.07, 1.02]}
+    one = {"episodes_per_hour": 700, "cpu_s_per_episode": 0.41, "startup_s": 6.1, **rates}
     told = {"task": "LiftCube", "policy": "random", "rounds": 2, "episodes": 4, "workers": 2, "query_ms": 0.5}
     batches = {"device": "cpu", "batch_of_singles": {"pi0": 0.36}}
     said = scale.text({**told, **batches, "variants": dict.fromkeys(scale.VARIANTS, one)})
-    assert all(name in said for name in (*scale.VARIANTS, "0.970", "0.90 1.00", "pi0", "0.360"))
+    assert all(name in said for name in (*scale.VARIANTS, "0.90 1.00", "1.07 1.02", "pi0", "0.360"))

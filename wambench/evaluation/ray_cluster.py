@@ -196,6 +196,8 @@ class AskByRay:
         while True:
             try:
                 return ray.get(self._actor.ask.remote(self._client, method, arguments))
+            except ray.exceptions.RayTaskError as error:  # what the policy answered cannot be pickled
+                raise RelayedError(reason(error), full(error), machine=False) from error
             except ray.exceptions.RayError as error:
                 waits = isinstance(error, ray.exceptions.ActorUnavailableError) and time.monotonic() < until
                 if not waits:

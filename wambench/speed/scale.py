@@ -1,7 +1,9 @@
 """`wambench bench scale`: episodes an hour by who plays them, in turns: the pool, one policy for all, a Ray cluster.
 
-Machines are noisy, so what counts is a ratio within a round, where every variant plays the same episodes. The rate
-counts from the moment when the first worker is ready to the last file that is written; what comes before is startup.
+Machines are noisy, so what counts is a ratio within a round, where every variant plays the same episodes. On a machine
+with other work even that says little, so the processor time of all processes of a variant is measured, too: where
+processors are what is short, episodes an hour are as the inverse of it. Both count from when each worker has played two
+episodes, because what comes before is startup and the compilation of scenes.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import io
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +32,7 @@ POLICY = "random"  # costs nothing, so that everything else is seen
 QUERIES = 300
 BATCHED = ("dreamzero", "pi0", "pi05", "ki", "groot", "l1")
 BATCH = 8
+LOOK_S = 0.1
 NODE_STORE_BYTES = 150 * 2**20
 # name -> options of the run, and CPUs of each node of a cluster for W workers, as divisors of W
 VARIANTS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -41,10 +45,60 @@ VARIANTS: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 @dataclass
 class Played:
-    """What the rounds of a variant took: seconds before the first episode, and episodes an hour from then on."""
+    """What the rounds of a variant took: seconds to the first worker, episodes an hour, processor s an episode."""
 
     startup_s: list[float] = field(default_factory=list)
     per_hour: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+
+class Watch(threading.Thread):
+    """Watches a run: how many episodes are recorded when, and what its processes have taken by then.
+
+    Args:
+        episodes: Folder of the recordings.
+        warm: So many are not counted.
+    """
+
+    def __init__(self, episodes: Path, warm: int) -> None:
+        super().__init__(daemon=True)
+        self._episodes, self._warm, self._over = episodes, warm, threading.Event()
+        self._seen: list[tuple[int, float, float]] = []  # episodes, seconds, processor seconds
+
+    def run(self) -> None:
+        """Looks again and again, until `rates` is asked for."""
+        while not self._over.wait(LOOK_S):
+            count = len(list(self._episodes.glob("*.npz")))
+            if count >= self._warm and (not self._seen or count > self._seen[-1][0]):
+                self._seen.append((count, time.perf_counter(), processor_s(os.getpid())))
+
+    def rates(self) -> tuple[float, float]:
+        """Returns episodes an hour and processor seconds an episode."""
+        self._over.set()
+        self.join()
+        (first, began, had), (last, ended, has) = self._seen[0], self._seen[-1]
+        return 3600 * (last - first) / (ended - began), (has - had) / (last - first)
+
+
+def processor_s(process: int) -> float:
+    """Returns the processor seconds that a process and all that come from it, if they still live, have taken."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone by now
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            parents[int(path.parent.name)], ticks[int(path.parent.name)] = (
+                int(fields[1]),
+                int(fields[11]) + int(fields[12]),
+            )
+
+    def comes_from(one: int) -> bool:
+        while one in parents:
+            if one == process:
+                return True
+            one = parents[one]
+        return False
+
+    return sum(ticks[one] for one in parents if comes_from(one)) / os.sysconf("SC_CLK_TCK")
 
 
 def scale(rounds: int = 3, episodes: int = 16, workers: int = 2, device: str = "cpu") -> dict[str, Any]:
@@ -52,7 +106,7 @@ def scale(rounds: int = 3, episodes: int = 16, workers: int = 2, device: str = "
 
     Args:
         rounds: Turns each variant gets; their order is reversed from round to round.
-        episodes: Of one variant in one round.
+        episodes: Of one variant in one round, more than two for each worker.
         workers: Processes that simulate; even, so that two nodes have equally many.
         device: Where batches are measured.
 
@@ -61,12 +115,16 @@ def scale(rounds: int = 3, episodes: int = 16, workers: int = 2, device: str = "
     """
     if workers < 2 or workers % 2:
         raise ValueError(f"workers must be an even number, not {workers}: two nodes share them")
+    if episodes <= 2 * workers:
+        raise ValueError(
+            f"episodes must be more than {2 * workers}, two for each worker, which warm up, not {episodes}"
+        )
     RunConfig.resolve(POLICY, "seen", (TASK,), cluster="auto")  # is Ray there?
     played = {name: Played() for name in VARIANTS}
     for number in range(rounds):
         for name in list(VARIANTS)[:: -1 if number % 2 else 1]:
             _play(VARIANTS[name], episodes, workers, played[name])
-    first = np.array(played["pool"].per_hour)
+    pool = played["pool"]
     return {
         "task": TASK,
         "policy": POLICY,
@@ -76,8 +134,9 @@ def scale(rounds: int = 3, episodes: int = 16, workers: int = 2, device: str = "
         "variants": {
             name: {
                 "episodes_per_hour": round(float(np.median(one.per_hour))),
-                "of_pool": round(float(np.median(np.array(one.per_hour) / first)), 3),
-                "of_pool_by_round": [round(float(x), 3) for x in np.array(one.per_hour) / first],
+                "cpu_s_per_episode": round(float(np.median(one.cpu_s)), 3),
+                "rate_of_pool": _ratios(one.per_hour, pool.per_hour),
+                "cpu_of_pool": _ratios(one.cpu_s, pool.cpu_s),
                 "startup_s": round(float(np.median(one.startup_s)), 1),
             }
             for name, one in played.items()
@@ -95,14 +154,23 @@ def _play(variant: tuple[dict[str, Any], tuple[int, ...]], episodes: int, worker
         config = RunConfig.resolve(
             POLICY, "seen", (TASK,), episodes=episodes, workers=workers, out=Path(folder, "run"), **options
         )
-        start = time.time()
+        start = time.perf_counter()
+        watch = Watch(config.folder / "episodes", 2 * workers)
+        watch.start()
         with contextlib.redirect_stderr(io.StringIO()):
-            rows = run(config, tell=lambda _: begun.append(time.time()))  # the first line comes with the first worker
+            rows = run(
+                config, tell=lambda _: begun.append(time.perf_counter())
+            )  # the first line comes with the first worker
         if any(row.status != "ok" for row in rows):
             raise RuntimeError(f"an episode of the bench failed: {next(row.error for row in rows if row.error)}")
-        end = max(path.stat().st_mtime for path in (config.folder / "episodes").iterdir())
+        per_hour, cpu_s = watch.rates()
     played.startup_s.append(begun[0] - start)
-    played.per_hour.append(3600 * episodes / (end - begun[0]))
+    played.per_hour.append(per_hour)
+    played.cpu_s.append(cpu_s)
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [round(a / b, 3) for a, b in zip(ours, theirs, strict=True)]
 
 
 @contextlib.contextmanager
@@ -178,13 +246,11 @@ def _asked(policy: Policy) -> float:
 
 def text(result: dict[str, Any]) -> str:
     """Returns the table for people."""
-    rows = result["variants"].items()
-    lines = [f"{'':18s}{'episodes/h':>12s}{'of the pool':>14s}{'rounds':>24s}{'startup, s':>12s}"]
-    for name, one in rows:
-        by_round = " ".join(f"{x:.2f}" for x in one["of_pool_by_round"])
-        lines.append(
-            f"{name:18s}{one['episodes_per_hour']:12d}{one['of_pool']:14.3f}{by_round:>24s}{one['startup_s']:12.1f}"
-        )
+    lines = [f"{'':18s}{'episodes/h':>12s}{'of the pool':>22s}{'CPU s':>8s}{'of the pool':>22s}{'startup, s':>12s}"]
+    for name, one in result["variants"].items():
+        rate, cpu = (" ".join(f"{x:.2f}" for x in one[ratio]) for ratio in ("rate_of_pool", "cpu_of_pool"))
+        taken = f"{one['cpu_s_per_episode']:8.2f}{cpu:>22s}{one['startup_s']:12.1f}"
+        lines.append(f"{name:18s}{one['episodes_per_hour']:12d}{rate:>22s}{taken}")
     r = result
     lines.append(
         f"{r['rounds']} rounds of {r['episodes']} episodes of {r['task']}, {r['workers']} workers, {r['policy']}"

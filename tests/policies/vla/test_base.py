@@ -35,7 +35,7 @@ def pi0_file(demos: Path, video: Path, encoder_file: Path, tmp_path_factory: pyt
     return train.train(config("pi0", (demos, video), encoder_file, out, steps=150))
 
 
-def actor(weights: Path, encoder_file: Path, **options: int) -> vla.Actor:
+def actor(weights: Path, encoder_file: Path, **options: int | str) -> vla.Actor:
     return vla.Actor("pi0", str(weights), str(encoder_file), **options)  # type: ignore[arg-type]
 
 
