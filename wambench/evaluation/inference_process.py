@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 
 from wambench.evaluation.process_pool import (
@@ -22,11 +20,9 @@ from wambench.evaluation.process_pool import (
     in_one_line,
     interrupts_ignored,
 )
-from wambench.evaluation.query_service import QueryService, SocketServer
+from wambench.evaluation.query_service import QueryService, SocketServer, listening
 from wambench.evaluation.shared_policy import ConnectBySocket
 from wambench.interface import Policy
-
-WAITING = 1024  # clients that may wait to be let in
 
 
 class InferenceProcess:
@@ -39,6 +35,9 @@ class InferenceProcess:
         batch: Queries that may be answered together.
         device: "cpu", "cuda", "cuda:1"; "" if it does not matter.
 
+    Attributes:
+        connect: Makes a client of the policy in another process.
+
     A policy that cannot be made, or a device that is not there, raises WorkerFailed.
     """
 
@@ -46,27 +45,18 @@ class InferenceProcess:
         self._arguments = make, batch, device
 
     def __enter__(self) -> InferenceProcess:
-        self._folder = tempfile.mkdtemp(prefix="wambench-")  # nobody else may enter it
-        self._listener = socket.socket(socket.AF_UNIX)
-        try:
-            self._listener.bind(str(Path(self._folder, "policy")))
-            self._listener.listen(WAITING)
+        with contextlib.ExitStack() as stack:
+            self._listener, address = stack.enter_context(listening())
+            self.connect = ConnectBySocket(address)
             self._start()
-        except BaseException:
-            self._clear()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._kill()
-        self._clear()
-
-    @property
-    def connect(self) -> ConnectBySocket:
-        """What makes a client of the policy in another process."""
-        return ConnectBySocket(str(Path(self._folder, "policy")))
+        self._stack.close()
 
     def mend(self, hangs: bool = False) -> bool:
         """Starts the process anew if it has died, or if it hangs; returns whether that was so.
@@ -101,10 +91,6 @@ class InferenceProcess:
     def _kill(self) -> None:
         self._process.kill()
         self._process.join()
-
-    def _clear(self) -> None:
-        self._listener.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def check_device(device: str) -> None:

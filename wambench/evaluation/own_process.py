@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from wambench.evaluation.config import RunConfig
-from wambench.evaluation.inference_process import WAITING
 from wambench.evaluation.process_pool import LostJob, Pool, WorkerFailed, in_one_line
-from wambench.evaluation.query_service import QueryService, SocketServer
+from wambench.evaluation.query_service import QueryService, SocketServer, listening
 from wambench.evaluation.run import plan
 from wambench.evaluation.shared_policy import ConnectBySocket
 from wambench.evaluation.worker import MakeSim, lost_result, set_up
@@ -46,7 +42,7 @@ def play(config: RunConfig, make_sim: MakeSim, service: QueryService | None) -> 
     with contextlib.ExitStack() as stack:
         server = address = None
         if service is not None:
-            listener, address = stack.enter_context(_listening())
+            listener, address = stack.enter_context(listening())
             server = SocketServer(service, listener)
         process = stack.enter_context(_process((config, make_sim, address)))
         while True:
@@ -61,20 +57,6 @@ def play(config: RunConfig, make_sim: MakeSim, service: QueryService | None) -> 
             if kind == "done":
                 return [rows[index] for index in sorted(rows)]
             rows[told[0]] = told[1]
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[tuple[socket.socket, str]]:
-    """Yields a listening Unix socket and its address, in a folder that nobody else may enter."""
-    folder = tempfile.mkdtemp(prefix="wambench-")
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            address = str(Path(folder, "policy"))
-            listener.bind(address)
-            listener.listen(WAITING)
-            yield listener, address
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -8,11 +8,14 @@ waits for a batch to fill: what has arrived when the policy is free is answered 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from wambench.evaluation.failures import RelayedError, full, of_machine, reason
@@ -40,6 +43,7 @@ class PolicyFacts:
     others: dict[str, Any]
 
 
+WAITING = 1024  # clients that may wait to be let in
 TOLD = ("device", "weights_hash", "corpus", "chunk_steps")
 
 
@@ -144,6 +148,20 @@ class QueryService:
         if client not in self._episodes:
             self._episodes[client] = self._spare.pop() if self._spare else self._make()
         self._episodes[client].reset(instruction, seed)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[socket.socket, str]]:
+    """Yields a listening Unix socket and its address, in a folder that nobody else may enter."""
+    folder = tempfile.mkdtemp(prefix="wambench-")
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            address = str(Path(folder, "policy"))
+            listener.bind(address)
+            listener.listen(WAITING)
+            yield listener, address
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class SocketServer:
