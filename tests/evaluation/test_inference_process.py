@@ -116,3 +116,5 @@ def test_the_device_is_given_to_policies_that_take_one_and_decides_the_run(confi
     assert cpu.recorded() == plain.recorded() and gpu.recorded()["policy_device"] == "cuda"
     assert (gpu.batch, cpu.batch, config(policy_device="cuda", policy_batch=3).batch) == (8, 1, 3)
     assert plain.label == gpu.label
+    assert gpu.shared_by() == {"policy_batch": 8} and plain.shared_by() == {}
+    assert config(name="cpu").recorded()["name"] == "cpu"

@@ -243,9 +243,16 @@ class RunConfig:
         """Returns what decides the rows, as JSON values."""
         left_out = (*UNRECORDED, *TIMED, *TOLD)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
-        optional = {name: getattr(self, name) for name in TOLD}  # only where they say something: older runs know
-        values |= self.timed() | {name: value for name, value in optional.items() if value not in ("", CPU)}
+        optional = {name: getattr(self, name) for name in TOLD}  # older runs know nothing of them
+        if self.policy_device == CPU:
+            optional["policy_device"] = ""
+        values |= self.timed() | {name: value for name, value in optional.items() if value}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def shared_by(self) -> dict[str, Any]:
+        """Returns how the policy is shared, and where, as JSON values: it decides no row on a CPU, but is told."""
+        batch = {"policy_batch": self.batch} if self.shared else {}
+        return batch | ({"cluster": self.cluster} if self.cluster else {})
 
     def _told(self) -> dict[str, str]:
         return {"instruction_of": self.instruction_of} if self.instruction_of else {}

@@ -201,7 +201,8 @@ def _begin(config: RunConfig, folder: RunFolder, of_workers: Mapping[str, Any], 
     }
     if folder.origin and folder.origin.get("policy_hash") not in (None, hashes["policy_hash"]):
         tell(f"{config.policy} has changed since {folder.path} was begun; rows that are there stay")
-    folder.begin({**provenance.of_run(config.split), **of_workers, **hashes}, FIXED, LATEST)
+    origin = {**provenance.of_run(config.split), **of_workers, **config.shared_by(), **hashes}
+    folder.begin(origin, FIXED, LATEST)
     tell(f"{config.label} on {config.split}, recorded in {folder.path}")
 
 
