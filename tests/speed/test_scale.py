@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wambench.speed import scale
 
+ROOT = Path(__file__).parents[2]
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'wambench[ray]'"
 )
@@ -38,3 +41,13 @@ def test_the_table_has_a_line_for_each_variant() -> None:
     batches = {"device": "cpu", "batch_of_singles": {"pi0": 0.36}}
     said = scale.text({**told, **batches, "variants": dict.fromkeys(scale.VARIANTS, one)})
     assert all(name in said for name in (*scale.VARIANTS, "0.90 1.00", "1.07 1.02", "pi0", "0.360"))
+
+
+def test_the_published_table_is_what_was_measured() -> None:
+    page = " ".join((ROOT / "docs" / "scaling.md").read_text().split())
+    measured = json.loads((ROOT / "results" / "scaling" / "bench-2-cores.json").read_text())
+    for one in measured["variants"].values():
+        rate, cpu = (", ".join(f"{x:.2f}" for x in one[ratio]) for ratio in ("rate_of_pool", "cpu_of_pool"))
+        assert f"| {one['cpu_s_per_episode']:.3f} | {cpu} | {rate} | {one['startup_s']} |" in page
+    assert f"A query takes {measured['query_ms']:.2f} ms longer" in page
+    assert all(f"{ratio:.2f} for" in page for ratio in measured["batch_of_singles"].values())
