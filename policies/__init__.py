@@ -20,6 +20,7 @@ from wambench.interface import ControlConvention, Policy, unknown_name
 from wambench.own_modules import module_of_file, module_of_name
 
 EXPERT = "expert"  # reads privileged state, so the run gives it the simulator it acts in
+GIVEN = "given"  # an object of the caller's (`wambench.evaluate`); it cannot be asked for by name
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
         EXPERT: "wambench.policies.expert:ScriptedExpert",
@@ -80,21 +81,12 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, robot: str = "",
     Raises:
         ValueError: There is no such policy, the arguments do not fit, or the object is no policy.
     """
-    check_name(name)
-    scheme, _, address = name.rpartition("://")
-    source, _, cls = (SCHEMES[scheme] if scheme else POLICIES.get(name, name)).rpartition(":")
-    if scheme:
-        given["address"] = address
-    module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
-    if not hasattr(module, cls):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise unknown_name(f"class of {source}", cls, classes)
-    made = getattr(module, cls)
+    made, own = _find(name)
     check_arguments(made, arguments or {}, name)
     if robot and "robot" in inspect.signature(made).parameters:
         given = {"robot": robot, **given}
     try:
-        policy = made(**{**given, **(arguments or {})})
+        policy = made(*own, **{**given, **(arguments or {})})
     except TypeError as error:
         raise ValueError(f"policy {name!r} cannot be made: {error}") from error
     if not isinstance(policy, Policy) or not isinstance(policy.convention, ControlConvention):
@@ -104,6 +96,27 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, robot: str = "",
             f"and the methods reset and act{renamed}"
         )
     return policy
+
+
+def takes(name: str, argument: str) -> bool:
+    """Returns whether a policy takes an argument of a name; one that passes arguments on, by ``**``, may."""
+    try:
+        check_arguments(_find(name)[0], (argument,), name)
+    except ValueError:
+        return False
+    return True
+
+
+def _find(name: str) -> tuple[Any, tuple[str, ...]]:
+    """Returns the class or function that makes a policy, and what the name itself gives it: an address."""
+    check_name(name)
+    scheme, _, address = name.rpartition("://")
+    source, _, cls = (SCHEMES[scheme] if scheme else POLICIES.get(name, name)).rpartition(":")
+    module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
+    if not hasattr(module, cls):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise unknown_name(f"class of {source}", cls, classes)
+    return getattr(module, cls), (address,) if scheme else ()
 
 
 def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: str) -> None:

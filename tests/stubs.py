@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,65 @@ class Faulty(Steady):
         if not self.bad or history[-1].step < 8:
             return plan
         return FAULTS[self.fault](plan)
+
+
+class Together(Steady):
+    """Plays several episodes at once (`interface.Batched`), each with an answer of its own, and can be guided.
+
+    In an episode whose seed `every` divides it raises at step 8, also for a whole batch with such an episode. Processes
+    in which it answers leave a file in the folder `marks`, named by their number.
+    """
+
+    def __init__(self, every: int = 0, pause_s: float = 0.0, device: str = "cpu", marks: str = "") -> None:
+        super().__init__(pause_s=pause_s)
+        self.every, self.device, self.marks = every, device, marks
+        self.sizes: list[int] = []
+
+    def session(self, instruction: str, seed: int) -> dict[str, Any]:
+        return {"seed": seed, "asked": 0, "bad": self.every and seed % self.every == 0}
+
+    def resume(self, session: dict[str, Any]) -> None:
+        self.current = session
+
+    def reset(self, instruction: str, seed: int) -> None:
+        self.resume(self.session(instruction, seed))
+
+    def act(self, history: Sequence[Observation]) -> Plan:
+        return self.act_batch([self.current], [history])[0]
+
+    def act_batch(self, sessions: Sequence[dict[str, Any]], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+        if self.marks:
+            Path(self.marks, str(os.getpid())).touch()
+        time.sleep(self.pause_s)
+        self.sizes.append(len(sessions))
+        for session, history in zip(sessions, histories, strict=True):
+            if session["bad"] and history[-1].step >= 8:
+                raise KeyError("no such object")
+        return [self._plan(session, history) for session, history in zip(sessions, histories, strict=True)]
+
+    def act_guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        plan = self._plan(self.current, history)
+        return Plan(0.5 * (plan.actions + previous[0]))
+
+    def _plan(self, session: dict[str, Any], history: Sequence[Observation]) -> Plan:
+        session["asked"] += 1
+        speed = 0.3 + 0.1 * (session["seed"] % 7) - 0.01 * session["asked"] * (history[-1].step % 3)
+        return Plan(np.outer(np.full(8, speed), np.eye(7)[0]))
+
+
+class Mortal(Together):
+    """Ends its process at its tenth answer, once: `grave` is a file that tells of it."""
+
+    def __init__(self, grave: str, pause_s: float = 0.0) -> None:
+        super().__init__(pause_s=pause_s)
+        self.grave, self.answered = grave, 0
+
+    def _plan(self, session: dict[str, Any], history: Sequence[Observation]) -> Plan:
+        self.answered += 1
+        if self.answered == 10 and not Path(self.grave).exists():
+            Path(self.grave).touch()
+            os._exit(3)
+        return super()._plan(session, history)
 
 
 class Listener(Steady):

@@ -58,7 +58,11 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
         ("collect", "wambench.collection:CollectConfig", set()),
         ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
         ("export", "wambench.datasets.export:ExportConfig", set()),
-        ("bench", "wambench.speed.policy:BenchConfig", {"what", "json", "random_weights"}),
+        (
+            "bench",
+            "wambench.speed.policy:BenchConfig",
+            {"what", "json", "random_weights", "robot", "rounds", "episodes", "workers"},
+        ),
         ("serve", "wambench.serving.service:ServeConfig", set()),
     ],
 )
@@ -109,6 +113,9 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("run --policy noop --split seen --episodes -3", "episodes must be positive, not -3"),
         ("run --policy noop --split seen --episodes few", "invalid int value: 'few'"),
         ("run --policy noop --split seen --workers 0", "workers must be positive, not 0"),
+        ("run --policy noop --split seen --policy-batch 0", "policy_batch must be at least 1, not 0"),
+        ("run --policy noop --split seen --policy-device gpu", "policy_device must be cpu, cuda or cuda:NUMBER"),
+        ("run --policy noop --split seen --cluster nowhere", "unknown cluster 'nowhere'; "),
         ("run --policy noop --split seen --policy-args chunk", "'chunk' is not of the form name=value"),
         ("run --policy noop --split seen --execution asinc", "did you mean 'async'?"),
         ("run --policy noop --split seen --latency -0.1", "latency must be between 0 and 60 seconds"),

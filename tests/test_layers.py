@@ -81,13 +81,13 @@ ALLOWED = {
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
-    "__init__": {"registration", "task_module"},
+    "in_process": {"analysis", "evaluation", "policies", "records", "interface"},
+    "__init__": {"in_process", "registration", "task_module"},
 }  # fmt: skip
 LIGHT = (
     "analysis.compare", "analysis.leaderboard", "analysis.plots", "analysis.latency_sweep", "analysis.latency_plot",
     "attribution.attribute", "attribution.shapley", "attribution.table", "cli", "evaluation.rollout", "evaluation.run",
-    "interface", "records", "registration", "report.report", "submission.pack", "tasks",
-    "watch",
+    "in_process", "interface", "records", "registration", "report.report", "submission.pack", "tasks", "watch",
 )  # fmt: skip
 HEAVY = ("torch", "mujoco", "robosuite")
 

@@ -313,6 +313,28 @@ class Guided(Policy, Protocol):
         """
 
 
+@runtime_checkable
+class Batched(Policy, Protocol):
+    """A policy that plays several episodes at once, each with a session: whatever it remembers of that episode.
+
+    Its answers are those of `act`. Where a batch rounds otherwise than a single call does (on a GPU it usually will),
+    rows depend in their last digits on who asked at the same time.
+    """
+
+    def session(self, instruction: str, seed: int) -> Any:
+        """Returns the state of a new episode."""
+
+    def resume(self, session: Any) -> None:
+        """Makes an episode that `session` began the one that `act` and `act_guided` speak of."""
+
+    def act_batch(self, sessions: Sequence[Any], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
+        """Returns the plans of several episodes, each what `act` would answer.
+
+        If it raises, whoever called asks again for one episode after the other, to find out whose fault it was: until
+        then no session may have changed in a way that changes its next answer.
+        """
+
+
 @dataclass(frozen=True)
 class EpisodeSpec:
     """One episode as a value: the same spec gives the same first frame and, for the same actions, the same trajectory.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +32,17 @@ class Context:
     image: tuple[tuple[Tensor, Tensor], ...] = ()
     bias: Tensor | None = None
 
+    @staticmethod
+    def joined(rows: Sequence[Context]) -> Context:
+        """Returns the prompts of several as one batch; all have or lack a bias."""
+
+        def cat(kind: str) -> tuple[tuple[Tensor, Tensor], ...]:
+            layers = zip(*(getattr(row, kind) for row in rows), strict=True)
+            return tuple((torch.cat([k for k, _ in one]), torch.cat([v for _, v in one])) for one in layers)
+
+        biases = [row.bias for row in rows if row.bias is not None]
+        return Context(cat("text"), cat("image"), torch.cat(biases) if biases else None)
+
 
 class KVCache:
     """Preallocated keys and values (after norm and rotation) of real frames; one buffer for all layers.
@@ -45,6 +58,15 @@ class KVCache:
         shape = (c.layers, 2, batch, c.heads, self.limit + spare, c.head_dim)
         self.buffer = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
+
+    @staticmethod
+    def joined(rows: Sequence[KVCache]) -> KVCache:
+        """Returns a copy of several caches of one length as one batch."""
+        if len({row.length for row in rows}) != 1:
+            raise ValueError(f"caches of {sorted({row.length for row in rows})} tokens cannot be one batch")
+        batch = copy.copy(rows[0])
+        batch.buffer = torch.cat([row.buffer for row in rows], dim=2)
+        return batch
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the cached keys and values followed by the new ones, (B, h, length + n, d) each."""

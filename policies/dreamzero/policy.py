@@ -245,6 +245,10 @@ class DreamZero:
         """Returns the state of a new episode, for `act_batch`."""
         return DreamZeroSession(seed, encode_words([instruction], self.model.config.points).to(self.device))
 
+    def resume(self, session: DreamZeroSession) -> None:
+        """Goes on with an episode that `session` began (`interface.Batched`)."""
+        self._session = session
+
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
         self._session = self.session(instruction, seed)
@@ -270,11 +274,25 @@ class DreamZero:
         return self._plan(session, history, time.perf_counter() - began, how)
 
     def act_batch(self, sessions: Sequence[DreamZeroSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
-        """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
+        """Returns the plans of several episodes; each is what `act` would answer.
+
+        On a GPU frames are encoded together, and chunks of episodes with equally many frames in their caches denoised
+        together: answers differ from those of `act` in rounding. On a CPU, where workers have cores of their own, one
+        comes after the other, and answers are the same bit by bit.
+        """
+        if self.device == "cpu" and len(sessions) > 1:
+            return [self.act_batch([one], [seen])[0] for one, seen in zip(sessions, histories, strict=True)]
         began = time.perf_counter()
         self._look(sessions, histories)
         share = (time.perf_counter() - began) / max(1, len(sessions))
-        return [self._plan(session, history, share) for session, history in zip(sessions, histories, strict=True)]
+        plain = self.mode in ("joint", "no_video") and self.options.candidates == 1 and self.sampling.guidance == 1.0
+        if not plain or len(sessions) == 1:
+            return [self._plan(session, history, share) for session, history in zip(sessions, histories, strict=True)]
+        asked = list(zip(sessions, histories, strict=True))
+        began = time.perf_counter()
+        drawn = self._sample_batch([(session, history[-1].step) for session, history in asked])
+        sample_s = (time.perf_counter() - began) / len(sessions)
+        return [self._plan(*one, share, given=(*chunk, sample_s)) for one, chunk in zip(asked, drawn, strict=True)]
 
     def imagine(self, history: Sequence[Observation], actions: np.ndarray | None = None) -> np.ndarray:
         """Returns (K, h, w, 3) uint8 imagined frames, the actions left at noise, or (H, A) given ones in [-1, 1]."""
@@ -439,6 +457,23 @@ class DreamZero:
         video, actions = sampling.sample(self.model, memory, state, noise, how, clamp, unguided, given)
         return video, actions[0]
 
+    def _sample_batch(self, asked: Sequence[tuple[DreamZeroSession, int]]) -> list[tuple[Frames, Tensor]]:
+        """Returns for each session and step what `_sample` does, those with equally long memories computed together."""
+        ready = [self._memory(session, step, False) for session, step in asked]
+        drawn: list[tuple[Frames, Tensor] | None] = [None] * len(asked)
+        for start in {memory.start for memory, _ in ready}:
+            rows = [i for i, (memory, _) in enumerate(ready) if memory.start == start]
+            generators = [generator_at(asked[i][0].seed, asked[i][1]) for i in rows]
+            noise = sampling.draw_noise(self.model.config, generators).to(self.device)
+            memory = sampling.GenerationMemory.joined([ready[i][0] for i in rows])
+            state = torch.cat([ready[i][1] for i in rows])
+            how = replace(self.sampling, video=self.mode != "no_video")
+            video, actions = sampling.sample(self.model, memory, state, noise, how)
+            assert video.vectors is not None
+            for n, i in enumerate(rows):
+                drawn[i] = Frames(video.latents[n : n + 1], video.vectors[n : n + 1]), actions[n]
+        return [one for one in drawn if one is not None]
+
     def _candidate(
         self, session: DreamZeroSession, step: int, number: int, how: sampling.Sampling
     ) -> tuple[Frames, Tensor]:
@@ -484,14 +519,17 @@ class DreamZero:
         history: Sequence[Observation],
         encode_s: float,
         how: sampling.Sampling | None = None,
+        given: tuple[Frames, Tensor, float] | None = None,
     ) -> Plan:
+        """Returns the plan of a chunk that is sampled now, or was (`given`: its frames, actions and seconds)."""
         step = history[-1].step
         began = time.perf_counter()
-        video, actions = self._choose(session, step, how or self.sampling)
+        video, actions = self._choose(session, step, how or self.sampling) if given is None else given[:2]
         sampled = time.perf_counter()
         frames = self._decode(session, video) if self.mode != "no_video" else None
         decoded = time.perf_counter()
-        timings = {"encode_s": encode_s, "sample_s": sampled - began, "decode_s": decoded - sampled}
+        sample_s = sampled - began if given is None else given[2]
+        timings = {"encode_s": encode_s, "sample_s": sample_s, "decode_s": decoded - sampled}
         plan = Plan(self._commands(actions), self.options.execute, timings=timings)
         if frames is None:
             return plan

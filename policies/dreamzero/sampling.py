@@ -70,6 +70,21 @@ class GenerationMemory:
     base: Frames
     start: int
 
+    @staticmethod
+    def joined(rows: Sequence[GenerationMemory]) -> GenerationMemory:
+        """Returns a copy of the memories of several episodes as one batch; all have the same number of frames."""
+
+        def branch(name: str) -> Branch:
+            parts: list[Branch] = [getattr(row, name) for row in rows]
+            context, cache = Context.joined([p.context for p in parts]), KVCache.joined([p.cache for p in parts])
+            return Branch(parts[0].network, context, cache)
+
+        video = branch("video")
+        action = video if rows[0].action is rows[0].video else branch("action")
+        vectors = [row.base.vectors for row in rows if row.base.vectors is not None]
+        base = Frames(torch.cat([row.base.latents for row in rows]), torch.cat(vectors) if vectors else None)
+        return GenerationMemory(video, action, base, rows[0].start)
+
 
 @torch.no_grad()
 def remember(

@@ -37,6 +37,11 @@ class Words:
     mask: Tensor
     slots: Tensor
 
+    @staticmethod
+    def joined(rows: Sequence[Words]) -> Words:
+        """Returns the instructions of several as one batch."""
+        return Words(*(torch.cat([getattr(row, name) for row in rows]) for name in ("vectors", "mask", "slots")))
+
     def at(self, index: Tensor) -> Words:
         """Returns some rows."""
         return Words(self.vectors[index], self.mask[index], self.slots[index])

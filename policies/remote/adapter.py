@@ -14,8 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from wambench.conventions import CONVENTIONS, STATE_SIZES
-from wambench.interface import ControlConvention, fields_of_json, unknown_name
+from wambench.conventions import CONVENTIONS
+from wambench.interface import STATE_SIZES, ControlConvention, fields_of_json, unknown_name
 
 FOLDER = Path(__file__).parent / "adapters"
 PROTOCOLS = ("openpi", "roboarena", "gr00t", "vla-eval")
@@ -50,7 +50,7 @@ class Vector:
     """A vector of a message.
 
     Attributes:
-        parts: Of our state (`conventions.STATE_SIZES`, `DERIVED`), one after the other.
+        parts: Of our state (`interface.STATE_SIZES`, `DERIVED`), one after the other.
         take: Which of their numbers; none for all.
         zeros: Instead: that many zeros, for what a server wants to see and does not use.
         dtype: "float32" or "float64".

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from wambench.conventions import STATE_SIZES, part_of_state
-from wambench.interface import ControlConvention, InvalidPlan, Observation
+from wambench.interface import STATE_SIZES, ControlConvention, InvalidPlan, Observation
 from wambench.policies.remote.adapter import DERIVED, GRIPPERS, Adapter, Vector, Video
 
 # GR00T's DROID checkpoints know the hand in axes of their own: its rotation times this (gr00t's droid_frame.py).
@@ -123,7 +122,7 @@ def other_way_round(turn: np.ndarray) -> np.ndarray:
 
 def places(convention: ControlConvention) -> dict[str, slice]:
     """Returns where each part of a convention's state stands in its vector."""
-    return {part: part_of_state(part, convention) for part in convention.state}
+    return {part: convention.part_of_state(part) for part in convention.state}
 
 
 # -- from the server -------------------------------------------------------------------------------------------------

@@ -284,6 +284,10 @@ class Actor:
         """Returns the state of a new episode, for `act_batch`."""
         return VlaSession(seed, encode_words([instruction], self.network.inputs.points).to(self.device))
 
+    def resume(self, session: VlaSession) -> None:
+        """Goes on with an episode that `session` began (`interface.Batched`)."""
+        self._session = session
+
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
         self._session = self.session(instruction, seed)
@@ -295,48 +299,54 @@ class Actor:
         return self.act_batch([self._session], [history])[0]
 
     def act_batch(self, sessions: Sequence[VlaSession], histories: Sequence[Sequence[Observation]]) -> list[Plan]:
-        """Returns the plans of several episodes; each is what `act` would answer. Frames are encoded together."""
+        """Returns the plans of several episodes; each is what `act` would answer.
+
+        On a GPU they are made together, and differ from those of `act` in rounding. On a CPU, where workers have cores
+        of their own, one comes after the other, and answers are the same bit by bit.
+        """
         if not all(histories):
             raise ValueError("history is empty; its last entry must be the current observation")
+        if self.device == "cpu" and len(sessions) > 1:
+            return [self.act_batch([one], [seen])[0] for one, seen in zip(sessions, histories, strict=True)]
         began = time.perf_counter()
-        scenes = self._scenes([history[-1] for history in histories])
-        share = (time.perf_counter() - began) / max(1, len(sessions))
-        steps = [history[-1].step for history in histories]
-        return [self._plan(*one, share) for one in zip(sessions, scenes, steps, strict=True)]
+        now = [history[-1] for history in histories]
+        return self._plans(sessions, self._scenes(now), now, began)
 
     @torch.no_grad()
-    def _scenes(self, now: Sequence[Observation]) -> list[SceneFeatures]:
-        """Returns each observation as a scene of one frame."""
+    def _scenes(self, now: Sequence[Observation]) -> SceneFeatures:
+        """Returns observations as scenes of one frame."""
         frames = np.stack([canvas(o, self.convention.cameras) for o in now])
         if frames.shape[1:3] != self.encoder.config.canvas:
             raise ValueError(f"frames are {frames.shape[1:3]}, the encoder expects {self.encoder.config.canvas}")
         pixels, states = (x.to(self.device) for x in encoding.as_tensors(frames, np.stack([o.state for o in now])))
         latents, points = self.encoder.encode(pixels, states)
-        features = state_features(states)
-        known = torch.ones(1, 1, 1, device=self.device)
-        return [
-            SceneFeatures(z[None, None], p[None, None], s[None, None], known, p[None, None])
-            for z, p, s in zip(latents, points, features, strict=True)
-        ]
+        known = torch.ones(len(now), 1, 1, device=self.device)
+        return SceneFeatures(latents[:, None], points[:, None], state_features(states)[:, None], known, points[:, None])
 
     @torch.no_grad()
-    def _plan(
+    def _plans(
         self,
-        session: VlaSession,
-        scene: SceneFeatures,
-        step: int,
-        encode_s: float,
+        sessions: Sequence[VlaSession],
+        scenes: SceneFeatures,
+        now: Sequence[Observation],
+        began: float,
         guidance: rtc.Guidance | None = None,
-    ) -> Plan:
-        began = time.perf_counter()
+    ) -> list[Plan]:
+        """Returns a plan for each scene, sampled together; the times that they tell are shares."""
+        encoded = time.perf_counter()
         inputs = self.network.inputs
-        generator = generator_at(session.seed, step)
-        noise = torch.randn(1, inputs.horizon, inputs.action_dim, generator=generator).to(self.device)
-        seen = observe(scene, session.words, self.network.points_mean, inputs.patch)
-        raw = self.network.sample(seen, noise, self.steps, guidance)[0].cpu().numpy()
-        actions = to_commands(raw, self.smooth)
-        timings = {"encode_s": encode_s, "sample_s": time.perf_counter() - began}
-        return Plan(actions, self.execute, timings=timings)
+        shape = (inputs.horizon, inputs.action_dim)
+        drawn = [
+            torch.randn(1, *shape, generator=generator_at(session.seed, o.step))
+            for session, o in zip(sessions, now, strict=True)
+        ]
+        words = Words.joined([session.words for session in sessions])
+        seen = observe(scenes, words, self.network.points_mean, inputs.patch)
+        raw = self.network.sample(seen, torch.cat(drawn).to(self.device), self.steps, guidance).cpu().numpy()
+        actions = [to_commands(one, self.smooth) for one in raw]
+        share = 1.0 / len(actions)
+        timings = {"encode_s": share * (encoded - began), "sample_s": share * (time.perf_counter() - encoded)}
+        return [Plan(one, self.execute, timings=timings) for one in actions]
 
 
 class FlowActor(Actor):
@@ -347,7 +357,7 @@ class FlowActor(Actor):
         if self._session is None:
             raise ValueError("reset must be called before the first query")
         began = time.perf_counter()
-        [scene] = self._scenes(history[-1:])
+        scene = self._scenes(history[-1:])
         played = self.network.action(torch.as_tensor(previous, dtype=torch.float32, device=self.device))
         guidance = rtc.guidance_of(played, delay, self.network.inputs.horizon)
-        return self._plan(self._session, scene, history[-1].step, time.perf_counter() - began, guidance)
+        return self._plans([self._session], scene, history[-1:], began, guidance)[0]

@@ -72,6 +72,13 @@ def add_run(commands: Commands) -> None:
     time.add_argument("--latency", default="0", metavar="LATENCY", help=latency)
     time.add_argument("--clock", default="virtual", metavar="CLOCK", help="virtual (default), or wall: real time")
     _add_chunks(time)
+    many = it.add_argument_group("one policy for all workers, many machines")
+    device = "cpu, cuda or cuda:1: the policy lives there, in a process of its own (default: one in every worker)"
+    many.add_argument("--policy-device", default="", metavar="DEVICE", help=device)
+    batch = "queries of several workers that are answered together (default: 8 on a GPU, 1 on a CPU)"
+    many.add_argument("--policy-batch", type=int, metavar="N", help=batch)
+    cluster = "play on a Ray cluster: local, auto (the one this machine is part of) or ray://HOST:PORT"
+    many.add_argument("--cluster", default="", metavar="ADDRESS", help=cluster)
     add_seed(it)
     add_workers(it)
     add_task_module(it)

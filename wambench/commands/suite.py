@@ -58,13 +58,18 @@ def add_experts(commands: Commands) -> None:
 def add_bench(commands: Commands) -> None:
     """Adds `wambench bench`."""
     example = "wambench bench policy --config 14b --random-weights --device cuda --json"
-    it = add_command(commands, "bench", bench, "measure speed: of simulation, or of a policy", example)
-    what = "sim: simulation, rendering, resets, workers against stock robosuite; policy: a chunk, stage by stage"
-    it.add_argument("what", choices=("sim", "policy"), help=what)
+    it = add_command(commands, "bench", bench, "measure speed: of simulation, of a policy, or of a run", example)
+    what = "sim: simulation, rendering, resets, workers against stock robosuite; policy: a chunk, stage by stage; "
+    what += "scale: episodes an hour with the built-in pool, one policy for all workers, and Ray"
+    it.add_argument("what", choices=("sim", "policy", "scale"), help=what)
     it.add_argument("--json", action="store_true", help="one object, for machines")
     it.add_argument(
         "--robot", default="libero", metavar="ROBOT", help="of sim: libero (default), droid, droid-velocity"
     )
+    run = it.add_argument_group("of scale (and --device)")
+    run.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each variant (default: 3)")
+    run.add_argument("--episodes", type=int, default=16, metavar="N", help="of each variant in a round (default: 16)")
+    add_workers(it)
     of = it.add_argument_group("of policy")
     of.add_argument("--config", default="nano", metavar="SIZE", help="tiny, nano (default), mini, 14b")
     weights = of.add_mutually_exclusive_group()
@@ -125,6 +130,13 @@ def bench(arguments: argparse.Namespace) -> None:
     """Measures speed."""
     if arguments.what == "policy":
         _bench_policy(arguments)
+        return
+    if arguments.what == "scale":
+        from wambench.speed import scale
+
+        check_positive(arguments, "rounds", "episodes", "workers")
+        measured = scale.scale(arguments.rounds, arguments.episodes, arguments.workers, arguments.device)
+        print(json.dumps(measured) if arguments.json else scale.text(measured))
         return
     from wambench.speed import simulation
 

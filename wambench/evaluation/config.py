@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,14 @@ from wambench.tasks import SPLITS, check, default_factor, find
 RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out", "retry_errors")  # without influence on what a row says
+UNRECORDED = ("workers", "out", "retry_errors", "policy_batch", "cluster")  # without influence on what a row says
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
-TOLD = ("instruction_of", "name", "robot")  # likewise
+TOLD = ("instruction_of", "name", "robot", "policy_device")  # likewise
 CLOCKS = ("virtual", "wall")
+CLUSTERS = ("local", "auto")
+CPU = "cpu"  # as a policy's device: the rows are those of a run that names none
+GPU_BATCH = 8  # queries that are answered together unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class RunConfig:
     `RunConfig.resolve` makes one from what a user says: it fills in the tasks and factors of the split.
 
     Attributes:
-        policy: A name of `policies.POLICIES`, "module:Class", "path/to/file.py:Class" or "SCHEME://HOST:PORT".
+        policy: A name of `policies.POLICIES`, "module:Class", "path/to/file.py:Class" or "SCHEME://HOST:PORT"; or
+            `policies.GIVEN`, for an object that is not made here.
         split: A name of `tasks.SPLITS`.
         tasks: Task names of the split.
         factors: Environment factors, each played in episodes of its own.
@@ -59,6 +64,12 @@ class RunConfig:
         smooth: Filter every chunk (`policies.actions.smoothing`).
         clock: "virtual", or "wall": the policy computes in a worker of its own while the simulator goes on in real
             time.
+        policy_device: "cpu", "cuda" or "cuda:1": the policy lives there, in a process of its own, for all workers. "":
+            every worker has its own, on the device of its arguments.
+        policy_batch: Queries that this process may answer together; None for `GPU_BATCH` on a GPU and 1 on a CPU. A
+            number without a device makes such a process, too.
+        cluster: Where it is played: "" here, "local" on a Ray cluster that is started here, "auto" on the one that this
+            machine belongs to, "ray://HOST:PORT" on another. A shared policy then has a replica on every GPU.
 
     Raises:
         ValueError: Says what was asked, what exists, and the nearest match.
@@ -84,6 +95,9 @@ class RunConfig:
     replan: int | None = None
     smooth: bool = False
     clock: str = "virtual"
+    policy_device: str = ""
+    policy_batch: int | None = None
+    cluster: str = ""
     retry_errors: bool = False
 
     @classmethod
@@ -113,7 +127,8 @@ class RunConfig:
         return cls(policy, split, names, tuple(factors) or (default_factor(split),), instruction_of=told, **options)
 
     def __post_init__(self) -> None:
-        policies.check_name(self.policy)
+        if self.policy != policies.GIVEN:
+            policies.check_name(self.policy)
         if not self.tasks or not self.factors:
             raise ValueError("a RunConfig names its tasks and factors; RunConfig.resolve fills in those of the split")
         if self.instruction_of in self.tasks:
@@ -137,6 +152,8 @@ class RunConfig:
         if self.name and not re.fullmatch(r"[\w.+-]+", self.name):
             raise ValueError(f"name must be letters, digits and . + - _, not {self.name!r}")
         self._check_time()
+        self._check_shared()
+        self._check_cluster()
 
     def _check_time(self) -> None:
         """Raises ValueError if executor, latency and clock make no sense, alone or together."""
@@ -150,6 +167,42 @@ class RunConfig:
             raise ValueError("the expert reads the simulator it acts in: it cannot compute while the simulator goes on")
         if self.clock == "wall" and self.workers > 1:
             raise ValueError(f"on the wall clock episodes disturb each other: workers must be 1, not {self.workers}")
+
+    def _check_shared(self) -> None:
+        """Raises ValueError if the policy cannot live in a process of its own, or not on its device."""
+        if self.policy_batch is not None and self.policy_batch < 1:
+            raise ValueError(f"policy_batch must be at least 1, not {self.policy_batch}")
+        if not re.fullmatch(r"|cpu|cuda(:\d+)?", self.policy_device):
+            raise ValueError(f"policy_device must be cpu, cuda or cuda:NUMBER, not {self.policy_device!r}")
+        if self.shared and self.policy == policies.EXPERT:
+            raise ValueError("the expert reads the simulator it acts in: it cannot live in a process of its own")
+        if self.policy_device and self.policy_args.get("device", self.policy_device) != self.policy_device:
+            asked = f"policy_device={self.policy_device} and device={self.policy_args['device']}"
+            raise ValueError(f"{asked} of the policy's arguments disagree: give one of them")
+
+    def _check_cluster(self) -> None:
+        """Raises ValueError if there can be no such cluster, or the run cannot be played on one."""
+        if not self.cluster:
+            return
+        if self.cluster not in CLUSTERS and not re.fullmatch(r"ray://.+:\d+", self.cluster):
+            raise ValueError(f"{unknown_name('cluster', self.cluster, CLUSTERS)}, or ray://HOST:PORT")
+        if importlib.util.find_spec("ray") is None:
+            raise ValueError("--cluster needs Ray, which is not installed: pip install 'wambench[ray]'")
+        if self.clock == "wall":
+            raise ValueError("on the wall clock a run is played here: leave --cluster out")
+        if ":" in self.policy_device:
+            raise ValueError(f"a cluster hands out its GPUs itself: say cuda, not {self.policy_device}")
+
+    @property
+    def shared(self) -> bool:
+        """The policy lives in a process of its own."""
+        return self.policy_device != "" or self.policy_batch is not None
+
+    @property
+    def batch(self) -> int:
+        """Queries that it may answer together there."""
+        device = self.policy_device or str(self.policy_args.get("device", CPU))
+        return self.policy_batch or (1 if device == CPU else GPU_BATCH)
 
     @property
     def label(self) -> str:
@@ -195,9 +248,16 @@ class RunConfig:
         """Returns what decides the rows, as JSON values."""
         left_out = (*UNRECORDED, *TIMED, *TOLD)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
-        optional = {name: getattr(self, name) for name in TOLD}  # only where they say something: older runs know
-        values |= self.timed() | {name: value for name, value in optional.items() if value}  # nothing of them
+        optional = {name: getattr(self, name) for name in TOLD}  # older runs know nothing of them
+        if self.policy_device == CPU:
+            optional["policy_device"] = ""
+        values |= self.timed() | {name: value for name, value in optional.items() if value}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def shared_by(self) -> dict[str, Any]:
+        """Returns how the policy is shared, and where, as JSON values: it decides no row on a CPU, but is told."""
+        batch = {"policy_batch": self.batch} if self.shared else {}
+        return batch | ({"cluster": self.cluster} if self.cluster else {})
 
     def _told(self) -> dict[str, str]:
         told = {"instruction_of": self.instruction_of, "robot": self.robot}

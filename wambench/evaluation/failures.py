@@ -12,8 +12,24 @@ LONGEST = 300  # characters of a row's error, without the place it came from
 ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EFBIG)
 
 
+class RelayedError(Exception):
+    """What was raised in another process, as this one needs it: the same row comes of it as if it was raised here.
+
+    Attributes:
+        reason: As `reason` told it there.
+        traceback: As `full` told it there.
+        machine: As `of_machine` told it there.
+    """
+
+    def __init__(self, reason: str, traceback: str, machine: bool) -> None:
+        super().__init__(reason)
+        self.reason, self.traceback, self.machine = reason, traceback, machine
+
+
 def of_machine(raised: BaseException) -> bool:
     """Returns whether an exception tells of the machine, so that the same episode may go well at another time."""
+    if isinstance(raised, RelayedError):
+        return raised.machine
     return isinstance(raised, MemoryError) or (isinstance(raised, OSError) and raised.errno in ERRNOS)
 
 
@@ -26,6 +42,8 @@ def status_of(raised: BaseException) -> str:
 
 def reason(raised: BaseException) -> str:
     """Returns an exception as one line: its type, its message, and the place it came from."""
+    if isinstance(raised, RelayedError):
+        return raised.reason
     frames = traceback.extract_tb(raised.__traceback__)
     place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
     said = f"{type(raised).__name__}: {' '.join(str(raised).split())}"[:LONGEST] + place
@@ -34,4 +52,6 @@ def reason(raised: BaseException) -> str:
 
 def full(raised: BaseException) -> str:
     """Returns an exception with its traceback."""
+    if isinstance(raised, RelayedError):
+        return raised.traceback
     return "".join(traceback.format_exception(raised))

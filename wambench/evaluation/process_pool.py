@@ -57,7 +57,7 @@ class _Worker:
         self.ready = False
         self.job: int | None = None
         self.since = time.monotonic()
-        with _interrupts_ignored():  # inherited: Ctrl-C is the parent's to handle, also while the child still imports
+        with interrupts_ignored():  # inherited: Ctrl-C is the parent's to handle, also while the child still imports
             self.process.start()
         theirs.close()
 
@@ -80,9 +80,20 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
-        if code is None:
-            return "it hung"
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return ending(code)
+
+
+def ending(code: int | None) -> str:
+    """Returns in words how a process ended, of its exit code."""
+    if code is None:
+        return "it hung"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns in one line why something could not be set up."""
+    kind = "" if isinstance(error, ValueError | OSError | RuntimeError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 class Pool:
@@ -192,7 +203,8 @@ def _ready(worker: _Worker, message: tuple[str, Any] | None) -> Any:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
+    """Lets what is started meanwhile ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -223,8 +235,7 @@ def _serve(connection: Connection, setup: Setup, payload: Any) -> None:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # one process per core: more threads than that only get in each other's way
     except (Exception, SystemExit) as error:
-        kind = "" if isinstance(error, ValueError | OSError | RuntimeError) else f"{type(error).__name__}: "
-        connection.send(("failed", kind + " ".join(str(error).split())))
+        connection.send(("failed", in_one_line(error)))
         return
     connection.send(("ready", info))
     while True:

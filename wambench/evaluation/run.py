@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,12 +17,17 @@ from wambench.conventions import ROBOT
 from wambench.envs.episodes import episode_spec, played_by
 from wambench.evaluation import latency
 from wambench.evaluation.config import RANDOM, RunConfig
+from wambench.evaluation.inference_process import InferenceProcess
 from wambench.evaluation.process_pool import LostJob, Pool
-from wambench.evaluation.worker import EpisodeJob, MakeSim, lost_result, set_up, tabletop
+from wambench.evaluation.worker import Connect, EpisodeJob, Make, MakeSim, Result, lost_result, set_up, tabletop
 from wambench.interface import EpisodeSpec
 from wambench.progress_bar import progress_bar
 from wambench.records import Row, RunFolder, episode_stem, provenance, write_whole
+from wambench.records.rows import MACHINE
 from wambench.records.run_folder import GROWING
+
+if TYPE_CHECKING:
+    from wambench.evaluation.ray_cluster import RayPool
 
 Tell = Callable[[str], None]
 # Rows made with others do not belong into one table.
@@ -136,8 +142,7 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
 
 
 def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell) -> None:
-    payload = config, make_sim, todo[0].spec.task
-    with Pool(set_up, payload, min(config.workers, len(todo)), daemon=config.clock != "wall") as pool:
+    with _workers(config, todo, make_sim, tell) as (pool, inference):
         _begin(config, folder, pool.info, tell)
         robot = pool.info.get("robot", ROBOT)
         todo = [dataclasses.replace(job, spec=played_by(job.spec, robot)) for job in todo]
@@ -148,12 +153,55 @@ def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make
                 lost = isinstance(result, LostJob)
                 row, files = lost_result(config, todo[index], result) if lost else result
                 folder.write(row, files)
+                hangs = lost and result.timeout
+                if inference and (row.of_machine or hangs) and inference.mend(hangs):
+                    bar.clear()
+                    tell("the policy's process died or hung, and was started anew")
                 if row.status != "ok" and not failed:
                     failed = True
                     bar.clear()
                     tell(_first_error(row, folder.path))
                 bar.set_postfix_str(summary(folder.rows.values()), refresh=False)
                 bar.update()
+
+
+@contextlib.contextmanager
+def _workers(
+    config: RunConfig, todo: Sequence[EpisodeJob], make_sim: MakeSim, tell: Tell
+) -> Iterator[tuple[Pool | RayPool, InferenceProcess | None]]:
+    """Yields the workers of a run, here or on a cluster, and the process of its policy if it has one here."""
+    count, task = min(config.workers, len(todo)), todo[0].spec.task
+    # not smoothed: whoever asks smooths what is answered
+    make = Make(config.policy, config.policy_args, robot=config.robot, device=config.policy_device)
+
+    def payload(connect: Connect | None) -> tuple[RunConfig, MakeSim, Connect | None, str]:
+        return config, make_sim, connect, task
+
+    with contextlib.ExitStack() as stack:
+        if config.cluster:
+            from wambench.evaluation import ray_cluster
+
+            replicas = ray_cluster.Replicas(make, config.batch, config.policy_device) if config.shared else None
+            ray = stack.enter_context(ray_cluster.connected(config.cluster, count, replicas))
+            pool = ray_cluster.RayPool(ray, set_up, payload, count, replicas, _called, _machine_error, tell)
+            yield stack.enter_context(pool), None
+            return
+        inference = None
+        if config.shared:
+            inference = stack.enter_context(InferenceProcess(make, config.batch, config.policy_device))
+        given = payload(inference.connect if inference else None)
+        yield stack.enter_context(Pool(set_up, given, count, daemon=config.clock != "wall")), inference
+
+
+def _called(job: EpisodeJob) -> str:
+    return episode_stem(job.key)
+
+
+def _machine_error(result: Result | LostJob) -> str:
+    """Returns why an episode should be played again at once, on another machine; "" if it should not."""
+    if isinstance(result, LostJob):
+        return ""
+    return result[0].error.removeprefix(MACHINE) if result[0].of_machine else ""
 
 
 def _begin(config: RunConfig, folder: RunFolder, of_workers: Mapping[str, Any], tell: Tell) -> None:
@@ -164,7 +212,8 @@ def _begin(config: RunConfig, folder: RunFolder, of_workers: Mapping[str, Any], 
     }
     if folder.origin and folder.origin.get("policy_hash") not in (None, hashes["policy_hash"]):
         tell(f"{config.policy} has changed since {folder.path} was begun; rows that are there stay")
-    folder.begin({**provenance.of_run(config.split), **of_workers, **hashes}, FIXED, LATEST)
+    origin = {**provenance.of_run(config.split), **of_workers, **config.shared_by(), **hashes}
+    folder.begin(origin, FIXED, LATEST)
     tell(f"{config.label} on {config.split}, recorded in {folder.path}")
 
 

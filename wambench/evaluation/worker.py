@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from wambench.evaluation.wall_clock import Inference
 
 MakeSim = Callable[[str, "RunConfig", ControlConvention], Simulator]
+Connect = Callable[[], Policy]  # makes the client of a policy that answers elsewhere, picklable
 Result = tuple[Row, Mapping[str, bytes]]
 
 
@@ -82,26 +83,42 @@ def tabletop(task: str, config: RunConfig, convention: ControlConvention) -> Tab
 
 @dataclass(frozen=True)
 class Make:
-    """Makes the policy of a run, in whatever process it is called."""
+    """Makes the policy of a run, in whatever process it is called.
+
+    Attributes:
+        name, arguments: As of `policies.load`.
+        smooth: Filter its chunks.
+        device: Given to it as its argument `device`; "" for none. A policy without that argument computes on a CPU.
+    """
 
     name: str
     arguments: Mapping[str, Any]
-    smooth: bool
+    smooth: bool = False
     robot: str = ""
+    device: str = ""
 
     def __call__(self, **given: Any) -> Policy:
+        if self.device and policies.takes(self.name, "device"):
+            given["device"] = self.device
+        elif self.device not in ("", "cpu"):
+            raise ValueError(f"policy {self.name!r} has no argument device: it cannot be put on {self.device!r}")
         policy = policies.load(self.name, self.arguments, self.robot, **given)
-        if not self.smooth:
-            return policy
-        from wambench.policies.actions.smoothing import SmoothedPolicy
-
-        return SmoothedPolicy(policy)
+        return smoothed(policy) if self.smooth else policy
 
 
-def set_up(payload: tuple[RunConfig, MakeSim, str]) -> tuple[dict[str, Any], Callable[[EpisodeJob], Result]]:
+def smoothed(policy: Policy) -> Policy:
+    """Returns a policy whose chunks are filtered."""
+    from wambench.policies.actions.smoothing import SmoothedPolicy
+
+    return SmoothedPolicy(policy)
+
+
+def set_up(
+    payload: tuple[RunConfig, MakeSim, Connect | None, str],
+) -> tuple[dict[str, Any], Callable[[EpisodeJob], Result]]:
     """Returns what the run should know about policy and simulator, and the function that plays a job."""
-    config, make_sim, task = payload
-    player = Player(config, make_sim)
+    config, make_sim, connect, task = payload
+    player = Player(config, make_sim, connect)
     return player.describe(task), player.play
 
 
@@ -113,12 +130,16 @@ class Player:
     Args:
         config: The run.
         make_sim: Makes the simulator of a task.
+        connect: Makes a client of the policy, which answers elsewhere; None: it answers here.
     """
 
-    def __init__(self, config: RunConfig, make_sim: MakeSim) -> None:
-        self._config, self._make_sim = config, make_sim
-        self._make = Make(config.policy, config.policy_args, config.smooth, config.robot)
-        self._policy = None if config.policy == policies.EXPERT else self._make()
+    def __init__(self, config: RunConfig, make_sim: MakeSim, connect: Connect | None = None) -> None:
+        self._config, self._make_sim, self._elsewhere = config, make_sim, connect is not None
+        self._make = Make(config.policy, config.policy_args, config.smooth, config.robot, config.policy_device)
+        if connect is not None:
+            self._policy: Policy | None = smoothed(connect()) if config.smooth else connect()
+        else:
+            self._policy = None if config.policy == policies.EXPERT else self._make()
         self._executor, self._latency = find(config.execution), latency.parse(config.latency)
         self._stage: tuple[str, Simulator, Policy] | None = None
         self._tape: FrameRecorder | None = None
@@ -141,7 +162,7 @@ class Player:
             raise ValueError(f"{self._config.policy} keeps {sessions} episode at a time: --workers {sessions}")
         lines = mismatches(sim.convention, policy.convention)
         if lines:
-            raise ValueError(f"policy {self._config.policy!r} does not fit {task}: {'; '.join(lines)}")
+            raise ValueError(f"policy {self._config.label!r} does not fit {task}: {'; '.join(lines)}")
         if not self._executor.waits:
             sim.convention.hold_action(np.zeros(sim.convention.action_dim))  # one without is found out now
         if self._executor.guided and not isinstance(policy, Guided):
@@ -161,10 +182,10 @@ class Player:
 
         if self._config.clock == "virtual":
             return Virtual(self._executor, seconds, self._config.replan)
-        from wambench.evaluation.wall_clock import Wall, inference_of
+        from wambench.evaluation.wall_clock import Inference, Wall, inference_of
 
         if self._inference is None:
-            self._inference = inference_of(policy, self._make)
+            self._inference = Inference(policy) if self._elsewhere else inference_of(policy, self._make)
         return Wall(self._inference, self._executor, seconds, self._config.replan)
 
     def describe(self, task: str) -> dict[str, Any]:

@@ -261,6 +261,10 @@ class OfficialDreamZero:
             seed, droid.prompt(instruction, EMBODIMENT), head, FrameSchedule(self.options.protocol, raw)
         )
 
+    def resume(self, session: OfficialSession) -> None:
+        """Goes on with an episode that `session` began (`interface.Batched`)."""
+        self._session = session
+
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
         self._session = None  # its cache goes before the next one comes
