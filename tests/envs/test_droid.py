@@ -153,7 +153,8 @@ def test_a_copy_goes_on_bitwise() -> None:
         for _ in range(5):
             one.advance(one.expert_action())
     assert made.snapshot() == other.snapshot()
-    made.close(), other.close()
+    for one in (made, other):
+        one.close()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         ({"time_limit_s": float("nan")}, "time_limit_s must be positive"),
         ({"seed": -1}, "seed must not be negative, not -1"),
         ({"visual": "ful"}, "did you mean 'full'?"),
+        ({"robot": "droit"}, "unknown robot 'droit'; did you mean 'droid'?"),
         ({"instruction_of": "OpenDrawr"}, "did you mean 'OpenDrawer'?"),
         ({"instruction_of": "LiftCube"}, "LiftCube is told its own instruction"),
         ({"execution": "asinc"}, "did you mean 'async'?"),
@@ -335,6 +336,36 @@ def test_the_visual_profile_is_part_of_run_and_episodes(config: Maker) -> None:
     assert [row.spec_hash for row in rows] == [spec.hash for spec in specs[1]]
     with pytest.raises(ValueError, match=r"holds another run \(visual is 'full' there, not 'fast'\)"):
         run(fast, line_sim)
+
+
+def test_the_robot_is_part_of_run_and_episodes(config: Maker) -> None:
+    usual, droid = config(), config(robot="droid")
+    assert "robot" not in usual.recorded() and droid.recorded()["robot"] == "droid"  # older runs know nothing of it
+    assert (usual.label, droid.label) == ("tests.stubs:Steady", "tests.stubs:Steady(robot=droid)")
+    specs = [[job.spec for job in plan(it)] for it in (usual, droid)]
+    assert {(spec.robot, spec.control_hz) for spec in specs[1]} == {("droid", 15.0)}
+    assert [(a.poses, a.look, a.seed) for a in specs[0]] == [(b.poses, b.look, b.seed) for b in specs[1]]
+    assert dataclasses.replace(usual, out=None).folder != dataclasses.replace(droid, out=None).folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["noop", "random"])
+def test_a_robot_that_is_asked_for_plays(tmp_path: Path, policy: str) -> None:
+    asked: dict[str, Any] = {"tasks": ("PressButton",), "episodes": 1, "robot": "droid", "out": tmp_path / "run"}
+    config = RunConfig.resolve(policy, "seen", **asked, execution="async", latency="0.4")
+    (row,) = run(config)
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert row.status == "ok" and row.steps == 82 and row.holds > 0 and row.policy.startswith(f"{policy}(robot=droid)")
+    assert told["robot"] == told["config"]["robot"] == "droid" and told["convention"]["action"] == "joint_position"
+    episode = load_episode(tmp_path / "run" / "episodes" / "PressButton-v1.none.0.npz")
+    assert episode.spec == plan(config)[0].spec and row.spec_hash == episode.spec.hash
+    held = np.concatenate([chunk.executed for chunk in episode.chunks])[:6]  # 0.4 s, before the first answer
+    np.testing.assert_allclose(held, np.tile([*episode.observations[0].state[:7], 0.0], (6, 1)), atol=1e-12)
+
+
+def test_a_policy_of_another_robot_is_refused(config: Maker) -> None:
+    with pytest.raises(WorkerFailed, match="control_hz: the environment has 15.0, the policy expects 20.0"):
+        run(config(robot="droid"))
 
 
 def test_a_run_is_not_continued_with_other_weights(config: Maker) -> None:
