@@ -32,21 +32,30 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "l1": "wambench.policies.vla.l1_regression:policy",
     }
 )
+# A name of the form "PREFIX:PATH" -> the class that takes the path as its first argument.
+PREFIXES: Mapping[str, str] = MappingProxyType({"lerobot": "wambench.policies.lerobot:LeRobotPolicy"})
+# Folders that lerobot-train makes around every policy, which tell one from another in no way.
+_EVERYWHERE = ("checkpoints", "last", "pretrained_model")
 
 
 def check_name(name: str) -> None:
     """Raises ValueError if `name` cannot be a policy; imports nothing, so some errors are left to `load`."""
     if name in POLICIES:
         return
+    prefix, path = _split_prefix(name)
+    if prefix:
+        if not path or not Path(path).is_dir():
+            raise ValueError(f"policy {name!r}: {f'no such folder: {path}' if path else 'it names no folder'}")
+        return
     source, colon, cls = name.rpartition(":")
     if not colon and name.endswith(".py"):
         classes = ", ".join(f"{name}:{cls}" for cls in _names_of(Path(name))[0]) or "none"
         raise ValueError(f"policy {name!r} names a file without its class; the file has: {classes}")
     if not colon:
-        forms = ", or your own as module:Class or path/to/file.py:Class"
+        forms = ", or your own as module:Class, path/to/file.py:Class or lerobot:PATH"
         raise ValueError(f"{unknown_name('policy', name, POLICIES)}{forms}")
     if not source or not cls.isidentifier():
-        raise ValueError(f"policy {name!r} is not of the form module:Class or path/to/file.py:Class")
+        raise ValueError(f"policy {name!r} is not of the form module:Class, path/to/file.py:Class or lerobot:PATH")
     if source.endswith(".py"):
         _check_file(Path(source), cls)
         return
@@ -59,7 +68,7 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
     """Returns a new policy.
 
     Args:
-        name: A name of `POLICIES`, "module:Class" or "path/to/file.py:Class".
+        name: A name of `POLICIES`, "module:Class", "path/to/file.py:Class", or a prefix of `PREFIXES` with a path.
         arguments: Keyword arguments of the class.
         given: Further ones that the caller supplies, such as the expert's simulator.
 
@@ -67,7 +76,10 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, **given: Any) ->
         ValueError: There is no such policy, the arguments do not fit, or the object is no policy.
     """
     check_name(name)
-    source, _, cls = POLICIES.get(name, name).rpartition(":")
+    prefix, path = _split_prefix(name)
+    if prefix:
+        given = {"path": path, **given}
+    source, _, cls = PREFIXES.get(prefix, POLICIES.get(name, name)).rpartition(":")
     module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
     if not hasattr(module, cls):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -101,10 +113,29 @@ def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: st
             raise unknown_name(f"argument of policy {name!r}:", argument, known)
 
 
+def short_name(name: str) -> str:
+    """Returns how rows and folders call a policy: without the folders around it.
+
+    "path/to/file.py:Class" is "file.py:Class", "lerobot:runs/act/checkpoints/004000/pretrained_model" is
+    "lerobot:act-004000".
+    """
+    prefix, path = _split_prefix(name)
+    if not prefix:
+        return name.rsplit("/", 1)[-1]
+    parts = [part for part in Path(path).parts if part not in _EVERYWHERE] or [path]
+    return f"{prefix}:{'-'.join(parts[-2:] if parts[-1].isdigit() else parts[-1:])}"
+
+
 def source_hash(name: str) -> str | None:
     """Returns the SHA-256 of the file that a policy is named by ("path/to/file.py:Class"), None for any other name."""
     source = POLICIES.get(name, name).rpartition(":")[0]
     return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source.endswith(".py") else None
+
+
+def _split_prefix(name: str) -> tuple[str, str]:
+    """Returns prefix and path of a name that begins with one of `PREFIXES`, ("", name) of any other."""
+    prefix, colon, path = name.partition(":")
+    return (prefix, path) if colon and prefix in PREFIXES else ("", name)
 
 
 def _check_file(path: Path, cls: str) -> None:

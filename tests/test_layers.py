@@ -34,6 +34,7 @@ ALLOWED = {
     "policies.vla": {
         "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",
     },
+    "policies.lerobot": {"policies.weight_files", "interface"},
     "policies.training": POLICIES | {"progress_bar", "interface"},
     "policies": {"own_modules", "interface"},
     "own_modules": set(),
@@ -53,6 +54,7 @@ ALLOWED = {
         "interface",
     },
     "registration": {"envs", "tasks"},
+    "lerobot": {"envs", "tasks", "registration"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES

@@ -40,7 +40,10 @@ def add_run(commands: Commands) -> None:
     example = "wambench run --policy dreamzero --split unseen-tasks"
     it = add_command(commands, "run", run_command, "play a split with a policy and record it", example, EXIT_CODES)
     it.add_argument(
-        "--policy", required=True, metavar="POLICY", help="a listed name, module:Class or path/to/file.py:Class"
+        "--policy",
+        required=True,
+        metavar="POLICY",
+        help="a listed name, module:Class, path/to/file.py:Class or lerobot:PATH",
     )
     it.add_argument(
         "--policy-args", nargs="+", action=Pairs, default={}, metavar="NAME=VALUE", help="arguments of its class"

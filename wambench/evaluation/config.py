@@ -34,7 +34,7 @@ class RunConfig:
     `RunConfig.resolve` makes one from what a user says: it fills in the tasks and factors of the split.
 
     Attributes:
-        policy: A name of `policies.POLICIES`, "module:Class" or "path/to/file.py:Class".
+        policy: A name of `policies.POLICIES`, "module:Class", "path/to/file.py:Class" or "lerobot:PATH".
         split: A name of `tasks.SPLITS`.
         tasks: Task names of the split.
         factors: Environment factors, each played in episodes of its own.
@@ -150,7 +150,7 @@ class RunConfig:
     @property
     def label(self) -> str:
         """How the policy is called in the rows: its name and arguments, what it was told, how it was played."""
-        return self._called(self.policy.rsplit("/", 1)[-1], self.policy_args)
+        return self._called(policies.short_name(self.policy), self.policy_args)
 
     def _called(self, policy: str, arguments: Mapping[str, Any]) -> str:
         given = ({} if self.name else dict(sorted(arguments.items()))) | self._told()
@@ -174,7 +174,7 @@ class RunConfig:
         """
         if self.out is not None:
             return self.out
-        policy = self.policy.rsplit("/", 1)[-1].replace(".py:", "-")
+        policy = policies.short_name(self.policy).replace(".py:", "-")
         short = {k: Path(v).stem if isinstance(v, str) and "/" in v else v for k, v in self.policy_args.items()}
         words = [self._called(policy, short), self.split]
         if self.factors != (default_factor(self.split),):
