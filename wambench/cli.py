@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import wambench
-from wambench.commands import playing, results, suite, training
+from wambench.commands import data, playing, results, suite, training
 from wambench.commands.arguments import USER_ERROR, Parser
 
 INTERRUPTED = 130
@@ -61,5 +61,6 @@ def parser() -> Parser:
     for add in (suite.add_list, suite.add_doctor, suite.add_bench):
         add(commands)
     training.add(commands)
+    data.add(commands)
     suite.add_experts(commands)
     return top
