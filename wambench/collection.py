@@ -393,7 +393,7 @@ def _play(
         done[:6] = wander if step < noise.wander else done[:6] + added[step]
         done = np.where(np.isnan(instead[step]), done, instead[step])
         done[6] = wanted[6] * instead[step, 6]
-        done = np.clip(done, -1, 1)
+        done = np.clip(done, -1, 1).astype(np.float32)  # carried out as it is stored, so that it can be played again
         actions.append(wanted)
         executed.append(done)
         outcome = env.advance(done)
