@@ -132,10 +132,20 @@ def test_a_policy_of_lerobot_does_the_same_in_lerobot_and_here(tmp_path: Path, m
     folder = save_act(tmp_path / "act")
     played: list[list[np.ndarray]] = []
     begin, carry_out = LeRobotEnv.reset, LeRobotEnv.step
-    monkeypatch.setattr(LeRobotEnv, "reset", lambda env, **values: (played.append([]), begin(env, **values))[1])
-    monkeypatch.setattr(LeRobotEnv, "step", lambda env, action: (played[-1].append(action), carry_out(env, action))[1])
+
+    def reset(env: LeRobotEnv, **values: Any) -> Any:
+        played.append([])
+        return begin(env, **values)
+
+    def step(env: LeRobotEnv, action: np.ndarray) -> Any:
+        played[-1].append(action)
+        return carry_out(env, action)
+
+    monkeypatch.setattr(LeRobotEnv, "reset", reset)
+    monkeypatch.setattr(LeRobotEnv, "step", step)
     theirs = evaluated(folder, episodes=2)
-    out = run(RunConfig.resolve(f"lerobot:{folder}", "seen", TASKS, episodes=2, workers=1, out=tmp_path / "run"))
+    out = tmp_path / "run"
+    run(RunConfig.resolve(f"lerobot:{folder}", "seen", TASKS, episodes=2, workers=1, out=out))
     rows = read_rows(out / "episodes.csv")
     assert [row.status for row in rows] == ["ok"] * 4 and {row.policy for row in rows} == {"lerobot:act"}
     groups = [one["metrics"] for one in theirs["per_task"]]

@@ -17,14 +17,14 @@ from wambench.lerobot.environment import LeRobotEnv, vector_of
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"image_size": (16, 16)}
+SMALL: dict[str, Any] = {"image_size": (16, 16)}
 STILL = np.zeros(7, np.float32)
 PUSH = tasks.TASKS["PushCube"]
 
 
 def expert_actions(task: str, number: int) -> list[np.ndarray]:
     """Returns what the expert does in an episode, in float32 as a network would answer it."""
-    env = registration.make(task, **SMALL)  # type: ignore[arg-type]
+    env = registration.make(task, **SMALL)
     outcome = env.begin(episode_spec(tasks.TASKS[task], "seen", "none", number, 0), render=False)
     actions = []
     while not (outcome.terminated or outcome.truncated):
@@ -43,12 +43,13 @@ def env() -> Iterator[LeRobotEnv]:
 
 
 def test_a_seed_is_the_number_of_an_episode_of_a_run(env: LeRobotEnv) -> None:
-    other = registration.make("PushCube", **SMALL)  # type: ignore[arg-type]
+    other = registration.make("PushCube", **SMALL)
     for number in (0, 3):
         seen, info = env.reset(seed=number, options={"lerobot_new_rollout": True})
         mine, _ = other.reset(options={"spec": episode_spec(PUSH, "seen", "none", number, 0)})
         assert info == {"progress": 0.0, "is_success": False}
-        assert np.array_equal(seen["pixels"]["wrist"], mine["wrist"]) and np.array_equal(seen["agent_pos"], mine["state"])
+        assert np.array_equal(seen["pixels"]["wrist"], mine["wrist"])
+        assert np.array_equal(seen["agent_pos"], mine["state"])
         assert env.observation_space.contains(seen)
     another = LeRobotEnv("PushCube", "seen", run_seed=1, **SMALL).reset(seed=0)[0]
     assert not np.array_equal(another["pixels"]["agentview"], env.reset(seed=0)[0]["pixels"]["agentview"])
@@ -106,7 +107,7 @@ def test_one_that_holds_now_and_not_at_the_end_is_no_success() -> None:
 
 
 def test_the_vector_tells_success_in_final_info_and_goes_on() -> None:
-    maker = partial(LeRobotEnv, "PushCube", "seen", **SMALL)  # type: ignore[arg-type]
+    maker = partial(LeRobotEnv, "PushCube", "seen", **SMALL)
     vector = vector_of([maker, maker], maker(), processes=False)
     assert vector._inner is None
     vector.reset(seed=[0, 1])
@@ -120,7 +121,7 @@ def test_the_vector_tells_success_in_final_info_and_goes_on() -> None:
 
 
 def test_makers_can_be_sent_to_processes() -> None:
-    maker = pickle.loads(pickle.dumps(partial(LeRobotEnv, "PushCube", "seen", **SMALL)))  # type: ignore[arg-type]
+    maker = pickle.loads(pickle.dumps(partial(LeRobotEnv, "PushCube", "seen", **SMALL)))
     vector = vector_of([maker, maker], maker(), processes=True)
     assert isinstance(vector.inner, gymnasium.vector.AsyncVectorEnv)
     seen, _ = vector.reset(seed=[0, 1])

@@ -26,9 +26,7 @@ CONFIG: dict[str, Any] = {
     },
     "output_features": {"action": {"type": "ACTION", "shape": [7]}},
 }
-needs_lerobot = pytest.mark.skipif(
-    importlib.util.find_spec("lerobot") is None, reason="needs lerobot: docs/lerobot.md"
-)
+needs_lerobot = pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="needs lerobot: docs/lerobot.md")
 
 
 def saved(folder: Path, config: Any = CONFIG) -> Path:
