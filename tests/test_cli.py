@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot")
-COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
+COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "export", "score", "experts")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -57,6 +57,7 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
         ("sweep", "wambench.analysis.latency_sweep:SweepConfig", set()),
         ("collect", "wambench.collection:CollectConfig", set()),
         ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
+        ("export", "wambench.datasets.export:ExportConfig", set()),
         ("bench", "wambench.speed.policy:BenchConfig", {"what", "json", "random_weights"}),
     ],
 )
@@ -126,6 +127,12 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("imagine nowhere --poses -1", "--reactions and --poses must be at least 0"),
         ("imagine --policy dreamzero", "give folders of runs, or --policy with --split"),
         ("imagine somewhere --policy dreamzero --split seen", "give folders of runs, or --policy with --split"),
+        ("export nowhere --out d", "no data at nowhere: there is no such folder"),
+        ("export . --out d", "neither manifest.json nor episodes.csv"),
+        ("export nowhere --out d --format lerobot", "did you mean 'lerobot-v3.0'?"),
+        ("export nowhere --out d --image-size big", "'big' is not of the form 256 or 256x320"),
+        ("export nowhere --out d --workers 0", "workers and episodes must be at least 1"),
+        ("score nowhere", "no run at nowhere"),
         ("experts --episodes 0", "episodes must be positive, not 0"),
         ("experts --tasks LiftCub", "did you mean 'LiftCube'?"),
         ("run --policy my_policy.py --split seen", "no such file: my_policy.py"),

@@ -35,12 +35,23 @@ ALLOWED = {
         "policies.actions", "policies.networks", "policies.perception", "policies.weight_files", "interface",
     },
     "policies.lerobot": {"policies.weight_files", "interface"},
-    "policies.training": POLICIES | {"progress_bar", "interface"},
+    "policies.training": POLICIES | {"datasets.lerobot_folder", "progress_bar", "interface"},
     "policies": {"own_modules", "interface"},
     "own_modules": set(),
     "progress_bar": set(),
     "task_module": {"envs", "tasks", "registration", "own_modules"},
     "records": {"tasks", "interface"},
+    "datasets.video_file": set(),
+    "datasets.features": {"interface"},
+    "datasets.lerobot_folder": {"datasets.features", "datasets.video_file", "interface"},
+    "datasets": {
+        "datasets.features", "datasets.lerobot_folder", "datasets.video_file", "conventions", "envs", "progress_bar",
+        "records",
+        "registration", "tasks", "interface",
+    },
+    "scoring": {
+        "analysis", "attribution", "datasets", "envs", "progress_bar", "records", "tasks", "interface",
+    },
     "evaluation": {
         "envs", "tasks", "policies", "policies.actions", "progress_bar", "records", "registration", "task_module",
         "interface",
@@ -58,7 +69,10 @@ ALLOWED = {
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES
-    | {"analysis", "attribution", "collection", "evaluation", "listing", "records", "speed", "suite", "tasks"},
+    | {
+        "analysis", "attribution", "collection", "datasets", "datasets.lerobot_folder", "evaluation", "listing",
+        "records", "scoring", "speed", "suite", "tasks",
+    },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
     "__init__": {"registration", "task_module"},

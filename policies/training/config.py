@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from wambench.datasets.lerobot_folder import SCHEME, is_lerobot
 from wambench.interface import unknown_name
 from wambench.policies.dreamzero import nano
 from wambench.policies.networks import flow_matching
@@ -40,7 +41,8 @@ class TrainConfig:
         policy: A name of `POLICIES`.
         config: Named sizes: "v1" or "tiny" for the encoder, "v1" for what `wambench attribute` uses, "nano" or "tiny"
             for everything else.
-        data: Folders of `wambench collect`: demonstrations, and for the encoder renders too.
+        data: Folders of `wambench collect`: demonstrations, and for the encoder renders too; for policies also LeRobot
+            datasets, as "lerobot://DIR".
         out: Weights file to write.
         encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
         init: Weights file of the same kind and config to start from (None: from scratch).
@@ -134,7 +136,7 @@ class TrainConfig:
 
     def command(self) -> str:
         """Returns the command line that repeats this run."""
-        folders = " ".join(Path(folder).name for folder in self.data)
+        folders = " ".join(f"{SCHEME if is_lerobot(folder) else ''}{Path(folder).name}" for folder in self.data)
         words = (
             f"wambench train --policy {self.policy} --config {self.config} --data {folders} --out {Path(self.out).name}"
         )
@@ -173,7 +175,8 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
     reader, _ = encoder.load(path)
     for folder in config.data:
         manifest = data.read_manifest(folder)
-        unknown = set(reader.config.points) - set(manifest.points)
+        named = manifest.points or reader.config.points  # a LeRobot dataset names none
+        unknown = set(reader.config.points) - set(named)
         if unknown:
             raise ValueError(
                 f"{folder}: has no key points {', '.join(sorted(unknown))}, which the encoder {path.name} reads"

@@ -6,6 +6,8 @@ H actions of a chunk, A numbers of an action.
 A folder holds `manifest.json` ({"points": [names], "corpus": "demos", "video" or "renders", ...}) and uncompressed npz
 files: `<task>.<index>.npz` with an episode (video has neither actions nor states), or `renders.<k>.npz` with unrelated
 frames. Frames are read one by one from within the files, so that a corpus larger than the memory can be used.
+"lerobot://DIR" in the place of a folder is a LeRobot dataset (`wambench.datasets.lerobot_folder`): demonstrations if it
+has actions, else video; it has no labels of key points.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wambench.datasets.lerobot_folder import Clip, LeRobotFolder, is_lerobot, open_folder
+from wambench.interface import ControlConvention
 from wambench.policies.perception.encoder import Encoder, LabelledBatch, as_tensors, state_features
 
 # every 25th episode, and the last 25th of each file of renders, are held out
@@ -42,6 +47,9 @@ class Manifest:
 
 def read_manifest(folder: str | Path) -> Manifest:
     """Returns the manifest of a folder; a missing or incomplete one raises ValueError."""
+    if is_lerobot(folder):
+        opened = _lerobot(folder)
+        return Manifest((), "demos" if opened.acted else "video", {"frame_every": opened.every})
     path = Path(folder) / "manifest.json"
     try:
         values = json.loads(path.read_text())
@@ -54,6 +62,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def files_of(folder: str | Path) -> list[Path]:
     """Returns the data files of a folder, sorted by name; none raises ValueError."""
+    if is_lerobot(folder):
+        raise ValueError(
+            f"{folder}: a LeRobot dataset has no labels of key points; this trains on `wambench collect`'s"
+        )
     files = sorted(path for path in Path(folder).glob("*.npz"))
     if not files:
         raise ValueError(f"{folder}: no .npz files")
@@ -194,14 +206,46 @@ def moving_pairs(folder: str | Path, apart: int = 4, episodes: int = 24) -> tupl
     return torch.cat(before), torch.cat(after)
 
 
-def _shards(folder: str | Path) -> list[tuple[int, list[Path]]]:
-    files = files_of(folder)
-    return [(i, files[i : i + SHARD]) for i in range(0, len(files), SHARD)]
+def _lerobot(folder: str | Path) -> LeRobotFolder:
+    return open_folder(str(folder), ControlConvention())
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An episode on disk: its name, its frames, and what a clip needs to know of it besides them."""
+
+    name: str
+    frames: Callable[[], np.ndarray]
+    read: Callable[[], dict[str, Any]]
+
+
+def _stored(folder: str | Path) -> list[_Stored]:
+    """Returns the episodes of a folder or LeRobot dataset, in their order."""
+    if is_lerobot(folder):
+        opened = _lerobot(folder)
+        return [
+            _Stored(opened.name_of(clip), partial(opened.frames, clip), partial(_of_lerobot, opened, clip))
+            for clip in opened.clips
+        ]
+    return [_Stored(path.name, partial(_frames, path), partial(_episode, path)) for path in files_of(folder)]
+
+
+def _frames(path: Path) -> np.ndarray:
+    return locate_frames(path).all()
+
+
+def _shards(folder: str | Path) -> list[tuple[int, list[_Stored]]]:
+    episodes = _stored(folder)
+    return [(i, episodes[i : i + SHARD]) for i in range(0, len(episodes), SHARD)]
 
 
 def latent_folder(folder: str | Path, encoder_hash: str) -> Path:
-    """Returns where the latents of a folder are kept."""
-    return Path(folder) / f"latents.{encoder_hash[:12]}"
+    """Returns where the latents of a folder are kept; those of a LeRobot dataset lie beside it, not in it."""
+    name = f"latents.{encoder_hash[:12]}"
+    if is_lerobot(folder):
+        root = _lerobot(folder).root.resolve()
+        return root.with_name(f"{root.name}.{name}")
+    return Path(folder) / name
 
 
 def encode_shards(
@@ -225,11 +269,8 @@ def encode_shards(
         latents = []
         points = []
         for file in files:
-            frames = locate_frames(file).all()
-            states = np.full((len(frames), 8), np.nan, np.float32)  # video does not tell them
-            if has_array(file, "states"):
-                arrays = load_arrays(file, ["states", "frame_steps"])
-                states = arrays["states"][arrays["frame_steps"]]
+            frames, about = file.frames(), file.read()
+            states = about["states"] if about["known"].all() else np.full((len(frames), 8), np.nan, np.float32)
             for i in range(0, len(frames), batch):
                 pair = as_tensors(frames[i : i + batch], states[i : i + batch])
                 latent, found = encoder.encode(pair[0].to(device), pair[1].to(device))
@@ -364,6 +405,22 @@ def _episode(file: Path) -> dict[str, Any]:
     }
 
 
+def _of_lerobot(opened: LeRobotFolder, clip: Clip) -> dict[str, Any]:
+    """Returns what `_episode` returns, of an episode of a LeRobot dataset."""
+    values = opened.episode(clip)
+    steps = values["step"]
+    nothing = np.zeros((0, 7), np.float32)
+    return {
+        "step": steps,
+        "states": values.get("states", np.zeros((len(steps), 8), np.float32)),
+        "known": np.full(len(steps), opened.acted),
+        "length": np.full(len(steps), steps[-1]),
+        "actions": values.get("actions", nothing),
+        "executed": values.get("executed", nothing),
+        "instruction": clip.text,
+    }
+
+
 def load_clips(folders: Sequence[str | Path], encoder_hash: str) -> Clips:
     """Returns the episodes of some folders of demonstrations or video, whose latents must have been written."""
     names = ("step", "states", "known", "length", "last", "offset", "sentence", "held_out")
@@ -382,7 +439,7 @@ def load_clips(folders: Sequence[str | Path], encoder_hash: str) -> Clips:
             latents.append(shard["latents"])
             points.append(shard["points"])
             for file in files:
-                episode = _episode(file)
+                episode = file.read()
                 count = len(episode["step"])
                 values = {
                     "last": first + count - 1,

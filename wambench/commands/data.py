@@ -6,12 +6,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from wambench.commands.arguments import Commands, add_command, add_task_module, add_workers, fields_of, names
+from wambench.commands.arguments import (
+    Commands,
+    add_command,
+    add_task_module,
+    add_workers,
+    check_positive,
+    fields_of,
+    names,
+)
+
+NOTHING_SCORED = 1
 
 
 def add(commands: Commands) -> None:
     """Adds the commands."""
     add_export(commands)
+    add_score(commands)
 
 
 def add_export(commands: Commands) -> None:
@@ -33,6 +44,18 @@ def add_export(commands: Commands) -> None:
     add_task_module(it)
 
 
+def add_score(commands: Commands) -> None:
+    """Adds `wambench score`."""
+    example = "wambench score runs/dreamzero-seen"
+    it = add_command(
+        commands, "score", score_command, "recorded runs under today's predicates, without policy", example
+    )
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of several runs")
+    it.add_argument("--out", type=Path, metavar="FILE", help="CSV for all runs (default: scores.csv in each folder)")
+    add_workers(it)
+    add_task_module(it)
+
+
 def size_of(text: str) -> tuple[int, int]:
     """Returns (height, width) of "96x128", or of "96" for a square."""
     words = text.split("x")
@@ -43,9 +66,28 @@ def size_of(text: str) -> tuple[int, int]:
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Makes a LeRobot dataset."""
+    from wambench.datasets.lerobot_folder import require_packages
+
+    require_packages()  # before what imports them
     from wambench.datasets.export import ExportConfig, export
 
     def tell(line: str) -> None:
         print(f"wambench: {line}", file=sys.stderr, flush=True)
 
     print(export(ExportConfig(**fields_of(ExportConfig, arguments)), tell))
+
+
+def score_command(arguments: argparse.Namespace) -> int:
+    """Scores recorded runs and says which rows would change."""
+    from wambench import records, scoring
+
+    def tell(line: str) -> None:
+        print(f"wambench: {line}", file=sys.stderr, flush=True)
+
+    check_positive(arguments, "workers")
+    runs = records.find_runs(arguments.runs, tell)
+    folders = [run if run.is_dir() else run.parent for run in runs]
+    scores = scoring.score(folders, arguments.out, arguments.workers)
+    print(*scoring.report(scores), sep="\n")
+    print(*([arguments.out] if arguments.out else [run / scoring.SCORES for run in folders]), sep="\n")
+    return 0 if any(one.verdict != scoring.UNKNOWN for one in scores) else NOTHING_SCORED

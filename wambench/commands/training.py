@@ -57,7 +57,7 @@ def add_train(commands: Commands) -> None:
     what = "encoder, renderer, dreamzero, pi0, pi05, ki, groot, l1, or tracker and paths (of attribute)"
     it.add_argument("--policy", required=True, metavar="POLICY", help=what)
     it.add_argument("--config", metavar="SIZE", help="its size (default: nano; of what is no policy, v1)")
-    it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="what `wambench collect` made")
+    it.add_argument("--data", nargs="+", required=True, metavar="DIR", help="of `wambench collect`, or lerobot://DIR")
     it.add_argument("--out", required=True, metavar="FILE", help="weights; the same command continues the training")
     it.add_argument("--encoder", metavar="FILE", help="encoder that the policy reads with (default: the shipped one)")
     it.add_argument("--init", metavar="FILE", help="start from these weights")

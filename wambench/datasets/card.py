@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,17 +29,17 @@ WHERE = {
 }
 DISJOINT = {
     "demos": (
-        "Seeds come from a stream of their own (`train`), never from that of an evaluation, and the looks are those of the "
-        "training environments. Tasks of the split `unseen-tasks` are demonstrated only if they were asked for by name: "
-        "the table of tasks below shows which are here."
+        "Seeds come from a stream of their own (`train`), never from that of an evaluation, and the looks are those of "
+        "the training environments. Tasks of the split `unseen-tasks` are demonstrated only if they were asked for by "
+        "name: the table of tasks shows which are here."
     ),
     "video": (
-        "Seeds come from a stream of their own (`video`), and the rooms from a set that shares no value of any environment "
-        "factor with the training or the unseen environments."
+        "Seeds come from a stream of their own (`video`), and the rooms from a set that shares no value of any "
+        "environment factor with the training or the unseen environments."
     ),
     "run": (
-        "These are episodes of an evaluation split. A policy that is trained on them must not be scored on the same split "
-        "and seed."
+        "These are episodes of an evaluation split. A policy that is trained on them must not be scored on the same "
+        "split and seed."
     ),
 }
 
@@ -63,8 +62,8 @@ def card(
         HEADER.format(license=license),
         f"# {' and '.join(source['name'] for source in sources)}, from wambench",
         "\n".join(WHERE[kind] for kind in kinds),
-        f"{len(plan.rows)} episodes, {plan.total} frames of {len(schema.convention.cameras)} cameras at {schema.fps} Hz "
-        f"({hours:.2f} h), {len(plan.tasks)} instructions, robot {schema.robot}.",
+        f"{len(plan.rows)} episodes, {plan.total} frames of {len(schema.convention.cameras)} cameras at {schema.fps} Hz"
+        f" ({hours:.2f} h), {len(plan.tasks)} instructions, robot {schema.robot}.",
         _tasks(abouts, schema.acted),
         "## What the numbers mean",
         _convention(schema),
@@ -72,8 +71,8 @@ def card(
         "\n\n".join(DISJOINT[kind] for kind in kinds),
         "## How it was made",
         f"```sh\n{command}\n```",
-        "`meta/wambench/` holds what LeRobot has no place for: the control convention, the sources, and the spec of every "
-        "episode, from which `gymnasium.make(...).reset(options={'spec': spec})` makes the same scene again.",
+        "`meta/wambench/` holds what LeRobot has no place for: the control convention, the sources, and the spec of "
+        "every episode, from which `gymnasium.make(...).reset(options={'spec': spec})` makes the same scene again.",
         "## Reading it",
         _reading(schema),
     ]
@@ -102,12 +101,14 @@ def _convention(schema: Schema) -> str:
     if schema.acted:
         lines += [f"- `{name}`: {', '.join(names)}." for name, names in vectors(schema).items()]
         lines += [
-            f"- Action: {convention.action} in frame {convention.action_frame}, gripper {convention.gripper}; rotation of the "
-            f"state {convention.rotation}.",
-            f"- `{ACTION}` is what is to be learned (of demonstrations what the expert wanted, also while a disturbance carried "
-            f"out something else); `{EXECUTED}` is what was done, and leads from one `{STATE}` to the next.",
-            "- `progress` in [0, 1] and `success` are those of the moment shown; `next.reward` is the progress gained until the "
-            "next row. An episode of T actions has T + 1 rows: in the last (`next.done`) it is over and the robot stays.",
+            f"- Action: {convention.action} in frame {convention.action_frame}, gripper {convention.gripper}; rotation "
+            f"of the state {convention.rotation}.",
+            f"- `{ACTION}` is what is to be learned: of demonstrations what the expert wanted, also while a "
+            "disturbance carried out something else.",
+            f"- `{EXECUTED}` is what was done, and leads from one `{STATE}` to the next.",
+            "- `progress` in [0, 1] and `success` are those of the moment shown; `next.reward` is the progress gained "
+            "until the next row. An episode of T actions has T + 1 rows: in the last (`next.done`) it is over, and the "
+            "action keeps the robot where it is.",
         ]
     return "\n".join(lines)
 
@@ -117,13 +118,9 @@ def _reading(schema: Schema) -> str:
     readers = "lerobot up to 0.3.3, openpi, GR00T, DreamZero" if version == "v2.1" else "lerobot from 0.4 on"
     tag = f"api.create_tag('USER/NAME', tag='{version}', repo_type='dataset')"
     return (
-        f"Layout {version} of LeRobot ({readers}). Without a system FFmpeg, pass `video_backend=\"pyav\"`. To upload it:\n\n"
+        f'Layout {version} of LeRobot ({readers}). Without a system FFmpeg, pass `video_backend="pyav"`. '
+        "To upload it:\n\n"
         "```sh\nhf upload USER/NAME . --repo-type dataset\n"
         f'python -c "from huggingface_hub import HfApi; api = HfApi(); {tag}"\n```\n\n'
         "The tag is what lerobot chooses a revision by."
     )
-
-
-def lines(abouts: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what is known of the episodes, a JSON object a line."""
-    return "".join(json.dumps({"episode_index": index, **about}) + "\n" for index, about in enumerate(abouts))

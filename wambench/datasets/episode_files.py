@@ -8,15 +8,17 @@ The JSON file is written last. An episode whose JSON file is there is complete, 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from wambench.datasets import statistics
 from wambench.datasets.features import (
@@ -38,6 +40,8 @@ from wambench.datasets.features import (
 from wambench.datasets.sources import Moment
 from wambench.datasets.video_file import VideoWriter, count_frames
 from wambench.records import write_whole
+
+DISTURBED = 1e-3  # difference of an action from the wanted one, in units of its range, as in `training.dataset`
 
 
 def parquet_path(stage: Path, index: int) -> Path:
@@ -73,29 +77,35 @@ def write_episode(
     """
     index = place["episode_index"]
     cameras = schema.convention.cameras
-    counts = {camera: np.zeros((3, 256), np.int64) for camera in cameras}
-    rows: list[Moment] = []
-    with contextlib.ExitStack() as files:
-        films = {camera: files.enter_context(_film(stage, index, camera, schema)) for camera in cameras}
-        for moment in moments:
-            for camera in cameras:
-                films[camera].write(moment.images[camera])
-                counts[camera] += statistics.histogram(moment.images[camera])
-            rows.append(Moment({}, moment.state, moment.action, moment.executed, moment.progress, moment.success))
-    if len(rows) != place["rows"]:
-        raise ValueError(f"episode {about['name']} has {len(rows)} rows, and {place['rows']} were expected")
-    for camera in cameras:
-        _keep_video(_unfinished(stage, index, camera), video_path(stage, index, camera), len(rows))
+    unfinished = {camera: _unfinished(stage, index, camera) for camera in cameras}
+    try:
+        rows, counts = _film(unfinished, schema, moments)
+        if len(rows) != place["rows"]:
+            raise ValueError(f"episode {about['name']} has {len(rows)} rows, and {place['rows']} were expected")
+        for camera in cameras:
+            _keep_video(unfinished[camera], video_path(stage, index, camera), len(rows))
+    finally:
+        for path in unfinished.values():
+            path.unlink(missing_ok=True)
     table = _table(schema, rows, place)
     buffer = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, buffer)
     write_whole(parquet_path(stage, index), buffer.getvalue().to_pybytes())
-    found = {name: statistics.of_numbers(_values(table, name)) for name in (*vectors(schema), *numbers(schema))}
+    found = {
+        name: statistics.of_numbers(statistics.column(table, name)) for name in (*vectors(schema), *numbers(schema))
+    }
     found |= {video_key(camera): statistics.of_pixels(counts[camera], len(rows)) for camera in cameras}
-    facts = {"progress": rows[-1].progress, "success": rows[-1].success} if schema.acted else {}
+    facts = _facts(table, rows[-1]) if schema.acted else {}
     histograms = {camera: counts[camera].tolist() for camera in cameras}
     known = {"about": {**about, **facts}, "stats": found, "histograms": histograms, "rows": len(rows)}
     write_whole(json_path(stage, index), json.dumps(known))
+
+
+def _facts(table: pyarrow.Table, last: Moment) -> dict[str, Any]:
+    """Returns how an episode ended, and the share of its steps in which something else was done than was wanted."""
+    apart = np.abs(statistics.column(table, ACTION) - statistics.column(table, EXECUTED)).max(axis=1)
+    disturbed = round(float((apart[:-1] > DISTURBED).mean()), 4)
+    return {"progress": last.progress, "success": last.success, "disturbed": disturbed}
 
 
 def read_known(stage: Path, index: int) -> dict[str, Any]:
@@ -104,8 +114,21 @@ def read_known(stage: Path, index: int) -> dict[str, Any]:
     return values
 
 
-def _film(stage: Path, index: int, camera: str, schema: Schema) -> VideoWriter:
-    return VideoWriter(_unfinished(stage, index, camera), schema.convention.image_size, schema.fps)
+def _film(
+    paths: Mapping[str, Path], schema: Schema, moments: Iterable[Moment]
+) -> tuple[list[Moment], dict[str, NDArray[np.int64]]]:
+    """Writes the video of each camera; returns the moments without their images, and the histograms of these."""
+    size = schema.convention.image_size
+    counts = {camera: np.zeros((3, 256), np.int64) for camera in paths}
+    rows: list[Moment] = []
+    with contextlib.ExitStack() as files:
+        films = {camera: files.enter_context(VideoWriter(path, size, schema.fps)) for camera, path in paths.items()}
+        for moment in moments:
+            for camera, film in films.items():
+                film.write(moment.images[camera])
+                counts[camera] += statistics.histogram(moment.images[camera])
+            rows.append(dataclasses.replace(moment, images={}))
+    return rows, counts
 
 
 def _unfinished(stage: Path, index: int, camera: str) -> Path:
@@ -152,10 +175,3 @@ def _array(values: Any, kind: pyarrow.DataType) -> pyarrow.Array:
     if pyarrow.types.is_fixed_size_list(kind):
         return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), kind.list_size)
     return pyarrow.array(values, kind)
-
-
-def _values(table: pyarrow.Table, name: str) -> Any:
-    column = table.column(name).combine_chunks()
-    if pyarrow.types.is_fixed_size_list(column.type):
-        return column.flatten().to_numpy().reshape(len(column), -1)
-    return column.to_numpy(zero_copy_only=False)

@@ -7,6 +7,7 @@ read. The plan is fixed at the beginning (`OUT.partial/plan.json`); the same com
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -19,9 +20,10 @@ from typing import Any
 from wambench.datasets import card, episode_files, sources
 from wambench.datasets.features import FORMATS, V30, Schema
 from wambench.datasets.layouts import Plan, assemble
+from wambench.datasets.lerobot_folder import require_packages
 from wambench.datasets.replay import Simulators
 from wambench.datasets.sources import Entry, Source
-from wambench.interface import ControlConvention, fields_of_json, unknown_name
+from wambench.interface import unknown_name
 from wambench.progress_bar import progress_bar
 from wambench.records import locked, write_whole
 
@@ -81,6 +83,7 @@ class ExportConfig:
         words += [f"--tasks {','.join(self.tasks)}"] if self.tasks else []
         words += [f"--episodes {self.episodes}"] if self.episodes is not None else []
         words += [f"--image-size {'x'.join(map(str, self.image_size))}"] if self.image_size else []
+        words += [f"--license {self.license}"] if self.license != ExportConfig.license else []
         return " ".join([*words, f"--out {self.out.name}"])
 
 
@@ -91,7 +94,7 @@ def export(config: ExportConfig, tell: Tell = lambda _: None) -> Path:
         ValueError: Source or target are wrong, or an episode is damaged; nothing is left that a reader would accept.
         OSError: The disk is full; the same call goes on when there is space again.
     """
-    _require()
+    require_packages()
     partial = config.out.with_name(config.out.name + ".partial")
     if _is_complete(config):
         shutil.rmtree(partial, ignore_errors=True)
@@ -108,25 +111,26 @@ def export(config: ExportConfig, tell: Tell = lambda _: None) -> Path:
         return _make(config, partial, tell)
 
 
-def _require() -> None:
-    try:
-        import av  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{error.name} is missing: pip install 'wambench[datasets]'") from None
-
-
 def _is_complete(config: ExportConfig) -> bool:
     """Returns whether the dataset is there; raises ValueError if something else is."""
     if not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())):
         return False
     try:
-        made = json.loads((config.out / OWN / DATASET).read_text())["made_by"]
+        stored = json.loads((config.out / OWN / DATASET).read_text())
+        made_by, made_of = stored["made_by"], stored["made_of"]
     except (OSError, ValueError, KeyError):
         raise ValueError(f"{config.out} is there and is no export of wambench: give another --out") from None
-    if made != config.command():
-        raise ValueError(f"{config.out} holds another export ({made}): give another --out")
+    if made_by != config.command():
+        raise ValueError(f"{config.out} holds another export ({made_by}): give another --out")
+    if made_of != fingerprint(_plan(config, _open(config))["episodes"]):
+        raise ValueError(f"{config.out} was made when the data were others: give another --out")
     return True
+
+
+def fingerprint(episodes: list[dict[str, Any]]) -> str:
+    """Returns the first 16 hex digits of the SHA-256 of a plan's episodes, without their place on this machine."""
+    values = [{name: value for name, value in one.items() if name != "folder"} for one in episodes]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _open(config: ExportConfig) -> list[Source]:
@@ -188,6 +192,7 @@ def _make(config: ExportConfig, partial: Path, tell: Tell) -> Path:
     planned = _read_plan(config, partial)
     opened = _open(config)
     schema = _schema(config, opened[0])
+    made_of = fingerprint(planned["episodes"])
     listed = [(opened[values.pop("source")], Entry(**values)) for values in planned["episodes"]]
     plan = Plan(schema, tuple(entry.rows for _, entry in listed), tuple(entry.text for _, entry in listed))
     stage, target = partial / STAGE, partial / TARGET
@@ -206,7 +211,7 @@ def _make(config: ExportConfig, partial: Path, tell: Tell) -> Path:
             bar.update()
     shutil.rmtree(target, ignore_errors=True)
     assemble(plan, stage, target)
-    _describe(config, opened, plan, stage, target)
+    _describe(config, opened, plan, stage, target, made_of)
     if config.out.exists():
         config.out.rmdir()  # empty, as `_is_complete` has seen
     os.rename(target, config.out)
@@ -270,7 +275,7 @@ def _do(job: _Job) -> int:
     return index
 
 
-def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Path, target: Path) -> None:
+def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Path, target: Path, made_of: str) -> None:
     """Writes what LeRobot has no place for, and the dataset card."""
     abouts: list[dict[str, Any]] = []
     (target / OWN).mkdir()
@@ -281,15 +286,7 @@ def _describe(config: ExportConfig, opened: list[Source], plan: Plan, stage: Pat
             abouts.append({name: about.get(name) for name in ("task", "progress", "success")})
     described = [sources.describe(source) for source in opened]
     convention = dataclasses.asdict(plan.schema.convention)
-    stored = {"made_by": config.command(), "convention": convention, "frame_every": opened[0].every, "sources": described}
+    stored = {"made_by": config.command(), "made_of": made_of, "convention": convention}
+    stored |= {"frame_every": opened[0].every, "sources": described}
     (target / OWN / DATASET).write_text(json.dumps(stored, indent=1) + "\n")
     (target / "README.md").write_text(card.card(plan, described, abouts, config.command(), config.license))
-
-
-def read_convention(folder: Path) -> ControlConvention | None:
-    """Returns the convention of an export of ours, None for a dataset that somebody else made."""
-    try:
-        values = json.loads((folder / OWN / DATASET).read_text())
-    except OSError:
-        return None
-    return ControlConvention(**fields_of_json(values["convention"]))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
-
-import pyarrow
+from typing import TYPE_CHECKING, Any
 
 from wambench.interface import ControlConvention, unknown_name
+
+if TYPE_CHECKING:
+    import pyarrow
 
 V21, V30 = "lerobot-v2.1", "lerobot-v3.0"
 FORMATS = (V30, V21)
@@ -170,6 +171,8 @@ def _video_feature(schema: Schema) -> dict[str, Any]:
 
 def columns(schema: Schema) -> pyarrow.Schema:
     """Returns the columns of the parquet files."""
+    import pyarrow
+
     kinds = {"float32": pyarrow.float32(), "int64": pyarrow.int64(), "bool": pyarrow.bool_()}
     fields = [
         pyarrow.field(name, pyarrow.list_(pyarrow.float32(), len(names))) for name, names in vectors(schema).items()

@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 
@@ -29,17 +30,18 @@ V21_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 V21_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 V30_DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 V30_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+_PLAIN = {"metadata": None}
 # pandas reads the tasks of v3.0 with their text as the index of the table.
 TASKS_INDEX = {
     "index_columns": ["task"],
     "column_indexes": [],
     "columns": [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
-        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", **_PLAIN},
+        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", **_PLAIN},
     ],
     "creator": {"library": "pyarrow", "version": pyarrow.__version__},
     "pandas_version": "2.2.0",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -61,23 +63,16 @@ class Plan:
         """The instructions, each once, in the order in which they appear; a task's index is its place here."""
         return tuple(dict.fromkeys(self.texts))
 
-    def first(self, index: int) -> int:
-        """Returns the number of an episode's first row in the dataset."""
-        return sum(self.rows[:index])
-
     @property
     def total(self) -> int:
         """Rows of all episodes."""
         return sum(self.rows)
 
 
-def assemble(plan: Plan, stage: Path, target: Path, report: Callable[[str], None] = lambda _: None) -> None:
+def assemble(plan: Plan, stage: Path, target: Path) -> None:
     """Makes the files of a dataset in the folder `target` from complete episodes in `stage`."""
     (target / "meta").mkdir(parents=True)
-    report("statistics")
-    stats = _stats(plan, stage)
-    _write_json(target / "meta" / "stats.json", stats)
-    report("files")
+    _write_json(target / "meta" / "stats.json", _stats(plan, stage))
     if plan.schema.format == V21:
         _v21(plan, stage, target)
     else:
@@ -89,23 +84,20 @@ def _write_json(path: Path, values: Any) -> None:
 
 
 def _stats(plan: Plan, stage: Path) -> dict[str, statistics.Stats]:
-    """Returns the statistics over all episodes."""
+    """Returns the statistics over all episodes, which are read one after the other."""
     indices = range(len(plan.rows))
-    files = [parquet_path(stage, index) for index in indices]
-    found: dict[str, statistics.Stats] = {}
-    for camera in plan.schema.convention.cameras:
-        counts = sum(_histogram(stage, index, camera) for index in indices)
-        found[video_key(camera)] = statistics.of_pixels(counts, plan.total)
-    for name in (*vectors(plan.schema), *numbers(plan.schema)):
-        moments = statistics.over_episodes(read_known(stage, index)["stats"][name] for index in indices)
-        found[name] = {**moments, **statistics.quantiles(files, name, plan.total)}
-    return found
-
-
-def _histogram(stage: Path, index: int, camera: str) -> Any:
-    import numpy as np
-
-    return np.array(read_known(stage, index)["histograms"][camera], np.int64)
+    names = (*vectors(plan.schema), *numbers(plan.schema))
+    running = {name: statistics.Running() for name in names}
+    histograms = {camera: np.zeros((3, 256), np.int64) for camera in plan.schema.convention.cameras}
+    for index in indices:
+        known = read_known(stage, index)
+        for name in names:
+            running[name].add(known["stats"][name])
+        for camera, counts in histograms.items():
+            counts += np.array(known["histograms"][camera], np.int64)
+    over = statistics.quantiles([parquet_path(stage, index) for index in indices], names, plan.total)
+    found = {video_key(camera): statistics.of_pixels(counts, plan.total) for camera, counts in histograms.items()}
+    return found | {name: {**running[name].stats(), **over[name]} for name in names}
 
 
 # -- v2.1 --------------------------------------------------------------------------------------------------------------
@@ -180,7 +172,9 @@ def _v30(plan: Plan, stage: Path, target: Path) -> None:
     pyarrow.parquet.write_table(tasks, target / "meta" / "tasks.parquet")
     sizes = {"data_files_size_in_mb": DATA_MB, "video_files_size_in_mb": VIDEO_MB}
     paths = {"data_path": V30_DATA, "video_path": V30_VIDEO}
-    _write_json(target / "meta" / "info.json", _info(plan, "v3.0") | sizes | paths | {"features": features(plan.schema)})
+    _write_json(
+        target / "meta" / "info.json", _info(plan, "v3.0") | sizes | paths | {"features": features(plan.schema)}
+    )
 
 
 def groups(paths: Sequence[Path], megabytes: float) -> Iterator[range]:
@@ -231,7 +225,7 @@ def _join_films(plan: Plan, stage: Path, target: Path, camera: str) -> Iterator[
             raise OSError(f"{path}: could not be written whole; is the disk full?")
         first = 0
         for count in counts:
-            span = {"chunk_index": chunk, "file_index": file}
+            span: dict[str, float] = {"chunk_index": chunk, "file_index": file}
             span |= {"from_timestamp": first / fps, "to_timestamp": (first + count) / fps}
             yield {f"videos/{key}/{name}": value for name, value in span.items()}
             first += count
@@ -248,7 +242,8 @@ def _write_episodes(plan: Plan, stage: Path, placed: Sequence[dict[str, Any]], p
                 known = read_known(stage, index)["stats"]
                 stats = {f"stats/{name}/{kind}": value for name, own in known.items() for kind, value in own.items()}
                 line = {"episode_index": index, "tasks": [plan.texts[index]], "length": plan.rows[index]}
-                lines.append({**line, **placed[index], **stats, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
+                own = {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+                lines.append({**line, **placed[index], **stats, **own})
             table = pyarrow.Table.from_pylist(lines)
             if writer is None:
                 writer = stack.enter_context(pyarrow.parquet.ParquetWriter(path, table.schema))

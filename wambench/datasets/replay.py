@@ -1,7 +1,8 @@
 """Playing recorded actions again: what was stored every few steps comes back at every control step, and at any size.
 
-Simulation and rendering are deterministic on one machine, so that the frames that were stored come out the same. Elsewhere
-they may differ in the last bits. A replay that leaves the recorded states is an error, never a silent change of the data.
+Simulation and rendering are deterministic on one machine, so that the frames that were stored come out the same.
+Elsewhere they may differ in the last bits. A replay that leaves the recorded states is an error, never a silent change
+of the data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What can be exported: folders of `wambench collect` and of `wambench run`, read episode by episode.
 
-A row of a dataset is a moment: what is seen, and what is done from there on. An episode of T control steps has T + 1 rows:
-in the last one everything is over and the action keeps the robot where it is, as trainings here fill up a last chunk.
+A row of a dataset is a moment: what is seen, and what is done from there on. An episode of T control steps has T + 1
+rows: in the last one it is over and the action keeps the robot where it is, as trainings here fill up a last chunk.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def _corpus(folder: Path) -> Source:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged manifest ({error})") from None
     if corpus not in (DEMOS, VIDEO):
-        raise ValueError(f"{folder} holds {corpus}, which are no episodes with a task: demos, video and runs are exported")
+        raise ValueError(
+            f"{folder} holds {corpus}, which are no episodes with a task: demos, video and runs are exported"
+        )
     about = {name: values[name] for name in ("corpus", "seed", "rooms", "disturbances") if name in values}
     rate = convention.control_hz / (every if corpus == VIDEO else 1)
     return Source(folder, corpus, convention, robot, _whole(rate, folder), every, about)
@@ -204,7 +206,13 @@ def _recorded(source: Source, names: set[str]) -> list[Entry]:
         path = source.folder / "episodes" / f"{episode_stem(row.key)}.npz"
         if row.status != "ok" or not path.is_file() or (names and row.task.rpartition("-v")[0] not in names):
             continue
-        about = {"policy": row.policy, "split": row.split, "factor": row.factor, "episode": row.episode, "seed": row.seed}
+        about = {
+            "policy": row.policy,
+            "split": row.split,
+            "factor": row.factor,
+            "episode": row.episode,
+            "seed": row.seed,
+        }
         found.append(Entry(str(source.folder), path.stem, row.task, row.prompt, row.steps + 1, about))
     return sorted(found, key=lambda entry: entry.name)
 
@@ -244,8 +252,8 @@ def _demo_moments(path: Path, spec: EpisodeSpec, simulators: Simulators) -> Mome
     rest = resting(env.convention, executed[-1])
     played = replay(env, spec, executed, dict(enumerate(states)))
     for i, (seen, outcome) in enumerate(_naming(played, path)):
-        doing = (actions[i], executed[i]) if i < len(actions) else (rest, rest)
-        yield Moment(seen.images, states[i], *doing, outcome.progress, outcome.success)
+        action, done = (actions[i], executed[i]) if i < len(actions) else (rest, rest)
+        yield Moment(seen.images, states[i], action, done, outcome.progress, outcome.success)
 
 
 def _run_moments(entry: Entry, simulators: Simulators) -> tuple[EpisodeSpec, Moments]:
@@ -309,4 +317,8 @@ def read_spec_json(spec: EpisodeSpec) -> dict[str, Any]:
 def describe(source: Source) -> dict[str, Any]:
     """Returns a source as JSON values, without its place on this machine."""
     values = {"name": source.folder.resolve().name, "kind": source.kind, "frame_every": source.every}
-    return values | {"robot": source.robot, "about": dict(source.about), "convention": dataclasses.asdict(source.convention)}
+    return values | {
+        "robot": source.robot,
+        "about": dict(source.about),
+        "convention": dataclasses.asdict(source.convention),
+    }

@@ -1,22 +1,24 @@
 """Statistics of features as LeRobot keeps them: per episode, and over all of a dataset.
 
-Numbers: exact, in float64. Pixels: exact too, because a histogram of 256 counts a colour holds everything. Quantiles over
-a dataset are exact up to `MOST_ROWS` rows and are those of evenly spaced rows above that, so that memory stays bounded.
+Numbers: exact, in float64. Pixels: exact too, because a histogram of 256 counts a colour holds everything. Quantiles of
+numbers over a dataset are exact up to `MOST_ROWS` rows, and those of evenly spaced rows above that, so that memory
+stays bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 MOMENTS = ("min", "max", "mean", "std", "count")
-MOST_ROWS = 2_000_000
+MOST_ROWS = 1_000_000
 Stats = dict[str, Any]  # name of a statistic -> JSON
 
 
@@ -59,40 +61,55 @@ def of_pixels(counts: NDArray[np.integer], frames: int) -> Stats:
     return {**shaped, "count": [frames]}
 
 
-def over_episodes(parts: Iterable[Stats]) -> Stats:
-    """Returns least, largest, mean, standard deviation and count over episodes (Chan et al., 1983); no quantiles."""
-    count, mean, squares = 0, np.zeros(0), np.zeros(0)
-    low, high = np.full(0, np.inf), np.zeros(0)
-    for part in parts:
-        n, own, spread = part["count"][0], np.array(part["mean"]), np.array(part["std"]) ** 2 * part["count"][0]
-        if not count:
-            count, mean, squares, low, high = n, own, spread, np.array(part["min"]), np.array(part["max"])
-            continue
-        shift = own - mean
-        squares = squares + spread + shift**2 * (count * n / (count + n))
-        mean = mean + shift * (n / (count + n))
-        low, high = np.minimum(low, part["min"]), np.maximum(high, part["max"])
-        count += n
-    std = np.sqrt(squares / count)
-    values = {"min": low, "max": high, "mean": mean, "std": std}
-    return {**{name: value.tolist() for name, value in values.items()}, "count": [count]}
+class Running:
+    """Least, largest, mean, standard deviation and count over episodes, added one by one (Chan et al., 1983)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean: NDArray[np.float64] = np.zeros(1)
+        self._squares: NDArray[np.float64] = np.zeros(1)
+        self._low: NDArray[np.float64] = np.full(1, np.inf)
+        self._high: NDArray[np.float64] = np.full(1, -np.inf)
+
+    def add(self, part: Stats) -> None:
+        """Adds the statistics of an episode."""
+        count = part["count"][0]
+        total = self._count + count
+        shift = np.array(part["mean"]) - self._mean
+        squares = np.array(part["std"]) ** 2 * count
+        self._squares = self._squares + squares + shift**2 * (self._count * count / total)
+        self._mean = self._mean + shift * (count / total)
+        self._low, self._high = np.minimum(self._low, part["min"]), np.maximum(self._high, part["max"])
+        self._count = total
+
+    def stats(self) -> Stats:
+        """Returns what was added, without quantiles, which single episodes do not tell."""
+        std = np.sqrt(self._squares / self._count)
+        values = {"min": self._low, "max": self._high, "mean": self._mean, "std": std}
+        return {**{name: value.tolist() for name, value in values.items()}, "count": [self._count]}
 
 
-def quantiles(files: Sequence[Path], column: str, rows: int) -> Stats:
-    """Returns the quantiles of a column over parquet files with `rows` rows in all."""
+def quantiles(files: Sequence[Path], names: Sequence[str], rows: int) -> dict[str, Stats]:
+    """Returns the quantiles of columns over parquet files with `rows` rows in all."""
     every = -(-rows // MOST_ROWS)
-    parts, first = [], 0
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    first = 0
     for path in files:
-        values = read_column(path, column)
-        parts.append(values[-first % every :: every])
-        first += len(values)
-    table = np.quantile(np.concatenate(parts).astype(np.float64), list(QUANTILES.values()), axis=0)
-    return {name: row.tolist() for name, row in zip(QUANTILES, table, strict=True)}
+        table = pyarrow.parquet.read_table(path, columns=list(names))
+        for name in names:
+            parts[name].append(column(table, name)[-first % every :: every].copy())
+        first += len(table)
+    found = {}
+    for name in names:
+        values = np.concatenate(parts.pop(name)).astype(np.float64)
+        table = np.quantile(values, list(QUANTILES.values()), axis=0)
+        found[name] = {kind: row.tolist() for kind, row in zip(QUANTILES, table, strict=True)}
+    return found
 
 
-def read_column(path: Path, column: str) -> NDArray[Any]:
-    """Returns a column of a parquet file, (R, D), in the type that it is stored in."""
-    stored = pyarrow.parquet.read_table(path, columns=[column]).column(0).combine_chunks()
+def column(table: pyarrow.Table, name: str) -> NDArray[Any]:
+    """Returns a column of a table, (R, D), in the type that it is stored in."""
+    stored = table.column(name).combine_chunks()
     if pyarrow.types.is_fixed_size_list(stored.type):
         return np.asarray(stored.flatten().to_numpy()).reshape(len(stored), stored.type.list_size)
     return np.asarray(stored.to_numpy(zero_copy_only=False)).reshape(-1, 1)

@@ -1,12 +1,13 @@
 """Videos of datasets: H.264 that every reader of LeRobot's data decodes and seeks in, written and read by PyAV.
 
-yuv420p, a key frame every second frame, no reordered frames, a constant rate whose time base holds 1 / fps exactly, and the
-index at the beginning of the file. One thread encodes a file, so that the same frames give the same bytes.
+yuv420p, a key frame every second frame, no reordered frames, a constant rate whose time base holds 1 / fps exactly, and
+the index at the beginning of the file. One thread encodes a file, so that the same frames give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODEC = "libx264"
-# The quality: 36 to 40 dB between our pictures of 256x256 and what is decoded, see docs/data.md.
-OPTIONS = {"crf": "15", "preset": "veryfast", "g": "2", "bf": "0", "sc_threshold": "0", "threads": "1"}
+# The quality is measured in docs/data.md.
+OPTIONS = {"crf": "13", "preset": "veryfast", "g": "2", "bf": "0", "sc_threshold": "0", "threads": "1"}
 MUXER = {"movflags": "faststart", "fflags": "+bitexact"}
 BT601, LIMITED = 6, 1  # FFmpeg's numbers of the colour matrix (SMPTE 170M) and of the range of yuv420p
 Frame = NDArray[np.uint8]
@@ -37,6 +38,7 @@ class VideoWriter:
         self.count = 0
         self._container = av.open(str(path), "w", format="mp4", options=MUXER)
         stream = self._container.add_stream(CODEC, rate=fps, options=OPTIONS)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, fps)
@@ -49,7 +51,8 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", interpolation="AREA")
         picture.pts, picture.time_base = self.count, Fraction(1, self._fps)
-        self._container.mux(self._stream.encode(picture))
+        with naming(self._path):
+            self._container.mux(self._stream.encode(picture))
         self.count += 1
 
     def __enter__(self) -> VideoWriter:
@@ -60,15 +63,26 @@ class VideoWriter:
     ) -> None:
         try:
             if error is None:
-                self._container.mux(self._stream.encode(None))
+                with naming(self._path):
+                    self._container.mux(self._stream.encode(None))
         finally:
-            self._container.close()
+            with naming(self._path):
+                self._container.close()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turns errors of FFmpeg (a full disk, for example) into those of the operating system, which name the file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def join(parts: Sequence[Path], path: Path, fps: int) -> list[int]:
     """Joins videos of equal settings to one file without decoding, and returns how many frames each has."""
     counts: list[int] = []
-    with av.open(str(path), "w", format="mp4", options=MUXER) as out:
+    with naming(path), av.open(str(path), "w", format="mp4", options=MUXER) as out:
         target = None
         for part in parts:
             with av.open(str(part)) as source:
@@ -120,15 +134,8 @@ def read_frames(path: Path, start: int, count: int, fps: float, size: tuple[int,
                 break
             height, width = size or (picture.height, picture.width)
             shown = picture.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-            yield shown.to_ndarray()
+            yield np.asarray(shown.to_ndarray(), np.uint8)
             kept += 1
             if kept == count:
                 return
     raise ValueError(f"{path}: frame {start + kept} is missing")
-
-
-def write_video(path: Path, frames: Iterable[Frame], size: tuple[int, int], fps: int) -> None:
-    """Writes all frames to a file."""
-    with VideoWriter(path, size, fps) as video:
-        for frame in frames:
-            video.write(frame)
