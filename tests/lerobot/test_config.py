@@ -38,6 +38,11 @@ HUB_FILE = Path(__file__).parents[2] / "integrations" / "lerobot_env_wambench" /
 NOTHING: Any = PolicyProcessorPipeline(steps=[])
 
 
+def unchanged(action: torch.Tensor) -> torch.Tensor:
+    """A post-processor of actions that does nothing."""
+    return action
+
+
 class Replayed(torch.nn.Module):
     """Plays (n, B, 7) actions, and still afterwards."""
 
@@ -88,7 +93,7 @@ def test_lerobots_rollout_sees_success_and_progress_of_each_environment() -> Non
     both = np.stack([np.stack([action, np.zeros_like(action)]) for action in actions])
     vector = WambenchEnv(task="PressButton", **SMALL).create_envs(2)["PressButton"][0]
     policy: Any = Replayed(both)
-    done = rollout(vector, policy, NOTHING, NOTHING, NOTHING, NOTHING, seeds=[0, 1])
+    done = rollout(vector, policy, NOTHING, NOTHING, NOTHING, unchanged, seeds=[0, 1])
     vector.close()
     assert policy.told == ["press the button"] * 2
     assert done["success"].any(dim=1).tolist() == [True, False]
