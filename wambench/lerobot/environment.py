@@ -54,7 +54,7 @@ class LeRobotEnv(gymnasium.Env[Seen, np.ndarray]):
         self.task = found.name
         self.task_description = found.instruction
         self._max_episode_steps = found.horizon + (script.longer.get(self._env.factor, 0) if script else 0)
-        space = self._env.observation_space.spaces
+        space: Any = self._env.observation_space
         pixels = gymnasium.spaces.Dict({name: space[name] for name in self._env.convention.cameras})
         self.observation_space: Any = gymnasium.spaces.Dict({"pixels": pixels, "agent_pos": space["state"]})
         self.action_space = self._env.action_space
@@ -75,7 +75,7 @@ class LeRobotEnv(gymnasium.Env[Seen, np.ndarray]):
         success = bool(info["success"]) and (terminated or truncated)
         return self._named(seen), reward, terminated, truncated, {"progress": info["progress"], "is_success": success}
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """Returns the views of the last observation side by side, (h, w * cameras, 3) uint8; nothing is drawn anew."""
         return np.concatenate(list(self._pixels.values()), axis=1)
 
