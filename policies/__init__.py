@@ -43,6 +43,10 @@ SCHEMES: Mapping[str, str] = MappingProxyType(
         "vla-eval": "wambench.policies.remote.vla_eval:policy",
     }
 )
+# A name of the form PREFIX:PATH -> the class that takes the path as its first argument.
+PREFIXES: Mapping[str, str] = MappingProxyType({"lerobot": "wambench.policies.lerobot:LeRobotPolicy"})
+# Folders that lerobot-train makes around every policy, which tell one from another in no way.
+_EVERYWHERE = ("checkpoints", "last", "pretrained_model")
 
 
 def check_name(name: str) -> None:
@@ -52,15 +56,20 @@ def check_name(name: str) -> None:
     if "://" in name:
         _check_address(name)
         return
+    prefix, path = _split_prefix(name)
+    if prefix:
+        if not path or not Path(path).is_dir():
+            raise ValueError(f"policy {name!r}: {f'no such folder: {path}' if path else 'it names no folder'}")
+        return
     source, colon, cls = name.rpartition(":")
     if not colon and name.endswith(".py"):
         classes = ", ".join(f"{name}:{cls}" for cls in _names_of(Path(name))[0]) or "none"
         raise ValueError(f"policy {name!r} names a file without its class; the file has: {classes}")
     if not colon:
-        forms = ", or your own as module:Class, path/to/file.py:Class or SCHEME://HOST:PORT"
+        forms = ", or your own as module:Class, path/to/file.py:Class, lerobot:PATH or SCHEME://HOST:PORT"
         raise ValueError(f"{unknown_name('policy', name, POLICIES)}{forms}")
     if not source or not cls.isidentifier():
-        raise ValueError(f"policy {name!r} is not of the form module:Class or path/to/file.py:Class")
+        raise ValueError(f"policy {name!r} is not of the form module:Class, path/to/file.py:Class or lerobot:PATH")
     if source.endswith(".py"):
         _check_file(Path(source), cls)
         return
@@ -73,7 +82,8 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, robot: str = "",
     """Returns a new policy.
 
     Args:
-        name: A name of `POLICIES`, "module:Class", "path/to/file.py:Class" or "SCHEME://HOST:PORT" (`SCHEMES`).
+        name: A name of `POLICIES`, "module:Class", "path/to/file.py:Class", "SCHEME://HOST:PORT" (`SCHEMES`), or a
+            prefix of `PREFIXES` with a path.
         arguments: Keyword arguments of the class.
         robot: A name of `conventions.CONVENTIONS`; a class that takes an argument `robot` is given it.
         given: Further ones that the caller supplies, such as the expert's simulator.
@@ -108,15 +118,17 @@ def takes(name: str, argument: str) -> bool:
 
 
 def _find(name: str) -> tuple[Any, tuple[str, ...]]:
-    """Returns the class or function that makes a policy, and what the name itself gives it: an address."""
+    """Returns the class or function that makes a policy, and what the name itself gives it: an address or a path."""
     check_name(name)
     scheme, _, address = name.rpartition("://")
-    source, _, cls = (SCHEMES[scheme] if scheme else POLICIES.get(name, name)).rpartition(":")
+    prefix, path = _split_prefix(name)
+    own = (address,) if scheme else (path,) if prefix else ()
+    source, _, cls = {**SCHEMES, **PREFIXES, **POLICIES}.get(scheme or prefix or name, name).rpartition(":")
     module = module_of_file(Path(source), "policy") if source.endswith(".py") else module_of_name(source, "policy")
     if not hasattr(module, cls):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise unknown_name(f"class of {source}", cls, classes)
-    return getattr(module, cls), (address,) if scheme else ()
+    return getattr(module, cls), own
 
 
 def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: str) -> None:
@@ -133,15 +145,23 @@ def check_arguments(made: Callable[..., Any], arguments: Iterable[str], name: st
             raise unknown_name(f"argument of policy {name!r}:", argument, known)
 
 
+def short_name(name: str) -> str:
+    """Returns how rows and folders call a policy: without the folders around it.
+
+    "path/to/file.py:Class" is "file.py:Class", "openpi://HOST:PORT" is "openpi:HOST:PORT", and
+    "lerobot:runs/act/checkpoints/004000/pretrained_model" is "lerobot:act-004000".
+    """
+    prefix, path = _split_prefix(name)
+    if not prefix:
+        return name.replace("://", ":").rsplit("/", 1)[-1]
+    parts = [part for part in Path(path).parts if part not in _EVERYWHERE] or [path]
+    return f"{prefix}:{'-'.join(parts[-2:] if parts[-1].isdigit() else parts[-1:])}"
+
+
 def source_hash(name: str) -> str | None:
     """Returns the SHA-256 of the file that a policy is named by ("path/to/file.py:Class"), None for any other name."""
     source = POLICIES.get(name, name).rpartition(":")[0]
     return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source.endswith(".py") else None
-
-
-def short_name(name: str) -> str:
-    """Returns how rows call a policy: "my_policy.py:Mine" without its folders, "openpi:HOST:PORT" without slashes."""
-    return name.replace("://", ":").rsplit("/", 1)[-1]
 
 
 def _check_address(name: str) -> None:
@@ -152,6 +172,12 @@ def _check_address(name: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not re.fullmatch(r"[\w.\-\[\]:%]+", host) or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"policy {name!r} is not of the form {scheme}://HOST:PORT")
+
+
+def _split_prefix(name: str) -> tuple[str, str]:
+    """Returns prefix and path of a name that begins with one of `PREFIXES`, ("", name) of any other."""
+    prefix, colon, path = name.partition(":")
+    return (prefix, path) if colon and prefix in PREFIXES else ("", name)
 
 
 def _check_file(path: Path, cls: str) -> None:

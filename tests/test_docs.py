@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```", flags=re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"`([\w./-]+)`")
-FOLDERS = ("docs", "envs", "policies", "results", "tasks", "tests", "tools", "wambench")
+FOLDERS = ("docs", "envs", "integrations", "policies", "results", "tasks", "tests", "tools", "wambench")
 ELSEWHERE = {"my_policy.py", "my_task.py", "utils.py", "latency.csv", "l1-tiny.safetensors.csv"}  # a user's, a run's
 KINDS = (".csv", ".md", ".png", ".py")
 

@@ -41,7 +41,7 @@ def add_run(commands: Commands) -> None:
     """Adds `wambench run`."""
     example = "wambench run --policy dreamzero --split unseen-tasks"
     it = add_command(commands, "run", run_command, "play a split with a policy and record it", example, EXIT_CODES)
-    forms = "a listed name, module:Class, path/to/file.py:Class, or openpi://HOST:PORT and the like (docs/remote.md)"
+    forms = "a listed name, module:Class, path/to/file.py:Class, lerobot:PATH, or openpi://HOST:PORT and the like"
     it.add_argument("--policy", required=True, metavar="POLICY", help=forms)
     it.add_argument(
         "--policy-args", nargs="+", action=Pairs, default={}, metavar="NAME=VALUE", help="arguments of its class"

@@ -38,8 +38,8 @@ class RunConfig:
     `RunConfig.resolve` makes one from what a user says: it fills in the tasks and factors of the split.
 
     Attributes:
-        policy: A name of `policies.POLICIES`, "module:Class", "path/to/file.py:Class" or "SCHEME://HOST:PORT"; or
-            `policies.GIVEN`, for an object that is not made here.
+        policy: A name of `policies.POLICIES`, "module:Class", "path/to/file.py:Class", "lerobot:PATH" or
+            "SCHEME://HOST:PORT"; or `policies.GIVEN`, for an object that is not made here.
         split: A name of `tasks.SPLITS`.
         tasks: Task names of the split.
         factors: Environment factors, each played in episodes of its own.
