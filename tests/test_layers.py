@@ -56,7 +56,10 @@ ALLOWED = {
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "commands": POLICIES
-    | {"analysis", "attribution", "collection", "evaluation", "listing", "records", "speed", "suite", "tasks"},
+    | {
+        "analysis", "attribution", "collection", "envs", "evaluation", "interface", "listing", "records", "speed",
+        "suite", "tasks",
+    },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},
     "__init__": {"registration", "task_module"},

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: arguments in, one configuration, one function; nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 1 if a run has no episode that could be played; 2 for an error of the user or the machine; 130 after Ctrl-C.
     """
-    arguments = parser().parse_args(argv)
+    made = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(made)
+    arguments = made.parse_args(argv)
     try:
         if getattr(arguments, "task_module", None):
             from wambench import task_module

@@ -172,8 +172,10 @@ class RunConfig:
         The same for what one run can hold, however many tasks and episodes. Where another run stands in the way (two
         policies in files of one name, for example), the name ends in a number.
         """
-        if self.out is not None:
-            return self.out
+        return self.out if self.out is not None else self.folder_in(RUNS)
+
+    def folder_in(self, parent: Path) -> Path:
+        """Returns the folder of that name in another folder than `runs/`."""
         policy = self.policy.rsplit("/", 1)[-1].replace(".py:", "-")
         short = {k: Path(v).stem if isinstance(v, str) and "/" in v else v for k, v in self.policy_args.items()}
         words = [self._called(policy, short), self.split]
@@ -183,7 +185,7 @@ class RunConfig:
             f"{name}={getattr(self, name)}" for name in IN_NAME if getattr(self, name) != getattr(RunConfig, name)
         ]
         name = re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
-        places = (RUNS / (name if i == 1 else f"{name}-{i}") for i in count(1))
+        places = (parent / (name if i == 1 else f"{name}-{i}") for i in count(1))
         return next(place for place in places if not holds_another(place, self.recorded()))
 
     def recorded(self) -> dict[str, Any]:

@@ -165,6 +165,17 @@ class RunFolder:
         )
 
 
+def rows_in(path: Path, config: JsonConfig) -> dict[Key, Row]:
+    """Returns the rows that a run would find in a folder; nothing is locked, mended or written.
+
+    Raises:
+        ValueError: As `RunFolder`: the folder holds another configuration, or what is there is damaged.
+    """
+    folder = RunFolder(path, config)
+    folder._read_origin()
+    return {row.key: row for _, row in numbered_rows(path / ROWS, torn=True)} if (path / ROWS).exists() else {}
+
+
 def _text(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2) + "\n"
 
