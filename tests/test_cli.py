@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot")
-COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts")
+COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts", "init")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

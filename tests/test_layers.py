@@ -55,10 +55,11 @@ ALLOWED = {
     "registration": {"envs", "tasks"},
     "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
+    "templates": {"envs", "evaluation", "records", "registration", "task_module", "tasks", "interface"},
     "commands": POLICIES
     | {
         "analysis", "attribution", "collection", "envs", "evaluation", "interface", "listing", "records", "speed",
-        "suite", "tasks",
+        "suite", "tasks", "templates",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},

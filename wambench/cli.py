@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import wambench
-from wambench.commands import playing, results, suite, training
+from wambench.commands import init, playing, results, suite, training
 from wambench.commands.arguments import USER_ERROR, Parser
 
 INTERRUPTED = 130
@@ -68,4 +68,5 @@ def parser() -> Parser:
         add(commands)
     training.add(commands)
     suite.add_experts(commands)
+    init.add(commands)
     return top
