@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot")
-COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts", "init")
+COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "experts", "film", "init")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -124,6 +124,8 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("sweep --policy noop --split seen --execution sink --out s", "did you mean 'sync'?"),
         ("leaderboard nowhere", "no run at nowhere"),
         ("plot nowhere --out figures", "no run at nowhere"),
+        ("film nowhere", "no run at nowhere"),
+        ("film nowhere --count 0", "count must be positive, not 0"),
         ("imagine nowhere", "no run at nowhere"),
         ("imagine", "give folders of runs, or --policy with --split"),
         ("imagine nowhere --poses -1", "--poses must be at least 0, not -1"),

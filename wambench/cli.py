@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import wambench
-from wambench.commands import init, playing, results, suite, training
+from wambench.commands import filming, init, playing, results, suite, training
 from wambench.commands.arguments import USER_ERROR, Parser
 
 INTERRUPTED = 130
@@ -68,5 +68,6 @@ def parser() -> Parser:
         add(commands)
     training.add(commands)
     suite.add_experts(commands)
-    init.add(commands)
+    for module in (filming, init):
+        module.add(commands)
     return top

@@ -61,7 +61,9 @@ def add_run(commands: Commands) -> None:
     told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
     it.add_argument("--instruction-of", default="", metavar="TASK", help=told)
     add_choice(it, "--visual", VISUALS, default="fast", help="how pictures are drawn (default: fast)")
-    it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
+    it.add_argument("--record-video", action="store_true", help="write an mp4 of what the policy saw, of every episode")
+    for_people = "draw a film of every episode for people: the arm, shadows, 512 pixels; later, `wambench film` does it"
+    it.add_argument("--film", action="store_true", help=for_people)
     limit = "seconds an episode may take, compiling its scene not counted (default: 600)"
     it.add_argument("--time-limit", dest="time_limit_s", type=float, default=600.0, metavar="SECONDS", help=limit)
     again = "play errors again, whatever their cause; errors of the machine (killed worker, full disk) always are"

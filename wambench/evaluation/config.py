@@ -20,7 +20,7 @@ from wambench.tasks import SPLITS, check, default_factor, find
 RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out", "retry_errors")  # without influence on what a row says
+UNRECORDED = ("workers", "out", "retry_errors", "film")  # without influence on what a row says
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
 TOLD = ("instruction_of", "name")  # likewise
@@ -46,6 +46,7 @@ class RunConfig:
             one of the split in every episode: a control for whether it listens. Scenes and scoring stay the same; the
             task itself is left out of the default tasks.
         record_video: Write an mp4 of every episode.
+        film: Draw a film of every episode for spectators (`evaluation.film`), which changes nothing else.
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
         out: Folder; None for one in `runs/`, named after the configuration.
@@ -83,6 +84,7 @@ class RunConfig:
     smooth: bool = False
     clock: str = "virtual"
     retry_errors: bool = False
+    film: bool = False
 
     @classmethod
     def resolve(
