@@ -437,19 +437,24 @@ def draw_self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
     said = [v for v in verdicts.VERDICTS if any(row[d] == v for row in rows for d in DEFINITIONS)]
     figure = Figure(figsize=(3.2 + 3.1 * len(DEFINITIONS), 2.0 + 0.3 * len(faults)), layout="constrained")
     panels = figure.subplots(1, len(DEFINITIONS), sharey=True)
-    names = [fault if truth == fault else f"{truth}: {fault}" for truth, fault in faults]
+    names = [(fault if truth == fault else f"{truth}: {fault}").replace("_", " ") for truth, fault in faults]
+    shares_right = {}
     for axes, (key, title) in zip(panels, DEFINITIONS.items(), strict=True):
         asked = [row for row in rows if row[key]]
         given = [names[faults.index((row["truth"], row["fault"]))] for row in asked]
         counts = confusion(given, [row[key] for row in asked], names, said)
         _draw_matrix(axes, counts, [[truth == column for column in said] for truth, _ in faults])
         share, low, high = right([row["truth"] for row in asked], [row[key] for row in asked])
+        shares_right[title] = share
         axes.set_title(f"{title}\nright {share:.2f} [{low:.2f}, {high:.2f}], n={len(asked)}", fontsize=9)
         axes.set_xticks(range(len(said)), said, rotation=45, ha="right", fontsize=8)
         axes.set_xlabel("verdict", fontsize=8)
     panels[0].set_yticks(range(len(names)), names, fontsize=8)
     panels[0].set_ylabel("planted: what is wrong, and how", fontsize=8)
-    figure.suptitle(_describe_kappas(rows), fontsize=9)
+    best = max(shares_right, key=lambda name: shares_right[name])
+    said = f"Of planted faults, {best} names the right one most often: {shares_right[best]:.2f}"
+    style.title(figure, said)
+    figure.supxlabel(style.wrapped(_describe_kappas(rows), 130), fontsize=8)
     return figure
 
 
@@ -471,7 +476,7 @@ def _describe_kappas(rows: Sequence[Mapping[str, str]]) -> str:
     for one, other in itertools.combinations(DEFINITIONS, 2):
         value, low, high, n = kappa([row[one] for row in rows], [row[other] for row in rows])
         texts.append(f"{DEFINITIONS[one]} and {DEFINITIONS[other]} {value:.2f} [{low:.2f}, {high:.2f}] (n={n})")
-    return "planted faults, orange frame: the right verdict\nCohen's kappa: " + ", ".join(texts)
+    return "orange frame: the right verdict; counts: episodes; Cohen's kappa: " + ", ".join(texts)
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes], said: str) -> None:
