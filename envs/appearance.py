@@ -147,10 +147,11 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
 TRIM = [0.90, 0.89, 0.86, 1.0]
 REAR, SIDE = -1.985, 2.985  # where the inner faces of robosuite's rear and side walls are, m
 SHOWCASE = "showcase"  # a camera of the profile "full": the whole arm, the table and the window
+FILM = "film"  # nearer: the arm and what it does on the table
 
 
 def furnish(spec: mujoco.MjSpec) -> None:
-    """Adds skirting boards, a window in the wall behind the robot, and the camera `SHOWCASE`."""
+    """Adds skirting boards, a window in the wall behind the robot, and the cameras `SHOWCASE` and `FILM`."""
 
     def board(name: str, size: list[float], pos: list[float], quat: list[float] | None = None) -> mujoco.MjsGeom:
         return spec.worldbody.add_geom(
@@ -177,6 +178,8 @@ def furnish(spec: mujoco.MjSpec) -> None:
     eye = np.array([1.35, -0.62, 1.62])
     target = np.array([-0.30, 0.0, 1.02])
     spec.worldbody.add_camera(name=SHOWCASE, pos=list(eye), quat=list(look_at(eye, target)), fovy=48)
+    eye, target = np.array([0.78, -0.72, 1.42]), np.array([-0.17, 0.02, 0.99])
+    spec.worldbody.add_camera(name=FILM, pos=list(eye), quat=list(look_at(eye, target)), fovy=46)
     board("sill", [0.07, half_width + 0.09, 0.015], [REAR + 0.06, 0, middle - half_height - 0.04])
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from wambench.envs import opengl
 from wambench.envs.opengl import gl_backend as gl_backend
 
-PROFILES = ("fast", "full")
+PROFILES = ("fast", "full", "show")
 
 _FAST_FLAGS_OFF = ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX", "mjRND_HAZE")
 # No shadow map, no multisampling, and round and flat primitives of as many triangles as a small image can show.
@@ -49,7 +49,7 @@ class Renderer:
 
     Args:
         model: Compiled model; the meshes and textures it has at the first use are uploaded.
-        profile: "fast" or "full".
+        profile: "fast", "full" or "show", as the model was compiled (`scene.compile_family`).
 
     Raises:
         ValueError: Unknown profile.
@@ -106,7 +106,8 @@ class Renderer:
             return _pixels(context, size)
         centres = [(light.pos.copy(), light.dir.copy()) for light in shadowing]
         total = np.zeros((*size, 3), np.uint16)
-        tilts = _lamp_points(_LAMP_POINTS if rect.height < _LARGE else _LAMP_POINTS_LARGE)
+        few = rect.height < _LARGE or self.profile == "show"  # a film is made of many pictures
+        tilts = _lamp_points(_LAMP_POINTS if few else _LAMP_POINTS_LARGE)
         for tilt in tilts:
             for light, (pos, direction) in zip(shadowing, centres, strict=True):
                 light.dir = direction + tilt

@@ -38,6 +38,8 @@ EPISODE_FIELDS = (
     "site_pos", "cam_pos", "cam_quat", "light_pos", "light_dir", "light_diffuse", "light_ambient", "geom_matid",
 )  # fmt: skip
 
+SHOWN = meshes.Detail(factor=12.0)  # of the profile "show": at 512 pixels the arm's outline is still round
+
 AGENTVIEW_TARGET = np.array([-0.03, 0.0, TABLE_Z + 0.05])
 AGENTVIEW_DISTANCE, AGENTVIEW_ELEVATION, AGENTVIEW_FOVY = 0.95, 48.0, 43.0
 
@@ -93,7 +95,8 @@ def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda", bo
 
     Args:
         objects: Names from `OBJECTS`.
-        visual: "fast" (simplified robot meshes) or "full" (robosuite's own).
+        visual: "fast" (simplified robot meshes), "full" (robosuite's own), or "show" (simplified ones, not as far, and
+            all else as in "full"), which is for films and never for a policy.
         arm: A name of `robot.ARMS`.
         body: A name of `robot.ROBOTS`.
     """
@@ -104,6 +107,8 @@ def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda", bo
     if visual == "fast":
         # robosuite gives Kinova3 and IIWA the meshes that are seen, tens of thousands of triangles, to collide with
         meshes.simplify(spec, meshes.Detail(solid=arm != "Panda"))
+    elif visual == "show":
+        meshes.simplify(spec, SHOWN)
     robot.add_materials(spec, _textures())
     _drop_unused_textures(spec)
     camera = next(c for c in spec.cameras if c.name == "agentview")
@@ -113,7 +118,7 @@ def compile_family(objects: tuple[str, ...], visual: str, arm: str = "Panda", bo
     for i, item in enumerate(DISTRACTORS):
         _add_object(spec, item, PARKED + [0.5 * i, 0, 0])
         spec.body(item.name).gravcomp = 1.0
-    if visual == "full":
+    if visual in ("full", "show"):
         appearance.add_finishes(spec, (*objects, *(item.name for item in DISTRACTORS)))
         appearance.furnish(spec)
         appearance.cast_shadows(spec)

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "watch", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot", "report", "submit")
-COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", "collect", "train", "export", "score", "experts", "serve")
+OF_DATA = ("collect", "train", "export", "score")
+COMMANDS = (*OF_RESULTS, *OF_DATA, "list", "doctor", "bench", "experts", "serve", "film", "init")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -53,7 +54,7 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("name", "config", "besides"),
     [
-        ("run", "wambench.evaluation.config:RunConfig", set()),
+        ("run", "wambench.evaluation.config:RunConfig", {"config", "dry_run", "quiet"}),
         ("sweep", "wambench.analysis.latency_sweep:SweepConfig", set()),
         ("collect", "wambench.collection:CollectConfig", set()),
         ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
@@ -106,6 +107,9 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("", "required: COMMAND"),
         ("run --split seen", "required: --policy"),
         ("run --policy nop --split seen", "did you mean 'noop'?"),
+        ("run --policy noop", "required: --split"),
+        ("run --config night.toml", "night.toml: No such file"),
+        ("run --config night.txt", "a configuration is a file .toml, .yaml or .yml"),
         ("run --policy noop --split unseen", "did you mean 'seen'?"),
         ("run --policy noop --split seen --tasks LiftCub", "did you mean 'LiftCube'?"),
         ("run --policy noop --split seen --factor camera", "cannot be varied"),
@@ -130,6 +134,8 @@ def test_list_shows_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
         ("sweep --policy noop --split seen --execution sink --out s", "did you mean 'sync'?"),
         ("leaderboard nowhere", "no run at nowhere"),
         ("plot nowhere --out figures", "no run at nowhere"),
+        ("film nowhere", "no run at nowhere"),
+        ("film nowhere --count 0", "count must be positive, not 0"),
         ("imagine nowhere", "no run at nowhere"),
         ("imagine", "give folders of runs, or --policy with --split"),
         ("imagine nowhere --poses -1", "--poses must be at least 0, not -1"),
@@ -186,6 +192,7 @@ def test_policy_arguments_are_json_or_text() -> None:
         ("leaderboard GOLDEN", "torch mujoco robosuite matplotlib"),
         ("plot GOLDEN --out OUT", "torch mujoco robosuite"),
         ("run --policy dreamzero --split unseen", "torch mujoco robosuite pandas matplotlib"),
+        ("run --policy dreamzero --split unseen-tasks --dry-run", "torch mujoco robosuite pandas matplotlib"),
     ],
 )
 def test_light_commands_import_nothing_heavy(arguments: str, unwanted: str, tmp_path: Path) -> None:

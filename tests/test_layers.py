@@ -76,10 +76,12 @@ ALLOWED = {
     "listing": {"policies", "tasks"},
     "vla_eval": {"conventions", "envs", "tasks", "registration", "interface"},
     "serving": {"evaluation", "policies", "policies.remote", "interface"},
+    "templates": {"envs", "evaluation", "records", "registration", "task_module", "tasks", "interface"},
     "commands": POLICIES
     | {
-        "analysis", "attribution", "collection", "datasets", "datasets.lerobot_folder", "evaluation", "listing",
-        "records", "report", "scoring", "serving", "speed", "submission", "suite", "tasks", "watch",
+        "analysis", "attribution", "collection", "conventions", "datasets", "datasets.lerobot_folder", "envs", "evaluation",
+        "interface", "listing", "records", "report", "scoring", "serving", "speed", "submission", "suite", "tasks",
+        "templates", "watch",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},

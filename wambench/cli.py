@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: arguments in, one configuration, one function; nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import wambench
-from wambench.commands import data, playing, results, serving, suite, training
+from wambench.commands import data, filming, init, playing, results, serving, suite, training
 from wambench.commands.arguments import USER_ERROR, Parser
 
 INTERRUPTED = 130
@@ -18,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 1 if a run has no episode that could be played; 2 for an error of the user or the machine; 130 after Ctrl-C.
     """
-    arguments = parser().parse_args(argv)
+    made = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(made)
+    arguments = made.parse_args(argv)
     try:
         if getattr(arguments, "task_module", None):
             from wambench import task_module
@@ -63,5 +69,6 @@ def parser() -> Parser:
     training.add(commands)
     data.add(commands)
     suite.add_experts(commands)
-    serving.add(commands)
+    for module in (serving, filming, init):
+        module.add(commands)
     return top

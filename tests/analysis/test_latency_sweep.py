@@ -97,7 +97,11 @@ def test_the_picture(played: tuple[SweepConfig, pandas.DataFrame, list[str]], tm
     second = table.assign(policy="second")
     several = latency_plot.figure(pandas.concat([table, second[second["execution"] == "sync"]])).axes
     assert [len(panel.collections) for panel in several] == [2, 2, 1]  # second is left out of async
-    assert [panel.get_title()[:5] for panel in several] == ["sync,", "sync,", "async"]
+    assert [panel.get_title()[:5] for panel in several] == [
+        "sync,",
+        "sync,",
+        "async",
+    ]
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(ValueError, match="no sweep at"):

@@ -36,11 +36,19 @@ def test_figures_of_runs(runs: list[Path], tmp_path: Path) -> None:
         assert np.ptp(matplotlib.image.imread(path)) > 0.5
     again = plots.plot(runs[::-1], tmp_path / "again")
     assert paths[0].read_bytes() == again[0].read_bytes()
+    drawn, redrawn = (path.with_suffix(".svg").read_text() for path in (paths[0], again[0]))
+    assert drawn == redrawn and "<svg" in drawn
+    assert not paths[1].with_suffix(".svg").exists()  # photographs
 
 
 def test_progress_figure_shows_means_intervals_and_n(runs: list[Path]) -> None:
-    axes = plots.progress_figure(load(runs)).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["tests.stubs:Steady", "noop"]  # the better first
+    figure = plots.progress_figures(load(runs))["progress"]
+    axes = figure.axes[0]
+    assert figure.get_suptitle() == "tests.stubs:Steady leads on seen tasks and environments"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "tests.stubs:Steady",
+        "no action",
+    ]  # the better first
     assert [bar.get_window_extent().width > 1 for bar in axes.patches] == [True, False]
     assert [text.get_text() for text in axes.texts] == ["n=8", "n=8"]
     assert len(axes.collections) >= 2  # error bars
@@ -49,18 +57,46 @@ def test_progress_figure_shows_means_intervals_and_n(runs: list[Path]) -> None:
 def test_training_seeds_share_one_bar(runs: list[Path]) -> None:
     rows = load(runs[:1])
     both = pd.concat([rows.assign(weights="a", progress=0.2), rows.assign(weights="b", progress=0.6)])
-    axes = plots.progress_figure(both).axes[0]
+    axes = plots.progress_figures(both)["progress"].axes[0]
     assert [text.get_text() for text in axes.texts] == [f"n={len(rows)}"]  # scenes, not rows
     assert axes.patches[0].get_path().get_extents(axes.patches[0].get_patch_transform()).width == pytest.approx(0.4)
     dots = next(line for line in axes.lines if line.get_marker() == "o")
     assert sorted(np.ravel(dots.get_xdata())) == pytest.approx([0.2, 0.6])
 
 
-def test_every_split_and_group_has_a_panel(runs: list[Path]) -> None:
+def test_splits_novelties_and_factors_have_figures_of_their_own(runs: list[Path]) -> None:
     rows = load(runs)
-    envs = rows.assign(split="unseen-envs", factor=["all", "camera"] * (len(rows) // 2))
-    figure = plots.progress_figure(pd.concat([envs, rows]))
-    assert [axes.get_title() for axes in figure.axes] == ["seen", "unseen-envs", "unseen-envs: camera"]
+    half = len(rows) // 2
+    envs = rows.assign(split="unseen-envs", factor=["all", "camera"] * half)
+    tasks_ = rows.assign(split="unseen-tasks", factor="all", novelty=["word", "motion"] * half)
+    figures = plots.progress_figures(pd.concat([tasks_, envs, rows]))
+    titles = {name: [axes.get_title() for axes in figure.axes] for name, figure in figures.items()}
+    assert list(titles) == ["progress", "progress-novelty", "progress-factors"]
+    assert titles["progress"] == ["seen tasks and\nenvironments", "unseen environments", "unseen tasks"]
+    assert [text.replace("\n", " ") for text in titles["progress-novelty"]] == [
+        "unseen tasks: a motion never acted out",
+        "unseen tasks: a new word for a seen motion",
+    ]
+    factors = figures["progress-factors"].axes[0]
+    assert [label.get_text() for label in factors.get_yticklabels()] == ["camera"]
+    assert "(n = 4 episodes a mark)" in factors.get_xlabel()
+    assert "camera leaves least progress" in figures["progress-factors"].get_suptitle()
+
+
+def test_no_figure_has_more_panels_than_can_be_read(runs: list[Path]) -> None:
+    rows = load(runs)
+    many = pd.concat([rows.assign(split=f"split-{i}") for i in range(8)])
+    figures = plots.progress_figures(many)
+    assert [len(figure.axes) for figure in figures.values()] == [4, 4]
+    assert list(figures) == ["progress", "progress-2"]
+
+
+def test_a_headline_claims_no_lead_where_intervals_overlap(runs: list[Path]) -> None:
+    rows = load(runs)
+    equal = plots.progress_figures(rows.assign(progress=0.5))["progress"]
+    assert equal.get_suptitle() == "No policy is ahead alone on seen tasks and environments"
+    alone = plots.progress_figures(rows[rows["policy"] == "noop"])["progress"]
+    assert alone.get_suptitle() == "Progress on seen tasks and environments"
 
 
 def test_runs_without_imagination_have_no_filmstrip(runs: list[Path], tmp_path: Path) -> None:

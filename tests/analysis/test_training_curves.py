@@ -77,9 +77,9 @@ def test_trainings_share_the_panels_of_what_two_of_them_measured(log: Path, tmp_
     read = [training_curves.read(log), training_curves.read(other)]
     assert training_curves.shared_metrics(read) == ["val_action_mse"]
     assert training_curves.shared_metrics(read[:1]) == ["val_action_mse", "val_copy_mse"]
-    out = training_curves.together([log, other], tmp_path / "figures")
+    (out,) = training_curves.together([log, other], tmp_path / "figures")
     assert out.name == "training.png" and np.ptp(matplotlib.image.imread(out)) > 0.5
-    assert out.read_bytes() != training_curves.together([log], tmp_path / "alone").read_bytes()
+    assert out.read_bytes() != training_curves.together([log], tmp_path / "alone")[0].read_bytes()
     with pytest.raises(ValueError, match="one name"):
         training_curves.together([log, log], tmp_path)
     other.write_text(log.read_text().replace("val_", "val_other_"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench.analysis.plots import COLOURS
+from wambench.analysis.style import WIDTH, colours, label, paper, title, wrapped
 from wambench.interface import unknown_name
 from wambench.records import save_figure
 
@@ -44,7 +44,8 @@ def plot(sweeps: Sequence[Path], out: Path) -> list[Path]:
     """
     table = load(sweeps)
     out.mkdir(parents=True, exist_ok=True)
-    return [save_figure(figure(table), out / "sweep.png")]
+    with paper():
+        return [save_figure(figure(table), out / "sweep.png", vector=True)]
 
 
 def load(sweeps: Sequence[Path]) -> pandas.DataFrame:
@@ -75,41 +76,48 @@ def figure(table: pandas.DataFrame) -> Figure:
     from matplotlib.lines import Line2D
 
     parts = panels_of(table)
-    drawn = Figure(figsize=(max(10.0, 4.0 * len(parts)), 4.8), layout="constrained")
+    drawn = Figure(figsize=(max(WIDTH, 2.4 * len(parts)), 3.6), layout="constrained")
     panels = drawn.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     policies = list(dict.fromkeys(table["policy"]))
+    inks = colours(policies)
     executors = list(dict.fromkeys(table["execution"]))
-    for axes, (title, column, part) in zip(panels, parts, strict=True):
-        for i, policy in enumerate(policies):
-            _policy(axes, part[part["policy"] == policy], column, COLOURS[i % len(COLOURS)])
-        axes.set_title(title, fontsize=10)
+    for axes, (about, column, part) in zip(panels, parts, strict=True):
+        for policy in policies:
+            _policy(axes, part[part["policy"] == policy], column, inks[policy])
+        axes.set_title(wrapped(about, 28))
         axes.set(xlabel="latency of an answer, s", ylim=(0, 1.05))
-        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
     low, high = int(table["n"].min()), int(table["n"].max())
     count = f"n = {low}" if low == high else f"n = {low} to {high}"
     panels[0].set_ylabel(f"mean progress, 95 % interval ({count} a point)")
-    handles: list[Any] = [Line2D([], [], color=COLOURS[i % len(COLOURS)], lw=3) for i in range(len(policies))]
+    handles: list[Any] = [Line2D([], [], color=inks[policy], lw=3) for policy in policies]
     for name in executors:
         line, marker = style(name)
-        handles += panels[0].plot([], [], line, color="black", marker=marker, markersize=4)
-    handles.append(Line2D([], [], color="black", linestyle="none", marker="*", markersize=11))
-    labels = [*policies, *(SAYS[name] for name in executors), "what its answers really took (median)"]
-    drawn.legend(
-        handles, labels, loc="outside upper center", ncols=3 if len(parts) < 3 else 4, frameon=False, fontsize=9
-    )
+        handles += panels[0].plot([], [], line, color="black", marker=marker, markersize=3)
+    handles.append(Line2D([], [], color="black", linestyle="none", marker="*", markersize=9))
+    labels = [*map(label, policies), *(SAYS[name] for name in executors), "what its answers really took (median)"]
+    drawn.legend(handles, labels, loc="outside lower left", ncols=3 if len(parts) < 4 else 4)
+    title(drawn, headline(table))
     return drawn
+
+
+def headline(table: pandas.DataFrame) -> str:
+    """Returns what the longest latency leaves of progress, at equal wall-clock time, by executor."""
+    longest = table[table["latency_s"] == table["latency_s"].max()]
+    left = {name: part["progress_wall"].mean() for name, part in longest.groupby("execution", sort=False)}
+    told = ", ".join(f"{value:.2f} ({name})" for name, value in left.items())
+    return f"Answers of {table['latency_s'].max():g} s leave a mean progress of {told}, at equal wall-clock time"
 
 
 def panels_of(table: pandas.DataFrame) -> list[tuple[str, str, pandas.DataFrame]]:
     """Returns title, column and rows of each panel: one for each executor, two for one that waits."""
     if table["policy"].nunique() == 1:
-        return [(title, column, table) for column, title in PANELS]
+        return [(about, column, table) for column, about in PANELS]
     parts = []
     for name in dict.fromkeys(table["execution"]):
         part = table[table["execution"] == name]
         waits = name == "sync"
-        parts += [(f"{name}{f', {title}' if waits else ''}", column, part) for column, title in PANELS[: 1 + waits]]
+        parts += [(f"{name}{f', {about}' if waits else ''}", column, part) for column, about in PANELS[: 1 + waits]]
     return parts
 
 
@@ -129,7 +137,7 @@ def _policy(axes: Axes, table: pandas.DataFrame, column: str, colour: str) -> No
         line = line.sort_values("latency_s")
         x, y, own_s = line["latency_s"].to_numpy(), line[column].to_numpy(), float(line["own_latency_s"].iloc[0])
         dash, marker = style(str(name))
-        axes.plot(x, y, dash, color=colour, marker=marker, markersize=4, lw=1.6)
+        axes.plot(x, y, dash, color=colour, marker=marker, markersize=3, lw=1.3)
         axes.fill_between(x, line[f"{column}_low"], line[f"{column}_high"], color=colour, alpha=0.10, lw=0)
         if x[0] <= own_s <= x[-1]:
-            axes.plot(own_s, np.interp(own_s, x, y), marker="*", color=colour, markersize=12, mec="black", mew=0.6)
+            axes.plot(own_s, np.interp(own_s, x, y), marker="*", color=colour, markersize=9, mec="black", mew=0.6)

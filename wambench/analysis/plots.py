@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wambench.analysis.leaderboard import WHOLE, episodes, groups, progress
+from wambench.analysis.style import NOVELTIES, SPLITS, WIDTH, colours, label, pages, paper, title, wrapped
 from wambench.interface import Episode, canvas
 from wambench.records import load, load_episode, save_figure
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")  # Okabe and Ito
+Groups = dict[tuple[str, str], dict[str, "pandas.DataFrame"]]  # (split, group) -> policy -> its rows
 STRIP = 8  # moments in a filmstrip
 ACROSS = 3  # panels in a row
+LETTERS = 26  # of a panel's title in a line
+RIGHT = 1.4  # where a panel ends: beside the bars stands n
 
 
 def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Path]:
@@ -39,45 +42,137 @@ def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Pa
         raise ValueError(f"no episodes in {', '.join(map(str, runs))}")
     strip = find_imagined(runs, episode)
     out.mkdir(parents=True, exist_ok=True)
-    figures = {"progress.png": progress_figure(rows)}
-    if strip is not None:
-        figures["filmstrip.png"] = filmstrip(load_episode(strip), f"{strip.parent.parent.name}: {strip.stem}")
-    return [save_figure(figure, out / name) for name, figure in figures.items()]
+    with paper():
+        paths = [
+            save_figure(figure, out / f"{name}.png", vector=True) for name, figure in progress_figures(rows).items()
+        ]
+        if strip is not None:
+            figure = filmstrip(load_episode(strip), f"{strip.parent.parent.name}: {strip.stem}")
+            paths.append(save_figure(figure, out / "filmstrip.png"))
+    return paths
 
 
-def progress_figure(rows: pandas.DataFrame) -> Figure:
-    """Returns a figure of mean progress: a panel for each split, kind of novelty and single factor, a bar a policy.
+def progress_figures(rows: pandas.DataFrame) -> dict[str, Figure]:
+    """Returns the figures of mean progress by name: splits, kinds of novelty, and single environment factors.
 
-    Black: 95 % interval; dots: single training seeds; at the right: n. Policies that are better on average over the
-    splits they played stand higher.
+    What has more panels than one figure holds (`style.PANELS`) is continued in "progress-2" and so on.
+    """
+    wholes: Groups = {}
+    novelties: Groups = {}
+    factors: Groups = {}
+    for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
+        for name, group in groups(run):
+            single = not {*group["factor"]} & {*WHOLE}
+            if name not in WHOLE and not single and group["novelty"].nunique() == run["novelty"].nunique():
+                continue  # a split of one kind: it is the split itself
+            kind = wholes if name in WHOLE else factors if single else novelties
+            kind.setdefault((str(split), name), {})[str(policy)] = group
+    ranked = best_first(rows)
+    made: dict[str, Figure] = {}
+    for stem, found in (("progress", wholes), ("progress-novelty", novelties)):
+        for i, page in enumerate(pages(sorted(found, key=_order)), start=1):
+            panels = {place: found[place] for place in page}
+            made[stem if i == 1 else f"{stem}-{i}"] = bars_figure(panels, ranked)
+    by_split: dict[str, Groups] = {}
+    for place in sorted(factors):
+        by_split.setdefault(place[0], {})[place] = factors[place]
+    for i, (split, lines) in enumerate(by_split.items(), start=1):
+        made["progress-factors" if i == 1 else f"progress-factors-{i}"] = factors_figure(split, lines, ranked)
+    return made
+
+
+def _order(place: tuple[str, str]) -> tuple[int, str, str]:
+    """Sorts splits as the style lists them, then others by name."""
+    known = list(SPLITS)
+    return (known.index(place[0]) if place[0] in known else len(known), *place)
+
+
+def bars_figure(panels: Groups, ranked: Sequence[str]) -> Figure:
+    """Returns a panel for each group, with a bar for each policy, the better ones above.
+
+    Line: 95 % interval over scenes; dots: single training seeds; at the right: n, the episodes behind a bar.
     """
     from matplotlib.figure import Figure
 
-    panels: dict[tuple[str, str], dict[str, pandas.DataFrame]] = {}
-    for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
-        for name, group in groups(run):
-            panels.setdefault((str(split), name), {})[str(policy)] = group
-    singles = {place for place, bars in panels.items() if not {*next(iter(bars.values()))["factor"]} & {*WHOLE}}
-    places = sorted(panels, key=lambda place: (place[1] not in WHOLE, place in singles, place))
-    lines = [places[i : i + ACROSS] for i in range(0, len(places), ACROSS)]
-    ranked = best_first(rows)
-    shown = [[name for name in ranked if any(name in panels[place] for place in line)] for line in lines]
-    heights = [0.55 + 0.22 * len(names) for names in shown]
-    figure = Figure(figsize=(10.0, sum(heights)), layout="constrained")
-    grid = figure.add_gridspec(len(lines), min(ACROSS, len(places)), height_ratios=heights)
-    for i, (line, names) in enumerate(zip(lines, shown, strict=True)):
-        for j, (split, name) in enumerate(line):
-            axes = figure.add_subplot(grid[i, j])
-            axes.set_title(split if name in WHOLE else f"{split}: {name}", fontsize=9)
-            for y, policy in enumerate(names):
-                if policy in panels[split, name]:
-                    _bar(axes, y, panels[split, name][policy], COLOURS[ranked.index(policy) % len(COLOURS)])
-            axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
-            axes.set_yticklabels(names if j == 0 else [], fontsize=8)
-            axes.tick_params(axis="x", labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("mean progress, 95 % interval", fontsize=9)
+    names = [name for name in ranked if any(name in bars for bars in panels.values())]
+    inks = colours(ranked)
+    across = min(ACROSS, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(WIDTH, 0.9 + down * (0.5 + 0.16 * len(names))), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    for axes, (place, bars) in zip(grid, panels.items(), strict=False):
+        axes.set_title(wrapped(panel_title(*place), LETTERS))
+        for y, policy in enumerate(names):
+            if policy in bars:
+                _bar(axes, y, bars[policy], inks[policy])
+        axes.set(xlim=(0, RIGHT), xticks=(0, 0.5, 1), yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticklabels(map(label, names), fontsize=6.5)
+    title(figure, headline(panels))
+    figure.supxlabel(
+        "mean progress, 0 to 1; line: 95 % interval over scenes; white dots: training seeds; n: episodes", fontsize=7.5
+    )
     return figure
+
+
+def factors_figure(split: str, lines: Groups, ranked: Sequence[str]) -> Figure:
+    """Returns one panel of a split with a line for each environment factor, and on it a mark for each policy."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in ranked if any(name in bars for bars in lines.values())]
+    inks = colours(ranked)
+    figure = Figure(figsize=(WIDTH, 1.3 + len(lines) * (0.16 + 0.09 * len(names))), layout="constrained")
+    axes = figure.subplots()
+    counts: list[int] = []
+    for y, bars in enumerate(lines.values()):
+        for j, policy in enumerate(name for name in names if name in bars):
+            fine = episodes(bars[policy])[0]
+            counts.append(len(fine))
+            mean, low, high = progress(fine)
+            at = y + 0.8 * ((j + 0.5) / len(names) - 0.5)
+            axes.plot([low, high], [at, at], color=inks[policy], linewidth=1.6, solid_capstyle="butt")
+            axes.plot(mean, at, "o", color=inks[policy], markersize=3.5, label=label(policy) if y == 0 else None)
+    for y in range(len(lines) - 1):
+        axes.axhline(y + 0.5, color="#dddddd", linewidth=0.6)
+    axes.set(xlim=(0, 1.02), yticks=range(len(lines)), ylim=(len(lines) - 0.5, -0.5))
+    axes.set_yticklabels([name for _, name in lines])
+    axes.grid(axis="x", alpha=0.25)
+    n = f"n = {min(counts)}" if min(counts) == max(counts) else f"n = {min(counts)} to {max(counts)}"
+    axes.set_xlabel(f"mean progress, 0 to 1; line: 95 % interval over scenes ({n} episodes a mark)")
+    title(figure, f"{_hardest(lines)} ({SPLITS.get(split, split)}, one factor varied at a time)")
+    figure.legend(loc="outside lower left", ncols=min(4, len(names)))
+    return figure
+
+
+def panel_title(split: str, name: str) -> str:
+    """Returns the title of a panel: split, and what is new in its tasks."""
+    shown = SPLITS.get(split, split)
+    return shown if name in WHOLE else f"{shown}: {NOVELTIES.get(name, name)}"
+
+
+def headline(panels: Groups) -> str:
+    """Returns what a figure says: who leads in each group; where intervals overlap, that no one is ahead alone."""
+    led: dict[str, list[str]] = {}
+    for (split, name), bars in panels.items():
+        found = sorted(((progress(episodes(group)[0]), policy) for policy, group in bars.items()), reverse=True)
+        (best, leader), others = found[0], found[1:]
+        alone = all(best.low > other.high for other, _ in others)
+        said = f"{label(leader)} leads on" if others and alone else "No policy is ahead alone on"
+        led.setdefault(said if others else "Progress on", []).append(NOVELTIES.get(name, SPLITS.get(split, split)))
+    first = sorted(led, key=lambda said: said.startswith("No"))
+    text = "; ".join(f"{said} {', '.join(led[said])}" for said in first)
+    return text.replace("; No", "; no")
+
+
+def _hardest(lines: Groups) -> str:
+    """Returns which factor costs most, by the mean over policies of their progress under it."""
+    means = {
+        name: float(np.mean([progress(episodes(group)[0]).mean for group in bars.values()]))
+        for (_, name), bars in lines.items()
+    }
+    worst = min(means, key=lambda name: means[name])
+    return f"Another {worst} leaves least progress: {means[worst]:.2f}, mean of all policies"
 
 
 def best_first(rows: pandas.DataFrame) -> list[str]:
@@ -91,11 +186,11 @@ def _bar(axes: Axes, y: int, group: pandas.DataFrame, colour: str) -> None:
     mean, low, high = progress(fine)
     axes.barh(y, mean, 0.8, color=colour)
     if low <= high:
-        axes.errorbar(mean, y, xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], color="black", capsize=2)
+        axes.errorbar(mean, y, xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], color="black", lw=0.9)
     if group["weights"].nunique() > 1:
         seeds = group[group["status"] == "ok"].groupby("weights")["progress"].mean()
-        axes.plot(seeds, [y] * len(seeds), "o", color="white", mec="black", mew=0.6, markersize=3, zorder=3)
-    axes.text(1.12, y, f"n={len(fine)}", ha="right", va="center", fontsize=6)
+        axes.plot(seeds, [y] * len(seeds), "o", color="white", mec="black", mew=0.5, markersize=2.2, zorder=3)
+    axes.text(RIGHT, y, f"n={len(fine)}", ha="right", va="center", fontsize=5.5)
 
 
 def find_imagined(runs: Sequence[Path], episode: str | None = None) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wambench.analysis.style import KINDS, WIDTH, colours, label, pages, paper
 from wambench.records import save_figure
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PROGRESS = ("step", "samples", "minutes", "samples_per_s", "lr")  # columns of every log; losses and metrics follow
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")  # Okabe and Ito
+COLOURS = ("#332288", *KINDS)  # of losses and metrics
+METRICS = {
+    "val_action_mse": "actions, mean square error", "val_inverse_mse": "inverse dynamics, m. s. error",
+    "val_gripper_error": "gripper error", "val_video_mse": "imagined latents, m. s. error",
+    "val_copy_mse": "kept latents, m. s. error", "val_hand_mm": "hand error, mm", "val_caption_error": "caption error",
+    "val_where_error": "place error", "val_there_error": "presence error",
+}  # fmt: skip
 SMOOTHING = 0.08  # share of the run that the smooth line of a loss averages over
 ACROSS = 3  # panels in a row
 
@@ -83,7 +91,8 @@ def draw(log: Path, out: Path | None = None) -> Path:
         ValueError: It is no training log, or it has no rows yet.
     """
     out = log.with_suffix(".png") if out is None else out
-    return save_figure(figure(read(log), log.name.removesuffix(".csv")), out, dpi=120.0)
+    with paper():
+        return save_figure(figure(read(log), log.name.removesuffix(".csv")), out, vector=True)
 
 
 def is_log(path: Path) -> bool:
@@ -94,37 +103,51 @@ def is_log(path: Path) -> bool:
         return file.readline().startswith(",".join(PROGRESS))
 
 
-def together(logs: Sequence[Path], out: Path) -> Path:
-    """Draws what several trainings measured on held-out data, a line a training, as OUT/training.png; returns its path.
+def together(logs: Sequence[Path], out: Path) -> list[Path]:
+    """Draws what several trainings measured on held-out data, a line a training, and returns the paths.
+
+    They are OUT/training.png, and OUT/training-2.png and so on where there is more than one figure holds.
 
     Metrics that only one of several measured are left out: there is nothing to compare.
 
     Raises:
         ValueError: One is no training log or has no rows yet, two have one name, or no metric is measured by two.
     """
-    from matplotlib.figure import Figure
-
     read_in = {log.name.removesuffix(".csv").removesuffix(".safetensors"): read(log) for log in logs}
     if len(read_in) < len(logs):
         raise ValueError(f"two training logs have one name: {', '.join(map(str, logs))}")
     shown = shared_metrics(read_in.values())
     if not shown:
         raise ValueError(f"no metric is measured by two of {', '.join(read_in)}")
-    rows, lines = -(-len(shown) // ACROSS), {}
-    made = Figure(figsize=(10.0, 0.6 + 2.6 * rows), layout="constrained")
+    out.mkdir(parents=True, exist_ok=True)
+    with paper():
+        return [
+            save_figure(_together(read_in, page), out / f"training{f'-{i}' if i > 1 else ''}.png", vector=True)
+            for i, page in enumerate(pages(shown), start=1)
+        ]
+
+
+def _together(read_in: Mapping[str, Curves], shown: Sequence[str]) -> Figure:
+    """Returns a panel for each metric; a colour for each policy, a line for each of its trainings."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(shown) // ACROSS)
+    lines: dict[str, Artist] = {}
+    inks = colours([*read_in])
+    made = Figure(figsize=(WIDTH, 0.6 + 2.0 * rows), layout="constrained")
     for i, metric in enumerate(shown):
         axes = made.add_subplot(rows, min(ACROSS, len(shown)), i + 1)
-        for j, (name, curves) in enumerate(read_in.items()):
+        for name, curves in read_in.items():
             if metric in curves.metrics:
                 there = np.isfinite(curves.metrics[metric])
-                x, y, colour = curves.samples[there], curves.metrics[metric][there], COLOURS[j % len(COLOURS)]
-                [lines[name]] = axes.plot(x, y, marker="o", markersize=3, color=colour)
-        axes.set_title(metric, fontsize=9)
+                x, y = curves.samples[there], curves.metrics[metric][there]
+                [line] = axes.plot(x, y, marker="o", markersize=2, linewidth=1.0, color=inks[name])
+                lines.setdefault(label(name), line)
+        axes.set_title(METRICS.get(metric, metric))
         _finish(axes, [max(curves.samples[-1] for curves in read_in.values())])
-    made.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
-    made.supxlabel("training samples", fontsize=9)
-    out.mkdir(parents=True, exist_ok=True)
-    return save_figure(made, out / "training.png", dpi=120.0)
+    made.legend([*lines.values()], [*lines], loc="outside upper left", ncols=3)
+    made.supxlabel(f"training samples; a line for each of {len(read_in)} trainings, on held-out data", fontsize=8)
+    return made
 
 
 def shared_metrics(trainings: Collection[Curves]) -> list[str]:

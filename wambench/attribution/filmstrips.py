@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wambench.analysis.style import label
 from wambench.attribution.table import AttributionRow
 from wambench.interface import Chunk, Episode, canvas
 from wambench.records import episode_stem, load_episode, write_whole
@@ -135,7 +136,7 @@ def draw_strips(run: Path, rows: Sequence[AttributionRow], kind: str) -> Figure:
     lines = 3 if any(oracles) else 2
     figure = Figure(figsize=(1.75 * MOMENTS, (0.95 * lines + 0.75) * len(rows) + 0.5), layout="constrained")
     said = {"both": "both video and action"}.get(kind, kind)
-    figure.suptitle(f"Lost to {said}: the clearest failures of {rows[0].policy} on {rows[0].split}")
+    figure.suptitle(f"Lost to {said}: the clearest failures of {label(rows[0].policy)} on {rows[0].split}")
     panels = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for panel, row, oracle in zip(panels, rows, oracles, strict=True):
         episode = load_episode(_episode_file(run, row))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wambench.analysis import style
 from wambench.analysis.agreement import confusion, kappa, right
 from wambench.analysis.intervals import Estimate
 from wambench.analysis.intervals import text as estimate_text
@@ -31,19 +32,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SELF_TEST = "self-test.csv"
-# Okabe and Ito's colours, one meaning each in all figures.
+# Tol's "muted" colours, one meaning each in all figures of attribution, and none of them a policy's (analysis.style).
 PARTS = {
-    "reached": ("reached", "#009e73"),
-    "video": ("lost to video", "#0072b2"),
-    "action": ("lost to action", "#e69f00"),
-    "timing": ("lost to latency", "#cc79a7"),
+    "reached": ("reached", "#117733"),
+    "video": ("lost to video", "#332288"),
+    "action": ("lost to action", "#ddaa33"),
+    "timing": ("lost to latency", "#aa4499"),
     "unattributed": ("unattributed: the oracle fails too", "#999999"),
     "unread": ("lost, imagined frames unreadable", "#c9b8a0"),
     "unknown": ("lost, not attributed", "#e4e4e4"),
 }
 VERDICTS = {
-    "video": "#0072b2", "action": "#e69f00", "both": "#56b4e9", "timing": "#cc79a7", "stall": "#d55e00",
-    "contact": "#f0e442", "instrument": "#999999", "abstain": "#cccccc", "none": "#eeeeee",
+    "video": "#332288", "action": "#ddaa33", "both": "#6699cc", "timing": "#aa4499", "stall": "#cc6677",
+    "contact": "#999933", "instrument": "#999999", "abstain": "#cccccc", "none": "#eeeeee",
 }  # fmt: skip
 BINS = 10
 DIAGNOSED = 40  # episodes at most: each is read whole
@@ -62,6 +63,12 @@ class Attributed:
     def split(self) -> str:
         """The split, which is the second line of the name."""
         return self.name.partition("\n")[2]
+
+    @property
+    def label(self) -> str:
+        """What it is called in figures: policy, then split."""
+        policy, _, split = self.name.partition("\n")
+        return f"{style.label(policy)}\n{style.SPLITS.get(split, split)}"
 
     @property
     def known(self) -> list[AttributionRow]:
@@ -87,14 +94,25 @@ def read(runs: Sequence[Path]) -> list[Attributed]:
 
 def draw(runs: Sequence[Path], out: Path) -> list[Path]:
     """Draws all figures of attribution that the folders have something for, and returns their paths."""
+    with style.paper():
+        figures = _figures(runs)
+        out.mkdir(parents=True, exist_ok=True)
+        photographs = ("failures-",)
+        return [
+            save_figure(figure, out / name, vector=not name.startswith(photographs)) for name, figure in figures.items()
+        ]
+
+
+def _figures(runs: Sequence[Path]) -> dict[str, Figure]:
+    """Returns the figures by file name."""
     from wambench.attribution import filmstrips
 
     figures: dict[str, Figure] = {}
     if found := read(runs):
         figures["attribution.png"] = draw_bars(found)
-        figures["attribution-by-task.png"] = draw_groups(found)
+        figures |= paged("attribution-by-task", found, draw_groups)
         if any(row.d3 for one in found for row in one.rows):
-            figures["attribution-no-return.png"] = draw_no_return(found)
+            figures |= paged("attribution-no-return", found, draw_no_return)
         if any(row.behaviour for one in found for row in one.rows):
             figures["attribution-behaviour.png"] = draw_behaviours(found)
     for run in runs:
@@ -103,8 +121,20 @@ def draw(runs: Sequence[Path], out: Path) -> list[Path]:
             figures |= draw_imagination(run, table.read(run))
         if (run / SELF_TEST).is_file():
             figures["self-test.png"] = draw_self_test(read_self_test(run / SELF_TEST))
-    out.mkdir(parents=True, exist_ok=True)
-    return [save_figure(figure, out / name) for name, figure in figures.items()]
+    return figures
+
+
+def paged(
+    stem: str, found: Sequence[Attributed], draw_panels: Callable[[Sequence[Attributed]], Figure]
+) -> dict[str, Figure]:
+    """Returns a figure of all runs, or several of one split each where one would have too many panels, by file name."""
+    if len(found) <= style.PANELS:
+        return {f"{stem}.png": draw_panels(found)}
+    figures = {}
+    for split in dict.fromkeys(one.split for one in found):
+        for i, part in enumerate(style.pages([one for one in found if one.split == split]), start=1):
+            figures[f"{stem}-{split}{f'-{i}' if i > 1 else ''}.png"] = draw_panels(part)
+    return figures
 
 
 def shares(episodes: pandas.DataFrame, rows: Sequence[AttributionRow]) -> dict[str, Estimate]:
@@ -144,11 +174,23 @@ def draw_bars(found: Sequence[Attributed]) -> Figure:
         estimates = shares(one.episodes, one.known)
         _draw_stack(axes, y, estimates, height=0.5)
         _write_numbers(axes, y, estimates, one)
-    labels = [f"{one.name}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
+    labels = [f"{one.label}\nn={len(one.episodes)}, {len(one.known)} failures attributed" for one in found]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.35, -0.75))
     axes.set_xlabel("mean progress: reached, and lost to what; below each part: where it may end, 95 % interval")
-    _add_legend(figure, [axes])
+    _add_legend(figure, [axes], _largest_losses(found))
     return figure
+
+
+def _largest_losses(found: Sequence[Attributed]) -> str:
+    """Returns what took the largest part of the lost progress, and in how many runs."""
+    largest = []
+    for one in found:
+        estimates = shares(one.episodes, one.known)
+        lost = {part: estimate.mean for part, estimate in estimates.items() if part != "reached"}
+        largest.append(PARTS[max(lost, key=lambda part: lost[part])][0].removeprefix("lost to ").removeprefix("lost, "))
+    counts = {name: largest.count(name) for name in sorted(set(largest), key=largest.count, reverse=True)}
+    told = ", ".join(f"{name} in {count}" for name, count in counts.items())
+    return f"Largest part of the lost progress in {len(found)} runs: {told}"
 
 
 def widths(estimates: Mapping[str, Estimate]) -> dict[str, float]:
@@ -225,12 +267,13 @@ def draw_groups(found: Sequence[Attributed]) -> Figure:
             axes.set(yticks=range(len(labels)), xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6))
             axes.set_yticklabels(labels if j == 0 else [])
             axes.tick_params(labelsize=8)
-            axes.set_title(one.name, fontsize=9)
+            axes.set_title(style.wrapped(one.label.partition("\n")[0], 22), fontsize=7.5)
             axes.spines[["top", "right"]].set_visible(False)
             if kinds := sum(name.startswith("novelty: ") for name in labels):
                 axes.axhline(kinds - 0.5, color="black", linewidth=0.6)
     figure.supxlabel("mean progress; beside each bar: episodes, of which attributed failures", fontsize=9)
-    _add_legend(figure, figure.axes)
+    places = dict.fromkeys(one.label.partition("\n")[2] for one in found)
+    _add_legend(figure, figure.axes, f"What each task reached and lost: {', '.join(places)}")
     return figure
 
 
@@ -262,7 +305,7 @@ def draw_no_return(found: Sequence[Attributed]) -> Figure:
             if len(at):
                 axes.bar(edges[:-1] + 0.5 / BINS, count, 0.9 / BINS, heights, color=colour, label=verdict)
             heights += count
-        title = f"{one.name.replace(chr(10), ', ')}: {len(lost)} failures with a point of no return"
+        title = f"{one.label.replace(chr(10), ', ')}: {len(lost)} failures with a point of no return"
         axes.set_title(f"{title}" + f", {open_end} still solvable at the end" * (open_end > 0), fontsize=9)
         axes.set(ylabel="failed episodes", xlim=(0, 1), ylim=(0, max(1.0, heights.max()) * 1.15))
         axes.yaxis.get_major_locator().set_params(integer=True)
@@ -271,7 +314,11 @@ def draw_no_return(found: Sequence[Attributed]) -> Figure:
         "where the chunk of no return lies: 0 start of the episode, 1 its end; colour: verdict of the first divergence"
     )
     figure.supxlabel(where, fontsize=9)
-    _add_legend(figure, figure.axes)
+    places = [row.no_return / row.chunks for one in found for row in one.rows if row.no_return >= 0 and row.chunks > 0]
+    told = (
+        f"Half of {len(places)} failures are past saving after {np.median(places):.2f} of the episode" if places else ""
+    )
+    _add_legend(figure, figure.axes, told)
     return figure
 
 
@@ -279,23 +326,24 @@ def draw_behaviours(found: Sequence[Attributed]) -> Figure:
     """Returns how failed episodes failed, as one would see it: for every policy, with video or without."""
     from matplotlib.figure import Figure
 
-    from wambench.analysis.plots import COLOURS
-
     figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(found)), layout="constrained")
     axes = figure.subplots()
     typed = [[row.behaviour for row in one.rows if row.behaviour] for one in found]
     for y, kinds in enumerate(typed):
         left = 0.0
-        for name, colour in zip(TYPES, COLOURS, strict=True):
+        for name, colour in zip(TYPES, style.KINDS, strict=True):
             part = kinds.count(name) / max(1, len(kinds))
             if part:
                 axes.barh(y, part, 0.75, left, color=colour, label=name, edgecolor="white", linewidth=0.5)
                 axes.text(left + part / 2, y, f"{kinds.count(name)}", ha="center", va="center", fontsize=8)
             left += part
-    labels = [f"{one.name.replace(chr(10), ', ')} (n={len(kinds)})" for one, kinds in zip(found, typed, strict=True)]
+    labels = [f"{one.label.replace(chr(10), ', ')} (n={len(kinds)})" for one, kinds in zip(found, typed, strict=True)]
     axes.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, 1), ylim=(len(found) - 0.5, -0.5))
     axes.set_xlabel("share of the failed episodes; their number in each part")
-    _add_legend(figure, [axes])
+    every = [kind for kinds in typed for kind in kinds]
+    common = max(TYPES, key=every.count)
+    told = f"The most frequent failure is “{common}”: {every.count(common)} of {len(every)} failed episodes"
+    _add_legend(figure, [axes], told)
     return figure
 
 
@@ -389,19 +437,24 @@ def draw_self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
     said = [v for v in verdicts.VERDICTS if any(row[d] == v for row in rows for d in DEFINITIONS)]
     figure = Figure(figsize=(3.2 + 3.1 * len(DEFINITIONS), 2.0 + 0.3 * len(faults)), layout="constrained")
     panels = figure.subplots(1, len(DEFINITIONS), sharey=True)
-    names = [fault if truth == fault else f"{truth}: {fault}" for truth, fault in faults]
+    names = [(fault if truth == fault else f"{truth}: {fault}").replace("_", " ") for truth, fault in faults]
+    shares_right = {}
     for axes, (key, title) in zip(panels, DEFINITIONS.items(), strict=True):
         asked = [row for row in rows if row[key]]
         given = [names[faults.index((row["truth"], row["fault"]))] for row in asked]
         counts = confusion(given, [row[key] for row in asked], names, said)
         _draw_matrix(axes, counts, [[truth == column for column in said] for truth, _ in faults])
         share, low, high = right([row["truth"] for row in asked], [row[key] for row in asked])
+        shares_right[title] = share
         axes.set_title(f"{title}\nright {share:.2f} [{low:.2f}, {high:.2f}], n={len(asked)}", fontsize=9)
         axes.set_xticks(range(len(said)), said, rotation=45, ha="right", fontsize=8)
         axes.set_xlabel("verdict", fontsize=8)
     panels[0].set_yticks(range(len(names)), names, fontsize=8)
     panels[0].set_ylabel("planted: what is wrong, and how", fontsize=8)
-    figure.suptitle(_describe_kappas(rows), fontsize=9)
+    best = max(shares_right, key=lambda name: shares_right[name])
+    said = f"Of planted faults, {best} names the right one most often: {shares_right[best]:.2f}"
+    style.title(figure, said)
+    figure.supxlabel(style.wrapped(_describe_kappas(rows), 130), fontsize=8)
     return figure
 
 
@@ -423,11 +476,11 @@ def _describe_kappas(rows: Sequence[Mapping[str, str]]) -> str:
     for one, other in itertools.combinations(DEFINITIONS, 2):
         value, low, high, n = kappa([row[one] for row in rows], [row[other] for row in rows])
         texts.append(f"{DEFINITIONS[one]} and {DEFINITIONS[other]} {value:.2f} [{low:.2f}, {high:.2f}] (n={n})")
-    return "planted faults, orange frame: the right verdict\nCohen's kappa: " + ", ".join(texts)
+    return "orange frame: the right verdict; counts: episodes; Cohen's kappa: " + ", ".join(texts)
 
 
-def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """Puts one legend of all panels above them."""
+def _add_legend(figure: Figure, panels: Sequence[Axes], said: str) -> None:
+    """Puts what a figure says, and one legend of all panels, above them."""
     handles: dict[str, Artist] = {}
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
@@ -436,4 +489,12 @@ def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     order = [label for label in (*(label for label, _ in PARTS.values()), *TYPES) if label in handles]
     order += [label for label in handles if label not in order]
     chosen = [handles[label] for label in order]
-    figure.legend(chosen, order, loc="outside upper center", ncols=min(4, len(order)), frameon=False, fontsize=9)
+    legend = figure.legend(
+        chosen,
+        order,
+        loc="outside upper left",
+        ncols=min(3, len(order)),
+        title=style.wrapped(said, 80),
+        alignment="left",
+    )
+    legend.get_title().set_fontweight("bold")

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 USER_ERROR = 2
@@ -20,6 +20,34 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(USER_ERROR, f"wambench: error: {message}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parses as argparse does, and keeps the words of the command as `words`: only they tell what was given."""
+        found, rest = super().parse_known_args(args, namespace)
+        if not hasattr(found, "words"):  # the command comes before the whole line, which leads to it
+            found.words = list(args or ())
+        return found, rest
+
+
+def add_choice(it: argparse._ActionsContainer, option: str, known: Iterable[str], **given: Any) -> None:
+    """Adds an option whose help and completion list the names that are known.
+
+    Others are not refused here: whoever takes the value says the nearest match, and a task module may add names.
+    """
+    choices = tuple(known)
+    action = it.add_argument(option, metavar=f"{{{','.join(choices)}}}", **given)
+    complete_with(action, choices)
+
+
+def complete_with(action: argparse.Action, known: Iterable[str]) -> None:
+    """Lets the shell complete the value of an option, also behind a comma (`argcomplete` asks for it)."""
+    choices = tuple(known)
+
+    def completer(prefix: str, **_: Any) -> list[str]:
+        before = prefix.rpartition(",")[0]
+        return [f"{before},{name}" if before else name for name in choices]
+
+    action.completer = completer  # type: ignore[attr-defined]
 
 
 def add_command(commands: Commands, name: str, command: Command, does: str, example: str, notes: str = "") -> Parser:

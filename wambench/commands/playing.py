@@ -7,23 +7,31 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wambench.commands import several
 from wambench.commands.arguments import (
     Commands,
     Pairs,
     Parser,
+    add_choice,
     add_command,
     add_seed,
     add_task_module,
     add_workers,
+    complete_with,
     fields_of,
     names,
     seconds,
 )
+from wambench.conventions import CONVENTIONS
+from wambench.envs.factors import FACTORS
+from wambench.evaluation.config import CLOCKS, VISUALS
+from wambench.evaluation.executors import EXECUTORS
+from wambench.policies import POLICIES
+from wambench.tasks import TASKS, current_splits
 
 if TYPE_CHECKING:
     from wambench.evaluation.config import RunConfig
 
-NO_ROW_OK = 1
 EXIT_CODES = (
     "Exit codes: 0; 1 if no episode could be played (every row is an error); 2 for an error of the user or of the "
     "machine; 130 after Ctrl-C."
@@ -41,25 +49,28 @@ def add_run(commands: Commands) -> None:
     """Adds `wambench run`."""
     example = "wambench run --policy dreamzero --split unseen-tasks"
     it = add_command(commands, "run", run_command, "play a split with a policy and record it", example, EXIT_CODES)
-    forms = "a listed name, module:Class, path/to/file.py:Class, lerobot:PATH, or openpi://HOST:PORT and the like"
-    it.add_argument("--policy", required=True, metavar="POLICY", help=forms)
+    what = (
+        f"{', '.join(POLICIES)}; or module:Class, path/to/file.py:Class, lerobot:PATH, openpi://HOST:PORT and the like"
+    )
+    complete_with(it.add_argument("--policy", metavar="POLICY", help=what), POLICIES)
     it.add_argument(
         "--policy-args", nargs="+", action=Pairs, default={}, metavar="NAME=VALUE", help="arguments of its class"
     )
-    it.add_argument("--split", required=True, metavar="SPLIT", help="a name of `wambench list splits`")
+    _add_split(it)
     _add_episodes(it)
-    it.add_argument(
-        "--factor", dest="factors", type=names, default=(), metavar="FACTOR,FACTOR",
-        help="vary this alone (default: all at once)",
-    )  # fmt: skip
+    alone = f"vary this alone (default: all at once): {', '.join(FACTORS)}; a delay or speed in memory and dynamic"
+    factor = it.add_argument("--factor", dest="factors", type=names, default=(), metavar="FACTOR,FACTOR", help=alone)
+    complete_with(factor, FACTORS)
     called = "how the rows call the policy (default: its name with its arguments); weights that differ are its seeds"
     it.add_argument("--name", default="", metavar="NAME", help=called)
     told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"
     it.add_argument("--instruction-of", default="", metavar="TASK", help=told)
-    robot = "who plays: libero, droid, droid-velocity (default: the robot that the policy's convention asks for)"
-    it.add_argument("--robot", default="", metavar="ROBOT", help=robot)
-    it.add_argument("--visual", default="fast", metavar="PROFILE", help="fast (default) or full")
-    it.add_argument("--record-video", action="store_true", help="write an mp4 of every episode")
+    robot = "who plays (default: the robot that the policy's convention asks for)"
+    add_choice(it, "--robot", CONVENTIONS, default="", help=robot)
+    add_choice(it, "--visual", VISUALS, default="fast", help="how pictures are drawn (default: fast)")
+    it.add_argument("--record-video", action="store_true", help="write an mp4 of what the policy saw, of every episode")
+    for_people = "draw a film of every episode for people: the arm, shadows, 512 pixels; later, `wambench film` does it"
+    it.add_argument("--film", action="store_true", help=for_people)
     limit = "seconds an episode may take, compiling its scene not counted (default: 600)"
     it.add_argument("--time-limit", dest="time_limit_s", type=float, default=600.0, metavar="SECONDS", help=limit)
     again = "play errors again, whatever their cause; errors of the machine (killed worker, full disk) always are"
@@ -67,10 +78,10 @@ def add_run(commands: Commands) -> None:
     where = "default: runs/POLICY-SPLIT; the same command continues there, and may ask for more tasks and episodes"
     it.add_argument("--out", type=Path, metavar="DIR", help=where)
     time = it.add_argument_group("time")
-    time.add_argument("--execution", default="sync", metavar="HOW", help="sync (default), async, ensemble or rtc")
+    add_choice(time, "--execution", EXECUTORS, default="sync", help="how chunks become actions (default: sync)")
     latency = 'of an answer: seconds (default: 0), "measured", or a TRACE.csv that a measured run left'
     time.add_argument("--latency", default="0", metavar="LATENCY", help=latency)
-    time.add_argument("--clock", default="virtual", metavar="CLOCK", help="virtual (default), or wall: real time")
+    add_choice(time, "--clock", CLOCKS, default="virtual", help="wall is real time (default: virtual)")
     _add_chunks(time)
     many = it.add_argument_group("one policy for all workers, many machines")
     device = "cpu, cuda or cuda:1: the policy lives there, in a process of its own (default: one in every worker)"
@@ -79,6 +90,7 @@ def add_run(commands: Commands) -> None:
     many.add_argument("--policy-batch", type=int, metavar="N", help=batch)
     cluster = "play on a Ray cluster: local, auto (the one this machine is part of) or ray://HOST:PORT"
     many.add_argument("--cluster", default="", metavar="ADDRESS", help=cluster)
+    several.add(it)
     add_seed(it)
     add_workers(it)
     add_task_module(it)
@@ -99,16 +111,18 @@ def add_sweep(commands: Commands) -> None:
         "wambench sweep --policy dreamzero --latency 0,0.1,0.4 --execution sync,async,rtc --split seen --out runs/sweep"
     )
     it = add_command(commands, "sweep", sweep_command, "progress against latency, for policies and executors", example)
-    it.add_argument("--policy", dest="policies", nargs="+", required=True, metavar="POLICY", help="as of run")
+    policies = it.add_argument(
+        "--policy", dest="policies", nargs="+", required=True, metavar="POLICY", help="as of run"
+    )
+    complete_with(policies, POLICIES)
     it.add_argument(
         "--latency", type=seconds, default=(0, 0.05, 0.1, 0.2, 0.4, 0.8), metavar="SECONDS,SECONDS",
         help="of an answer (default: 0,0.05,0.1,0.2,0.4,0.8)",
     )  # fmt: skip
-    it.add_argument(
-        "--execution", type=names, default=("sync", "async", "rtc"), metavar="HOW,HOW",
-        help="as of run (default: sync,async,rtc)",
-    )  # fmt: skip
-    it.add_argument("--split", required=True, metavar="SPLIT", help="a name of `wambench list splits`")
+    hows = f"of {', '.join(EXECUTORS)} (default: sync,async,rtc)"
+    how = it.add_argument("--execution", type=names, default=("sync", "async", "rtc"), metavar="HOW,HOW", help=hows)
+    complete_with(how, EXECUTORS)
+    _add_split(it, required=True)
     _add_episodes(it)
     _add_chunks(it)
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command continues there")
@@ -117,8 +131,14 @@ def add_sweep(commands: Commands) -> None:
     add_task_module(it)
 
 
+def _add_split(it: Parser, required: bool = False) -> None:
+    known = [split.name for split in current_splits()]
+    add_choice(it, "--split", known, required=required, help="what is played; `wambench list splits` describes them")
+
+
 def _add_episodes(it: Parser) -> None:
-    it.add_argument("--tasks", type=names, default=(), metavar="TASK,TASK", help="default: all of the split")
+    which = "names of `wambench list tasks` (default: all of the split)"
+    complete_with(it.add_argument("--tasks", type=names, default=(), metavar="TASK,TASK", help=which), TASKS)
     it.add_argument("--episodes", type=int, default=5, metavar="N", help="episodes per task (default: 5)")
 
 
@@ -128,19 +148,13 @@ def _add_chunks(it: argparse._ActionsContainer) -> None:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    """Plays a split with a policy; the exit code says whether any episode could be played."""
-    from wambench.evaluation.config import RunConfig
-
-    return play(RunConfig.resolve(**fields_of(RunConfig, arguments)))
+    """Plays a split with a policy, or what a file asks for; the exit code says whether any episode could be played."""
+    return several.run(arguments)
 
 
 def play(config: RunConfig) -> int:
     """Plays a run, prints what came of it, and returns the exit code."""
-    from wambench.evaluation.run import run, summary
-
-    rows = run(config)
-    print(f"{len(rows)} episodes, {summary(rows)}: {config.folder / 'episodes.csv'}")
-    return 0 if any(row.status == "ok" for row in rows) else NO_ROW_OK
+    return several.play([config])
 
 
 def sweep_command(arguments: argparse.Namespace) -> int:
@@ -151,7 +165,7 @@ def sweep_command(arguments: argparse.Namespace) -> int:
     table = sweep(config, lambda line: print(line, flush=True))
     print(to_text(table))
     print(config.out / "sweep.csv")
-    return 0 if table["n"].sum() > 0 else NO_ROW_OK
+    return 0 if table["n"].sum() > 0 else several.NO_ROW_OK
 
 
 def watch_command(arguments: argparse.Namespace) -> None:

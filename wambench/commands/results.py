@@ -305,7 +305,7 @@ def _plot_recorded(given: list[Path], out: Path, episode: str | None) -> list[Pa
     sweeps = [path for path in given if (path / "sweep.csv").is_file()]
     self_tests = [path for path in given if (path / attribution_plots.SELF_TEST).is_file()]
     rest = [path for path in given if path not in (*logs, *sweeps, *self_tests)]
-    paths = [training_curves.together(logs, out)] if logs else []
+    paths = training_curves.together(logs, out) if logs else []
     if sweeps:
         from wambench.analysis import latency_plot
 

@@ -21,7 +21,7 @@ from wambench.tasks import SPLITS, check, default_factor, find
 RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out", "retry_errors", "policy_batch", "cluster")  # without influence on what a row says
+UNRECORDED = ("workers", "out", "retry_errors", "policy_batch", "cluster", "film")  # decide nothing in a row
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
 TOLD = ("instruction_of", "name", "robot", "policy_device")  # likewise
@@ -52,6 +52,7 @@ class RunConfig:
             task itself is left out of the default tasks.
         robot: A name of `conventions.CONVENTIONS`: who plays; "" for the robot that the policy's convention asks for.
         record_video: Write an mp4 of every episode.
+        film: Draw a film of every episode for spectators (`evaluation.film`), which changes nothing else.
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
         out: Folder; None for one in `runs/`, named after the configuration.
@@ -99,6 +100,7 @@ class RunConfig:
     policy_batch: int | None = None
     cluster: str = ""
     retry_errors: bool = False
+    film: bool = False
 
     @classmethod
     def resolve(
@@ -230,8 +232,10 @@ class RunConfig:
         The same for what one run can hold, however many tasks and episodes. Where another run stands in the way (two
         policies in files of one name, for example), the name ends in a number.
         """
-        if self.out is not None:
-            return self.out
+        return self.out if self.out is not None else self.folder_in(RUNS)
+
+    def folder_in(self, parent: Path) -> Path:
+        """Returns the folder of that name in another folder than `runs/`."""
         policy = policies.short_name(self.policy).replace(".py:", "-")
         short = {k: Path(v).stem if isinstance(v, str) and "/" in v else v for k, v in self.policy_args.items()}
         words = [self._called(policy, short), self.split]
@@ -241,7 +245,7 @@ class RunConfig:
             f"{name}={getattr(self, name)}" for name in IN_NAME if getattr(self, name) != getattr(RunConfig, name)
         ]
         name = re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
-        places = (RUNS / (name if i == 1 else f"{name}-{i}") for i in count(1))
+        places = (parent / (name if i == 1 else f"{name}-{i}") for i in count(1))
         return next(place for place in places if not holds_another(place, self.recorded()))
 
     def recorded(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def prompt(config: RunConfig, task: str, spec: EpisodeSpec) -> str:
     return tasks.find(others[np.random.default_rng([spec.seed, 1]).integers(len(others))]).instruction
 
 
-def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr) -> list[Row]:
+def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr, quiet: bool = False) -> list[Row]:
     """Plays what `config.folder` does not hold yet and returns all rows that it then holds.
 
     An error is kept as it is, with two exceptions that are played again: what the machine ended (a killed worker, a
@@ -75,6 +75,7 @@ def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr)
         config: What is played.
         make_sim: Module-level function that makes the simulator of a task in a worker.
         tell: Is told, line by line, where it is recorded, what is played again, and the first error.
+        quiet: Show no progress.
 
     Raises:
         ValueError: The folder holds something else, or the policy and the simulators do not fit.
@@ -89,7 +90,7 @@ def run(config: RunConfig, make_sim: MakeSim = tabletop, tell: Tell = to_stderr)
         todo = [job for job in jobs if job.key not in folder.rows or is_retried(folder.rows[job.key], config)]
         _tell_errors([folder.rows[job.key] for job in jobs if job.key in folder.rows], config, tell)
         if todo:
-            _play(config, todo, folder, make_sim, tell)
+            _play(config, todo, folder, make_sim, tell, quiet)
         folder.finish()
         rows = folder.in_order()
         wrapped = sum(source.wraps(episode_stem(row.key), row.queries) for row in rows)
@@ -141,14 +142,16 @@ def trace(folder: Path, jobs: Sequence[EpisodeJob], waited: bool = False) -> str
     return "\n".join(lines) + "\n"
 
 
-def _play(config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell) -> None:
+def _play(
+    config: RunConfig, todo: Sequence[EpisodeJob], folder: RunFolder, make_sim: MakeSim, tell: Tell, quiet: bool
+) -> None:
     with _workers(config, todo, make_sim, tell) as (pool, inference):
         _begin(config, folder, pool.info, tell)
         robot = pool.info.get("robot", ROBOT)
         todo = [dataclasses.replace(job, spec=played_by(job.spec, robot)) for job in todo]
         done = len(folder.rows.keys() - {job.key for job in todo})
         failed = False
-        with progress_bar(total=done + len(todo), initial=done, unit="episode") as bar:
+        with progress_bar(total=done + len(todo), initial=done, unit="episode", disable=quiet) as bar:
             for index, result in pool.results(todo, config.time_limit_s):
                 lost = isinstance(result, LostJob)
                 row, files = lost_result(config, todo[index], result) if lost else result

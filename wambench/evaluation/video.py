@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ class VideoRecorder:
 
     def __call__(self, chunk: Chunk | None, outcome: Outcome) -> None:
         """Adds the frames of a chunk."""
-        if chunk is not None and chunk.plan.frames is not None and chunk.plan.frame_steps is not None:
-            self._predictions.append(Predictions(chunk.step, chunk.plan.frame_steps, chunk.plan.frames))
+        if chunk is not None:
+            self._predictions += predictions_of([chunk])
         for observation in outcome.observations:
             if observation.step % self._convention.frame_stride == 0:
                 self._steps.append(observation.step)
@@ -54,10 +55,8 @@ class VideoRecorder:
 
     def _imagined(self, step: int, real: Frame) -> Frame:
         """Returns the newest prediction for a step, black if there is none."""
-        for prediction in reversed(self._predictions):
-            if prediction.asked < step and (frame := prediction.at(step)) is not None:
-                return frame
-        return np.zeros_like(real)
+        frame = newest(self._predictions, step)
+        return np.zeros_like(real) if frame is None else frame
 
 
 class Predictions:
@@ -79,6 +78,22 @@ class Predictions:
         """Returns the frame for the latest step up to `step`, None if all are for later ones."""
         place = int(np.searchsorted(self._steps, step, side="right")) - 1
         return self._frames[place] if place >= 0 else None
+
+
+def predictions_of(chunks: Iterable[Chunk]) -> list[Predictions]:
+    """Returns what the queries of some chunks imagined, those that imagined anything."""
+    plans = [(chunk.step, chunk.plan.frame_steps, chunk.plan.frames) for chunk in chunks]
+    return [
+        Predictions(asked, steps, frames) for asked, steps, frames in plans if steps is not None and frames is not None
+    ]
+
+
+def newest(predictions: Sequence[Predictions], step: int) -> Frame | None:
+    """Returns what the last query before a step imagined for it, None if none did."""
+    for prediction in reversed(predictions):
+        if prediction.asked < step and (frame := prediction.at(step)) is not None:
+            return frame
+    return None
 
 
 def encode_mp4(frames: list[Frame], fps: float, crf: int | None = None) -> bytes:

@@ -144,6 +144,7 @@ class Player:
         self._stage: tuple[str, Simulator, Policy] | None = None
         self._tape: FrameRecorder | None = None
         self._inference: Inference | None = None
+        self._spectator: TabletopEnv | None = None
 
     def enter(self, task: str) -> tuple[Simulator, Policy]:
         """Returns the simulator of a task and who acts in it; raises ValueError if their conventions differ."""
@@ -224,9 +225,24 @@ class Player:
         files = {f"episodes/{stem}.npz": encode_episode(episode, cameras, frames)}
         if film:
             files[f"videos/{stem}.mp4"] = film.mp4()
+        if self._config.film:
+            begun()  # what is drawn for spectators takes none of the episode's time
+            files[f"films/{stem}.mp4"] = self._film(episode, job.prompt)
         if episode.traceback:
             files[f"errors/{stem}.txt"] = episode.traceback.encode(errors="replace")
         return to_row(self._config, job, episode, sim.convention), files
+
+    def _film(self, episode: Episode, told: str) -> bytes:
+        """Returns the film of an episode, empty if it was over before the first query."""
+        from wambench.evaluation import film
+
+        if not episode.chunks:
+            return b""
+        if self._spectator is None or self._spectator.task.id != episode.spec.task:
+            if self._spectator is not None:
+                self._spectator.close()
+            self._spectator = film.spectator(episode.spec)
+        return film.film(episode, self._spectator, told)
 
 
 def count_from_here(chunk: Chunk | None, outcome: Outcome) -> None:

@@ -15,7 +15,7 @@ LARGEST = 1_000_000  # bytes
 SMALLER = 0.9  # the next resolution to try
 
 
-def save_figure(figure: Figure, path: Path, dpi: float = 150.0) -> Path:
+def save_figure(figure: Figure, path: Path, dpi: float = 200.0, vector: bool = False) -> Path:
     """Saves a figure as a PNG of at most `LARGEST` bytes and returns its path.
 
     A figure that is too large is drawn again with fewer dots per inch. Colours are never reduced to a palette, because
@@ -25,7 +25,12 @@ def save_figure(figure: Figure, path: Path, dpi: float = 150.0) -> Path:
         figure: What is saved.
         path: File; its folder exists.
         dpi: Dots per inch, if they fit.
+        vector: Also save it as an SVG beside the PNG: for figures without photographs.
     """
+    if vector:
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+        write_whole(path.with_suffix(".svg"), drawn.getvalue())
     while True:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})

@@ -4,6 +4,7 @@
     DIR/episodes.csv                                   one row per episode (`COLUMNS`)
     DIR/episodes/<task>.<factor>.<episode>.npz         frames, actions, states (`encode_episode`, `load_episode`)
     DIR/videos/<task>.<factor>.<episode>.mp4           with --record-video
+    DIR/films/<task>.<factor>.<episode>.mp4            with --film
     DIR/errors/<task>.<factor>.<episode>.txt           traceback of an error
 
 Only the parent process of a run writes here. Files appear whole (written beside, synced, renamed) and rows are
@@ -26,7 +27,7 @@ from typing import Any
 from wambench.records.files import append, locked, write_whole
 from wambench.records.rows import HEADER, ROWS, RUN, Key, Row, episode_stem, numbered_rows, to_line
 
-FILES = ("episodes/{}.npz", "videos/{}.mp4", "errors/{}.txt")  # of an episode, by its stem
+FILES = ("episodes/{}.npz", "videos/{}.mp4", "films/{}.mp4", "errors/{}.txt")  # of an episode, by its stem
 GROWING = ("tasks", "factors", "episodes")  # what a run covers: may grow from one command to the next
 FREE = ("record_video", "time_limit_s")  # without influence on an episode that ends well
 JsonConfig = Mapping[str, Any]
@@ -163,6 +164,17 @@ class RunFolder:
         return (
             _name(row.task) in config["tasks"] and row.factor in config["factors"] and row.episode < config["episodes"]
         )
+
+
+def rows_in(path: Path, config: JsonConfig) -> dict[Key, Row]:
+    """Returns the rows that a run would find in a folder; nothing is locked, mended or written.
+
+    Raises:
+        ValueError: As `RunFolder`: the folder holds another configuration, or what is there is damaged.
+    """
+    folder = RunFolder(path, config)
+    folder._read_origin()
+    return {row.key: row for _, row in numbered_rows(path / ROWS, torn=True)} if (path / ROWS).exists() else {}
 
 
 def _text(values: Mapping[str, Any]) -> str:
