@@ -57,7 +57,7 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
         ("sweep", "wambench.analysis.latency_sweep:SweepConfig", set()),
         ("collect", "wambench.collection:CollectConfig", set()),
         ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
-        ("bench", "wambench.speed.policy:BenchConfig", {"what", "json", "random_weights"}),
+        ("bench", "wambench.speed.policy:BenchConfig", {"what", "json", "random_weights", "robot"}),
     ],
 )
 def test_every_option_is_a_field_of_its_configuration(name: str, config: str, besides: set[str]) -> None:

@@ -364,7 +364,7 @@ def test_a_robot_that_is_asked_for_plays(tmp_path: Path, policy: str) -> None:
 
 
 def test_a_policy_of_another_robot_is_refused(config: Maker) -> None:
-    with pytest.raises(WorkerFailed, match="control_hz: the environment has 15.0, the policy expects 20.0"):
+    with pytest.raises(WorkerFailed, match=r"control_hz: the environment has 15\.0, the policy expects 20\.0"):
         run(config(robot="droid"))
 
 
