@@ -128,6 +128,8 @@ def experts(arguments: argparse.Namespace) -> None:
 
 def bench(arguments: argparse.Namespace) -> None:
     """Measures speed."""
+    if arguments.what == "policy" and arguments.robot != "libero":
+        raise ValueError("--robot goes with bench sim: a policy is timed without a simulator")
     if arguments.what == "policy":
         _bench_policy(arguments)
         return
