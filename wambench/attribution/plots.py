@@ -451,9 +451,8 @@ def draw_self_test(rows: Sequence[Mapping[str, str]]) -> Figure:
         axes.set_xlabel("verdict", fontsize=8)
     panels[0].set_yticks(range(len(names)), names, fontsize=8)
     panels[0].set_ylabel("planted: what is wrong, and how", fontsize=8)
-    best = max(shares_right, key=lambda name: shares_right[name])
-    said = f"Of planted faults, {best} names the right one most often: {shares_right[best]:.2f}"
-    style.title(figure, said)
+    told = ", ".join(f"{value:.2f} ({name})" for name, value in shares_right.items())
+    style.title(figure, f"Right verdicts on planted faults: {told}")
     figure.supxlabel(style.wrapped(_describe_kappas(rows), 130), fontsize=8)
     return figure
 
