@@ -79,9 +79,9 @@ ALLOWED = {
     "templates": {"envs", "evaluation", "records", "registration", "task_module", "tasks", "interface"},
     "commands": POLICIES
     | {
-        "analysis", "attribution", "collection", "conventions", "datasets", "datasets.lerobot_folder", "envs", "evaluation",
-        "interface", "listing", "records", "report", "scoring", "serving", "speed", "submission", "suite", "tasks",
-        "templates", "watch",
+        "analysis", "attribution", "collection", "conventions", "datasets", "datasets.lerobot_folder", "envs",
+        "evaluation", "interface", "listing", "records", "report", "scoring", "serving", "speed", "submission", "suite",
+        "tasks", "templates", "watch",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},

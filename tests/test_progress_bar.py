@@ -25,7 +25,7 @@ def test_a_log_file_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     said, clock = io.StringIO(), Clock()
     monkeypatch.setattr(sys, "stderr", said)
     with module.progress_bar(total=6000, unit="episode") as bar:
-        bar._time = clock
+        bar._time = clock  # type: ignore[attr-defined]
         bar.start_t = bar.last_print_t = clock.now
         started = clock.now
         for _ in range(6000):
