@@ -15,7 +15,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import savgol_filter
 
-from wambench.interface import Observation, Plan, Policy
+from wambench.interface import Guided, Observation, Plan, Policy
 
 WINDOW = 21
 ORDER = 3
@@ -59,6 +59,8 @@ class SmoothedPolicy:
             check(policy.chunk_steps)
         self._policy = policy
         self.convention = policy.convention
+        if isinstance(policy, Guided):
+            self.act_guided = self._guided  # an attribute of its own: protocols do not ask `__getattr__`
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
@@ -66,12 +68,15 @@ class SmoothedPolicy:
 
     def act(self, history: Sequence[Observation]) -> Plan:
         """Returns the policy's plan, smoothed."""
-        return _smooth_plan(self._policy.act(history))
+        return self._smoothed(self._policy.act(history))
+
+    def _guided(self, history: Sequence[Observation], previous: np.ndarray, delay: int) -> Plan:
+        assert isinstance(self._policy, Guided)
+        return self._smoothed(self._policy.act_guided(history, previous, delay))
+
+    def _smoothed(self, plan: Plan) -> Plan:
+        actions = smooth(np.asarray(plan.actions, np.float64))
+        return replace(plan, actions=np.clip(actions, *self.convention.limits()))
 
     def __getattr__(self, name: str) -> Any:
-        own = getattr(self._policy, name)  # so that it has `act_guided` if the policy has
-        return (lambda *given: _smooth_plan(own(*given))) if name == "act_guided" else own
-
-
-def _smooth_plan(plan: Plan) -> Plan:
-    return replace(plan, actions=np.clip(smooth(np.asarray(plan.actions, np.float64)), -1.0, 1.0))
+        return getattr(self._policy, name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_run import recorded, timeless
-from wambench import cli, registration
+from wambench import cli, registration, tasks
 from wambench.envs.appearance import FILM
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
@@ -141,3 +141,25 @@ def test_recorded_runs_are_filmed_later(
     assert recorded(out) == before
     assert cli.main(["film", str(out), "--episodes", "PressButton-v1.none.7"]) == 2
     assert "no episode 'PressButton-v1.none.7'" in capsys.readouterr().err
+
+
+def test_a_film_that_fails_costs_no_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: object) -> bytes:
+        raise RuntimeError("no lamp")
+
+    config = RunConfig.resolve("noop", "seen", tasks=("PressButton",), episodes=1, out=tmp_path / "run", film=True)
+    job = plan(config)[0]
+    job = dataclasses.replace(job, spec=dataclasses.replace(job.spec, horizon=20))
+    player = Player(config, tabletop)
+    monkeypatch.setattr(player, "_film", broken)
+    row, files = player.play(job)
+    assert row.status == "ok" and "films/PressButton-v1.none.0.mp4" not in files
+    assert b"no lamp" in files["errors/PressButton-v1.none.0.film.txt"]
+
+
+def test_a_spectator_sees_the_robot_that_played() -> None:
+    spec = episode_spec(tasks.find("PressButton"), "seen", "none", 0, 0, robot="droid")
+    with contextlib.closing(film.spectator(spec, "droid")) as sim:
+        sim.begin(dataclasses.replace(spec, visual=film.SHOW), render=False)
+        view = sim.renderer.render(sim.scene.data, [FILM], (64, 64))[FILM]
+    assert view.std() > 10

@@ -75,11 +75,12 @@ def true_future(sim: OracleSim, state: bytes, act: Callable[[int], np.ndarray], 
         offsets: Steps at which frames are taken, ascending; an episode that ends sooner shows its last frame.
     """
     sim.restore(state)
+    limits = sim.convention.limits()
     frames = []
     over = False
     for step in range(max(offsets)):
         if not over:
-            outcome = sim.advance(np.clip(act(step), -1, 1))
+            outcome = sim.advance(np.clip(act(step), *limits))
             over = outcome.terminated or outcome.truncated
         if step + 1 in offsets:
             frames.append(canvas(sim.observe(), sim.convention.cameras))

@@ -8,6 +8,7 @@ recorded actions, and draws them with shadows from a camera that shows the arm a
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wambench.conventions import ROBOT
 from wambench.evaluation.video import Frame, encode_mp4, newest, predictions_of
 from wambench.interface import Episode, EpisodeSpec, canvas
-from wambench.records import ROWS, episode_stem, load_episode, read_rows, write_whole
+from wambench.records import ROWS, RUN, episode_stem, load_episode, read_rows, write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,11 +55,22 @@ class Moment:
     stages: tuple[str, ...]
 
 
-def spectator(spec: EpisodeSpec) -> TabletopEnv:
-    """Returns a simulator that draws episodes of the task of a spec for spectators."""
+def spectator(spec: EpisodeSpec, robot: str = ROBOT) -> TabletopEnv:
+    """Returns a simulator that draws episodes of the task of a spec for spectators.
+
+    Args:
+        spec: Of an episode.
+        robot: A name of `conventions.CONVENTIONS`, that it was played under.
+    """
     from wambench import registration
 
-    return registration.make(spec.task, split=spec.split, factor=spec.factor, visual=SHOW)
+    return registration.make(spec.task, split=spec.split, factor=spec.factor, visual=SHOW, robot=robot)
+
+
+def robot_of_run(run: Path) -> str:
+    """Returns the convention that a run was played under; a run that does not say it is libero's."""
+    about = json.loads((run / RUN).read_text()) if (run / RUN).is_file() else {}
+    return str(about.get("robot", ROBOT))
 
 
 def film(episode: Episode, sim: TabletopEnv, told: str = "") -> bytes:
@@ -178,10 +191,11 @@ def film_runs(runs: list[Path], names: tuple[str, ...], count: int | None) -> It
         episode = load_episode(source)
         if not episode.chunks:
             continue
-        if sim is None or sim.task.id != episode.spec.task:
+        robot = robot_of_run(run)
+        if sim is None or (sim.task.id, sim.robot) != (episode.spec.task, robot):
             if sim is not None:
                 sim.close()
-            sim = spectator(episode.spec)
+            sim = spectator(episode.spec, robot)
         path = run / FOLDER / f"{stem}.mp4"
         path.parent.mkdir(exist_ok=True)
         write_whole(path, film(episode, sim, row.prompt))

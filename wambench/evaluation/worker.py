@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -227,12 +228,15 @@ class Player:
             files[f"videos/{stem}.mp4"] = film.mp4()
         if self._config.film:
             begun()  # what is drawn for spectators takes none of the episode's time
-            files[f"films/{stem}.mp4"] = self._film(episode, job.prompt)
+            try:
+                files[f"films/{stem}.mp4"] = self._film(episode, job.prompt, conventions.robot_of(sim.convention))
+            except Exception:  # a picture for people costs no episode
+                files[f"errors/{stem}.film.txt"] = traceback.format_exc().encode(errors="replace")
         if episode.traceback:
             files[f"errors/{stem}.txt"] = episode.traceback.encode(errors="replace")
         return to_row(self._config, job, episode, sim.convention), files
 
-    def _film(self, episode: Episode, told: str) -> bytes:
+    def _film(self, episode: Episode, told: str, robot: str) -> bytes:
         """Returns the film of an episode, empty if it was over before the first query."""
         from wambench.evaluation import film
 
@@ -241,7 +245,7 @@ class Player:
         if self._spectator is None or self._spectator.task.id != episode.spec.task:
             if self._spectator is not None:
                 self._spectator.close()
-            self._spectator = film.spectator(episode.spec)
+            self._spectator = film.spectator(episode.spec, robot)
         return film.film(episode, self._spectator, told)
 
 

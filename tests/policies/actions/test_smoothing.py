@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wambench.conventions import DROID
 from wambench.interface import ControlConvention, Guided, Plan, Policy
 from wambench.policies.actions.smoothing import SmoothedPolicy, smooth
 
@@ -69,3 +70,22 @@ def test_chunks_that_are_known_to_be_too_short_are_refused_at_once() -> None:
         SmoothedPolicy(Short())
     Short.chunk_steps = 11
     assert SmoothedPolicy(Short()).act([]).actions.shape == (11, 7)
+
+
+def test_what_is_smoothed_stays_within_the_limits_of_its_convention() -> None:
+    """Joint positions go beyond 1 rad, and a filter may overshoot a joint's limit."""
+    joints = np.tile([0.0, 0.5, 0.0, -2.0, 0.0, 3.7, 0.0, 0.0], (16, 1))
+    joints[8:, 5] = 1.5
+
+    class Joints:
+        convention = DROID
+
+        def reset(self, instruction: str, seed: int) -> None: ...
+
+        def act(self, history: Any) -> Plan:
+            return Plan(joints)
+
+    actions = SmoothedPolicy(Joints()).act([]).actions
+    low, high = DROID.limits()
+    assert (actions >= low).all() and (actions <= high).all()
+    assert actions[:, 3].max() == pytest.approx(-2.0) and actions[:, 5].max() > 3.0
