@@ -163,3 +163,13 @@ def test_a_spectator_sees_the_robot_that_played() -> None:
         sim.begin(dataclasses.replace(spec, visual=film.SHOW), render=False)
         view = sim.renderer.render(sim.scene.data, [FILM], (64, 64))[FILM]
     assert view.std() > 10
+
+
+def test_three_wide_views_stand_below_each_other() -> None:
+    views = [np.full((18, 32, 3), value, np.uint8) for value in (10, 20, 30)]
+    wide = np.concatenate(views, axis=1)
+    ((title, picture),) = film._below_each_other([("seen", wide), ("imagined", wide + np.uint8(100))], 3)
+    assert title == "seen | imagined" and picture.shape == (54, 64, 3)
+    assert picture[::18, ::32, 0].tolist() == [[10, 110], [20, 120], [30, 130]]
+    narrow = [("seen", np.concatenate(views[:2], axis=1))]
+    assert film._below_each_other(narrow, 2) == narrow

@@ -33,6 +33,8 @@ SHOW = "show"  # visual profile
 SIDE = 512  # pixels of the spectator's view
 ASIDE = 320  # width of what the policy saw
 MARGIN, LINE = 12, 20  # pixels
+STAGES = 5 * LINE  # kept free for the stages at the side
+WIDEST = 4.0  # width of a canvas over its height, beyond which its views are hard to see in `ASIDE` pixels
 FPS = 10
 STILL_S = 1.5  # how long the end stays
 INK, PAPER, FAINT, GREEN, ORANGE = "#1a1a1a", "#ffffff", "#d9d9d9", "#009e73", "#d55e00"
@@ -117,14 +119,25 @@ def compose(episode: Episode, moment: Moment, told: str = "") -> Frame:
     place = MARGIN
     if seen:
         now = canvas(seen[-1], list(seen[-1].images))
-        place = _paste(sheet, pen, "what the policy sees", now, place)
+        shown = [("what the policy sees", now)]
         if predictions:
             imagined = newest(predictions, seen[-1].step)
             text = "what it imagined for this moment" if imagined is not None else "nothing imagined yet"
-            place = _paste(sheet, pen, text, imagined if imagined is not None else np.full_like(now, 217), place)
+            shown.append((text, imagined if imagined is not None else np.full_like(now, 217)))
+        for title, picture in _below_each_other(shown, len(seen[-1].images)):
+            place = _paste(sheet, pen, title, picture, place)
     _write_stages(pen, moment, place)
     _write_caption(pen, episode, moment, told, sheet.width)
     return np.asarray(sheet)
+
+
+def _below_each_other(shown: list[tuple[str, Frame]], views: int) -> list[tuple[str, Frame]]:
+    """Returns titled canvases of views as they are; wide ones as one picture, a column each, a row for each view."""
+    height, width = shown[0][1].shape[:2]
+    if width <= WIDEST * height:
+        return shown
+    columns = [np.concatenate(np.split(picture, views, axis=1), axis=0) for _, picture in shown]
+    return [(" | ".join(title for title, _ in shown), np.concatenate(columns, axis=1))]
 
 
 def _paste(sheet: Image, pen: ImageDraw, title: str, picture: Frame, top: int) -> int:
@@ -133,8 +146,10 @@ def _paste(sheet: Image, pen: ImageDraw, title: str, picture: Frame, top: int) -
 
     left = SIDE + MARGIN
     pen.text((left, top), title, INK, _font(14))
-    height = round(ASIDE * picture.shape[0] / picture.shape[1])
-    sheet.paste(Image.fromarray(picture).resize((ASIDE, height), Image.Resampling.NEAREST), (left, top + LINE))
+    scale = min(ASIDE / picture.shape[1], (SIDE - STAGES - top - LINE) / picture.shape[0])
+    width, height = round(scale * picture.shape[1]), round(scale * picture.shape[0])
+    filtered = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+    sheet.paste(Image.fromarray(picture).resize((width, height), filtered), (left, top + LINE))
     return top + LINE + height + MARGIN
 
 
