@@ -71,6 +71,7 @@ def add_run(commands: Commands) -> None:
     it.add_argument("--record-video", action="store_true", help="write an mp4 of what the policy saw, of every episode")
     for_people = "draw a film of every episode for people: the arm, shadows, 512 pixels; later, `wambench film` does it"
     it.add_argument("--film", action="store_true", help=for_people)
+    it.add_argument("--view", action="store_true", help="show what the policy sees in a window (with --workers 1)")
     limit = "seconds an episode may take, compiling its scene not counted (default: 600)"
     it.add_argument("--time-limit", dest="time_limit_s", type=float, default=600.0, metavar="SECONDS", help=limit)
     again = "play errors again, whatever their cause; errors of the machine (killed worker, full disk) always are"

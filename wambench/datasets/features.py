@@ -35,7 +35,7 @@ STATE_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "eef_rotation_6d": ("column_1.x", "column_1.y", "column_1.z", "column_2.x", "column_2.y", "column_2.z"),
         "gripper_qpos": ("left", "right"),
         "joint_position": _JOINTS,
-        "gripper_position": ("width",),
+        "gripper_position": ("closed",),
     }
 )
 # Word of `ControlConvention.action` -> its parts and the names of their numbers.

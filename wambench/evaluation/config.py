@@ -21,7 +21,7 @@ from wambench.tasks import SPLITS, check, default_factor, find
 RUNS = Path("runs")
 VISUALS = ("fast", "full")
 RANDOM = "random"  # as an instruction: of some other task
-UNRECORDED = ("workers", "out", "retry_errors", "policy_batch", "cluster", "film")  # decide nothing in a row
+UNRECORDED = ("workers", "out", "retry_errors", "policy_batch", "cluster", "film", "view")  # decide nothing in a row
 IN_NAME = ("seed", "visual")  # stand in the name of the default folder if they are not the usual ones
 TIMED = ("execution", "latency", "replan", "smooth", "clock")  # recorded if not default: older runs know nothing of it
 TOLD = ("instruction_of", "name", "robot", "policy_device")  # likewise
@@ -53,6 +53,7 @@ class RunConfig:
         robot: A name of `conventions.CONVENTIONS`: who plays; "" for the robot that the policy's convention asks for.
         record_video: Write an mp4 of every episode.
         film: Draw a film of every episode for spectators (`evaluation.film`), which changes nothing else.
+        view: Show what the policy sees in a window, while it plays; for one worker.
         time_limit_s: Wall-clock seconds after which an episode ends with status "timeout".
         workers: Processes; without influence on the results.
         out: Folder; None for one in `runs/`, named after the configuration.
@@ -101,6 +102,7 @@ class RunConfig:
     cluster: str = ""
     retry_errors: bool = False
     film: bool = False
+    view: bool = False
 
     @classmethod
     def resolve(
@@ -169,6 +171,9 @@ class RunConfig:
             raise ValueError("the expert reads the simulator it acts in: it cannot compute while the simulator goes on")
         if self.clock == "wall" and self.workers > 1:
             raise ValueError(f"on the wall clock episodes disturb each other: workers must be 1, not {self.workers}")
+
+        if self.view and (self.workers > 1 or self.cluster):
+            raise ValueError("view shows one episode at a time, here: give --workers 1, and no --cluster")
 
     def _check_shared(self) -> None:
         """Raises ValueError if the policy cannot live in a process of its own, or not on its device."""

@@ -21,6 +21,7 @@ from wambench.evaluation.imagined_video import video_errors
 from wambench.evaluation.process_pool import LostJob, begun
 from wambench.evaluation.rollout import Observer, rollout
 from wambench.evaluation.video import VideoRecorder
+from wambench.evaluation.viewer import Viewer
 from wambench.interface import (
     Chunk,
     ControlConvention,
@@ -146,6 +147,7 @@ class Player:
         self._tape: FrameRecorder | None = None
         self._inference: Inference | None = None
         self._spectator: TabletopEnv | None = None
+        self._viewer: Viewer | None = None
 
     def enter(self, task: str) -> tuple[Simulator, Policy]:
         """Returns the simulator of a task and who acts in it; raises ValueError if their conventions differ."""
@@ -172,6 +174,8 @@ class Player:
                 f"policy {self._config.policy!r} cannot be played by rtc: it has no act_guided (interface.Guided); "
                 "sync, async and ensemble play any policy"
             )
+        if self._config.view and self._viewer is None:
+            self._viewer = Viewer(sim.convention)
         self._stage = task, sim, policy
         return sim, policy
 
@@ -219,6 +223,8 @@ class Player:
         cameras = sim.convention.cameras
         film, tape = VideoRecorder(sim.convention) if self._config.record_video else None, self._tape_of(cameras)
         observers: list[Observer] = [count_from_here, tape, film] if film else [count_from_here, tape]
+        if self._viewer is not None:
+            observers.append(self._viewer)
         time_limit, clock = self._config.time_limit_s, self._clock(job, policy)
         episode = rollout(sim, policy, job.spec, observers, time_limit, job.prompt or None, clock)
         frames = tape.packed(len(episode.observations))
