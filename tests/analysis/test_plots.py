@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from wambench.evaluation.config import RunConfig
 from wambench.evaluation.rollout import rollout
 from wambench.evaluation.run import run
 from wambench.interface import canvas
-from wambench.records import load
+from wambench.pictures import block_distance
+from wambench.records import HEADER, ROWS, episode_stem, load, read_rows, to_line
 
 Maker = Callable[..., RunConfig]
 
@@ -119,7 +123,40 @@ def test_pairs_are_of_the_same_step_and_the_latest_foresight() -> None:
 
     episode = rollout(LineSim(SMALL), FarSighted(), episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0))
     pairs = plots.imagined_pairs(episode)
-    assert [step for step, _, _ in pairs] == [4, 8, 12, 16, 20, 24, 28, 32]
-    assert [int(imagined.max()) for _, _, imagined in pairs] == [0, 0, 8, 8, 16, 16, 24, 24]
+    assert [pair.step for pair in pairs] == [4, 8, 12, 16, 20, 24, 28, 32]
+    assert [int(pair.imagined.max()) for pair in pairs] == [0, 0, 8, 8, 16, 16, 24, 24]
+    assert [pair.asked for pair in pairs] == [0, 0, 8, 8, 16, 16, 24, 24]
     seen = {observation.step: observation for observation in episode.observations}
-    assert all(np.array_equal(real, canvas(seen[step], SMALL.cameras)) for step, real, _ in pairs)
+    assert all(np.array_equal(pair.real, canvas(seen[pair.step], SMALL.cameras)) for pair in pairs)
+
+
+def test_the_filmstrip_is_of_the_episode_that_shows_most(runs: list[Path], tmp_path: Path) -> None:
+    """That is by the row; a run of an earlier version, whose rows do not say it, gives its first."""
+    run = tmp_path / "run"
+    shutil.copytree(next(r for r in runs if plots.find_imagined([r]) is not None), run)
+    rows = read_rows(run / ROWS)
+    files = sorted(path.stem for path in (run / "episodes").glob("*.npz"))
+    lines = [dataclasses.replace(row, kept_error=9.0 if episode_stem(row.key) == files[-1] else 1.0) for row in rows]
+    (run / ROWS).write_text(HEADER + "".join(map(to_line, lines)))
+    found = plots.find_imagined([run])
+    assert found is not None and found.stem == files[-1]
+    unknown = [dataclasses.replace(row, kept_error=math.nan) for row in rows]
+    (run / ROWS).write_text(HEADER + "".join(map(to_line, unknown)))
+    found = plots.find_imagined([run])
+    assert found is not None and found.stem == files[0]
+
+
+def test_a_filmstrip_tells_horizon_and_difference() -> None:
+    class Wrong(Steady):
+        """Imagines black frames for 8 steps later."""
+
+        def act(self, history):  # type: ignore[no-untyped-def]
+            plan = super().act(history)
+            frames = np.zeros((1, 8, 16, 3), np.uint8)
+            return type(plan)(plan.actions, frames=frames, frame_steps=np.array([history[-1].step + 8]))
+
+    episode = rollout(LineSim(SMALL), Wrong(), episode_spec(tasks.find("LiftCube"), "seen", "none", 0, 0))
+    figure = plots.filmstrip(episode, "run: episode")
+    assert all("0.4 s ahead" in axes.get_title() for axes in figure.axes[: len(figure.axes) // 3])
+    pair = plots.imagined_pairs(episode)[0]
+    assert figure.axes[-(len(figure.axes) // 3)].get_xlabel() == f"{block_distance(pair.imagined, pair.real):.0f}"

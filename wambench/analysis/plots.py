@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from wambench.analysis.leaderboard import WHOLE, episodes, groups, progress
 from wambench.analysis.style import NOVELTIES, SPLITS, WIDTH, colours, label, pages, paper, title, wrapped
 from wambench.interface import Episode, canvas
-from wambench.records import load, load_episode, save_figure
+from wambench.pictures import block_distance, block_means
+from wambench.records import ROWS, episode_stem, load, load_episode, read_rows, save_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 Groups = dict[tuple[str, str], dict[str, "pandas.DataFrame"]]  # (split, group) -> policy -> its rows
 STRIP = 8  # moments in a filmstrip
+DIFFERENT = 64  # grey levels of a difference that is drawn black
 ACROSS = 3  # panels in a row
 LETTERS = 26  # of a panel's title in a line
 RIGHT = 1.4  # where a panel ends: beside the bars stands n
@@ -32,7 +35,7 @@ def plot(runs: Sequence[Path], out: Path, episode: str | None = None) -> list[Pa
     Args:
         runs: Folders of runs.
         out: Folder of the figures.
-        episode: Episode of the filmstrip, e.g. "PressButton-v1.all.0"; None for the first with imagined frames.
+        episode: Episode of the filmstrip, e.g. "PressButton-v1.all.0"; None for the one that shows most.
 
     Raises:
         ValueError: No such run or episode, or it was played without imagination.
@@ -194,14 +197,24 @@ def _bar(axes: Axes, y: int, group: pandas.DataFrame, colour: str) -> None:
 
 
 def find_imagined(runs: Sequence[Path], episode: str | None = None) -> Path | None:
-    """Returns the file of an episode whose policy imagined frames, the first found; None if no run has one."""
+    """Returns the file of an episode whose policy imagined frames; None if no run has one.
+
+    Without `episode` it is the one that shows most: in which the picture changes most where the hand moves, by its row
+    (`kept_error`). Rows of earlier versions do not say so; then it is the first.
+    """
     folders = [run if run.is_dir() else run.parent for run in runs]
     files = [path for folder in folders for path in sorted((folder / "episodes").glob("*.npz"))]
     if episode is not None:
         files = [path for path in files if path.stem == episode]
         if not files:
             raise ValueError(f"no episode {episode!r} in {', '.join(map(str, runs))}")
-    for path in files:
+    change = {
+        (folder, episode_stem(row.key)): row.kept_error
+        for folder in folders
+        for row in read_rows(folder / ROWS)
+        if row.kept_error > 0
+    }
+    for path in sorted(files, key=lambda path: -change.get((path.parent.parent, path.stem), 0.0)):
         with np.load(path, allow_pickle=False) as arrays:
             if len(arrays["imagined_steps"]):
                 return path
@@ -211,33 +224,64 @@ def find_imagined(runs: Sequence[Path], episode: str | None = None) -> Path | No
 
 
 def filmstrip(episode: Episode, title: str, moments: int = STRIP) -> Figure:
-    """Returns the real frames of an episode above what was imagined for the same steps, evenly over its time."""
+    """Returns real frames, what was imagined for them, and the difference below each other, evenly over the episode.
+
+    Above a column stand its time and how long before the frame was imagined, below it the root mean square difference
+    of the block means in grey levels.
+    """
     from matplotlib.figure import Figure
 
     pairs = imagined_pairs(episode)
     if not pairs:
         raise ValueError(f"{title}: no frame was imagined for a step that was seen")
+    hz = episode.spec.control_hz
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, moments).round().astype(int))]
-    height, width = chosen[0][1].shape[:2]
-    figure = Figure(figsize=(1.6 * len(chosen), 3.2 * height / width + 0.8), layout="constrained")
-    grid = figure.subplots(2, len(chosen), squeeze=False)
-    for column, (step, real, imagined) in zip(grid.T, chosen, strict=True):
-        for axes, image in zip(column, (real, imagined), strict=True):
+    height, width = chosen[0].real.shape[:2]
+    figure = Figure(figsize=(1.6 * len(chosen), 4.8 * height / width + 1.0), layout="constrained")
+    grid = figure.subplots(3, len(chosen), squeeze=False)
+    for column, pair in zip(grid.T, chosen, strict=True):
+        apart = np.abs(block_means(pair.imagined) - block_means(pair.real)).mean(axis=2)
+        for axes, image in zip(column, (pair.real, pair.imagined), strict=False):
             axes.imshow(image, interpolation="nearest")
+        extent = (0, width, height, 0)
+        column[2].imshow(apart, cmap="Greys", vmin=0, vmax=DIFFERENT, extent=extent, interpolation="nearest")
+        column[2].set_xlabel(f"{block_distance(pair.imagined, pair.real):.0f}", fontsize=8)
+        column[0].set_title(f"{pair.step / hz:.1f} s\n{(pair.step - pair.asked) / hz:.1f} s ahead", fontsize=8)
+        for axes in column:
             axes.set(xticks=[], yticks=[])
-        column[0].set_title(f"{step / episode.spec.control_hz:.1f} s", fontsize=8)
-    grid[0, 0].set_ylabel("real", fontsize=8)
-    grid[1, 0].set_ylabel("imagined", fontsize=8)
+    for axes, name in zip(grid[:, 0], ("what came", "imagined", "difference"), strict=True):
+        axes.set_ylabel(name, fontsize=8)
+    figure.supxlabel(f"difference of 8x8 blocks in grey levels, white 0, black {DIFFERENT} and more", fontsize=8)
     figure.suptitle(f"{title}\n“{episode.spec.instruction}”, progress {episode.progress:.2f}", fontsize=9)
     return figure
 
 
-def imagined_pairs(episode: Episode) -> list[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Returns (step, real canvas, imagined canvas) for every seen step that was foreseen, by its latest foresight."""
-    foreseen: dict[int, NDArray[np.uint8]] = {}
+@dataclass(frozen=True)
+class ImaginedPair:
+    """A frame that came and what was imagined for it.
+
+    Attributes:
+        step: Of the frame.
+        asked: Step of the query that imagined it.
+        real, imagined: (h, w, 3) canvases.
+    """
+
+    step: int
+    asked: int
+    real: NDArray[np.uint8]
+    imagined: NDArray[np.uint8]
+
+
+def imagined_pairs(episode: Episode) -> list[ImaginedPair]:
+    """Returns every seen step that was foreseen, with its latest foresight."""
+    foreseen: dict[int, tuple[int, NDArray[np.uint8]]] = {}
     for chunk in episode.chunks:
         if chunk.plan.frames is not None and chunk.plan.frame_steps is not None:
-            later = chunk.plan.frame_steps > chunk.step
-            foreseen.update(zip(chunk.plan.frame_steps[later].tolist(), chunk.plan.frames[later], strict=True))
+            for step, frame in zip(chunk.plan.frame_steps.tolist(), chunk.plan.frames, strict=True):
+                if step > chunk.step:
+                    foreseen[step] = chunk.step, frame
     seen = {observation.step: observation for observation in episode.observations}
-    return [(s, canvas(seen[s], list(seen[s].images)), foreseen[s]) for s in sorted(seen.keys() & foreseen.keys())]
+    return [
+        ImaginedPair(step, foreseen[step][0], canvas(seen[step], list(seen[step].images)), foreseen[step][1])
+        for step in sorted(seen.keys() & foreseen.keys())
+    ]
