@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
 OF_RESULTS = ("run", "watch", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot", "report", "submit")
 OF_DATA = ("collect", "train", "export", "score")
-COMMANDS = (*OF_RESULTS, *OF_DATA, "list", "doctor", "bench", "experts", "serve", "film", "init")
+COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", *OF_DATA, "experts", "serve", "film", "init")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import needs
-from tests.datasets.reading import episodes, files, info, psnr
+from tests.datasets.reading import assert_same, episodes, info, psnr
 
 pytestmark = [pytest.mark.slow, needs("av", "pyarrow")]
 
@@ -218,7 +218,7 @@ def test_an_interrupted_export_ends_with_the_same_bytes(
             module.export(config)
     assert not config.out.exists()
     module.export(config)
-    assert files(config.out) == files(v21)
+    assert_same(config.out, v21)
     assert not config.out.with_name("dataset.partial").exists()
     said: list[str] = []
     module.export(config, said.append)
@@ -280,4 +280,4 @@ def test_several_workers_make_the_same_bytes(demos: Path, v21: Path, tmp_path: P
     from wambench.datasets.export import ExportConfig, export
 
     config = ExportConfig((demos,), tmp_path / "dataset", format="lerobot-v2.1", image_size=(96, 96), workers=2)
-    assert files(export(config)) == files(v21)
+    assert_same(export(config), v21)

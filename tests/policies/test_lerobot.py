@@ -45,7 +45,7 @@ def with_input(name: str, feature: dict[str, Any]) -> dict[str, Any]:
 def test_a_name_is_a_prefix_and_a_folder(tmp_path: Path) -> None:
     policies.check_name(f"lerobot:{tmp_path}")
     for name, said in (
-        ("lerobot", "or lerobot:PATH"),
+        ("lerobot", "lerobot:PATH"),
         ("lerobot:", "names no folder"),
         ("lerobot:/none", "no such folder"),
         ("lerbot:/none", "not of the form"),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
 from wambench.interface import Chunk, Episode, EpisodeSpec, Observation, Plan, canvas
@@ -78,6 +77,8 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
     if frames is not None:
         shapes["frames"] = (len(seen), *canvas(seen[0], cameras).shape) if seen else (0,)
     meta |= {"format": FORMAT, "shapes": shapes}
+    import zstandard  # a GPU server, which has no recordings, may do without it
+
     compressor = zstandard.ZstdCompressor(level=1)
     for name in PACKED if frames is None else PACKED[1:]:
         content = compressor.compress(np.ascontiguousarray(arrays[name]).reshape(-1).data)
@@ -89,6 +90,8 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
 
 
 def _unpacked(packed: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    import zstandard
+
     size = math.prod(shape)
     content = zstandard.ZstdDecompressor().decompress(packed.tobytes(), max_output_size=max(size, 1))
     return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
@@ -96,6 +99,8 @@ def _unpacked(packed: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
 
 def load_episode(path: Path) -> Episode:
     """Returns the episode that `encode_episode` wrote; raises ValueError naming the file if it is damaged."""
+    import zstandard
+
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
