@@ -24,6 +24,8 @@ def test_names() -> None:
 
 def test_parts_of_the_state() -> None:
     assert LIBERO.part_of_state("eef_pos") == slice(0, 3) and LIBERO.part_of_state("gripper_qpos") == slice(6, 8)
+    with pytest.raises(ValueError, match="unknown part of the state 'eef_poss'; did you mean 'eef_pos'"):
+        DROID.part_of_state("eef_poss")
     assert DROID.part_of_state("eef_pos") == slice(8, 11) and DROID.part_of_state("gripper_position") == slice(7, 8)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from wambench import registration, tasks
 from wambench.attribution import reactions
+from wambench.conventions import DROID
 from wambench.envs.episodes import episode_spec
 from wambench.envs.tabletop import TabletopEnv
-from wambench.interface import Chunk, ControlConvention, Episode, Observation, Plan, canvas
+from wambench.interface import Chunk, ControlConvention, Episode, Observation, Outcome, Plan, canvas
 
 pytestmark = pytest.mark.slow
 OFFSETS = (8, 16)
@@ -125,3 +126,24 @@ def test_moments_are_drawn_from_episodes_that_imagine(moment: Moment) -> None:
 def test_other_instructions_are_for_the_same_scene() -> None:
     assert [t.name for t in reactions.others(tasks.find("OpenDrawer"))].count("PressButton") == 1
     assert all(not t.script for t in reactions.others(tasks.find("LiftCube")))
+
+
+def test_true_futures_are_cut_at_the_limits_of_the_robot() -> None:
+    """A joint may stand beyond 1 rad, and no target lies beyond a joint's own limit."""
+    told: list[np.ndarray] = []
+
+    class Robot:
+        convention = DROID
+
+        def restore(self, state: bytes) -> None: ...
+
+        def advance(self, action: np.ndarray) -> Outcome:
+            told.append(action)
+            return Outcome((), len(told), 0.0, (), False, False, False, False)
+
+        def observe(self) -> Observation:
+            return Observation(0, {name: np.zeros((4, 4, 3), np.uint8) for name in DROID.cameras}, np.zeros(14))
+
+    wanted = np.array([0.0, 0.5, 0.0, -2.0, 0.0, 9.0, 0.0, 0.5])
+    reactions.true_future(Robot(), b"", lambda step: wanted, (1,))  # type: ignore[arg-type]
+    assert told[0][3] == -2.0 and told[0][5] == DROID.limits()[1][5]

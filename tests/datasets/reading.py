@@ -41,9 +41,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Asserts that two datasets are equal byte by byte; videos may differ by a grey level on average.
+    """Asserts that two datasets are equal byte by byte, and their videos as far as the codec repeats itself.
 
-    The frames are the same. Once in some runs of all tests the codec has put one of them otherwise.
+    The statistics hold the histogram of all pixels, so that equal bytes there mean equal frames. Of equal frames the
+    codec has once, in a run of all tests, made a video of other bytes; then the pictures must agree.
     """
     contents = [files(folder) for folder in (one, other)]
     assert contents[0].keys() == contents[1].keys()
@@ -55,4 +56,4 @@ def assert_same(one: Path, other: Path) -> None:
         counts = [count_frames(path) for path in paths]
         assert counts[0] == counts[1], name
         shown = [np.stack(list(read_frames(path, 0, counts[0], info(one)["fps"]))).astype(int) for path in paths]
-        assert np.abs(shown[0] - shown[1]).mean() < 1.0, name
+        assert np.abs(shown[0] - shown[1]).mean() < 0.5, name
