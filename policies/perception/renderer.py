@@ -32,6 +32,7 @@ from wambench.policies.weight_files import load_model
 RESTS_AT_START = 5.0  # logit of a pixel that rests, beside those of the other layers
 CELL = 4  # pixels of a cell of the finest features, on a side
 REACH = 0.5  # furthest shift of a cell of its own, in half views
+POINT_INPUTS = 11  # numbers that the renderer is told of a key point: place now, then, difference, presence of both
 SHRUNK = (8, 4, 2)  # pixels that are averaged in the pictures whose layers are compared in training
 
 
@@ -149,7 +150,7 @@ class Renderer(nn.Module):
         z, rows, columns = config.latent
         hidden = config.hidden
         self.cells = (rows, columns // config.views)
-        told = 11 * len(config.points) + config.views
+        told = POINT_INPUTS * len(config.points) + config.views
         self.told = nn.Sequential(nn.Linear(told, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.hint = nn.Linear(hidden, config.hints * rows * (columns // config.views))
         self.stem = nn.Conv2d(3 * CELL * CELL, w4, 3, padding=1)

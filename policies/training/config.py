@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import safetensors
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -199,17 +200,33 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
     return reader, data.load_clips(config.data, encoder_hash).on(config.device)
 
 
+def provenance(path: str) -> dict[str, Any]:
+    """Returns how weights came about that a training starts from: their digest, and what they say of themselves."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        meta = json.loads((file.metadata() or {}).get("wambench", "{}"))
+    told = ("command", "corpus", "samples", "minutes", "flops", "init")
+    return {name: meta[name] for name in told if name in meta} | {"sha256": digest(Path(path))}
+
+
 def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: float = 0.0) -> dict[str, Any]:
-    """Returns the training provenance for the metadata of weights; `flops` are per sample, 0 if not counted."""
+    """Returns the training provenance for the metadata of weights; `flops` are per sample, 0 if not counted.
+
+    Samples, steps and FLOPs are those of this run alone; what its `init` had before stands under that name.
+    """
     counted = {"flops_per_sample": round(flops), "flops": flops * state.samples} if flops else {}
     if flops:
         tqdm.write(f"{state.samples} samples, {flops:.3g} FLOPs each: {flops * state.samples:.4g} in all")
-    return counted | {
-        "corpus": corpus,
-        "command": config.command(),
-        "seed": config.seed,
-        "steps": state.step,
-        "samples": state.samples,
-        "minutes": round(state.elapsed_s / 60.0, 2),
-        "torch": torch.__version__,
-    }
+    begun = {"init": provenance(config.init)} if config.init else {}
+    return (
+        begun
+        | counted
+        | {
+            "corpus": corpus,
+            "command": config.command(),
+            "seed": config.seed,
+            "steps": state.step,
+            "samples": state.samples,
+            "minutes": round(state.elapsed_s / 60.0, 2),
+            "torch": torch.__version__,
+        }
+    )

@@ -17,7 +17,7 @@ from wambench.policies.networks import flow_matching
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
 from wambench.policies.perception.scene import SceneFeatures, encode_words
-from wambench.policies.training import augmentation, dataset, loop, nano_loss
+from wambench.policies.training import augmentation, dataset, loop, nano_loss, warm_start
 from wambench.policies.training.config import (
     VALIDATION,
     TrainConfig,
@@ -159,7 +159,9 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> DreamZeroJob
     sizes = _sizes(config, reader)
     model = build_seeded(config.seed, SmallDreamZero, sizes)
     if config.init:
-        weight_files.load_into(model, weight_files.read_weights(config.init, "dreamzero")[0], config.init)
+        tensors, meta = weight_files.read_weights(config.init, "dreamzero")
+        before = nano.SmallDreamZeroConfig.from_dict(meta["config"])
+        weight_files.load_into(model, warm_start.widened_dreamzero(tensors, before, model), config.init)
         return DreamZeroJob(config, model.to(config.device), clips)
     rows = ~clips.held_out & clips.known
     if not rows.any():

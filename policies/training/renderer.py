@@ -29,7 +29,7 @@ from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import to_pixels
 from wambench.policies.perception.renderer import SHRUNK, Renderer, RendererConfig, Told
 from wambench.policies.perception.scene import SceneFeatures, encode_words
-from wambench.policies.training import dataset, loop
+from wambench.policies.training import dataset, loop, warm_start
 from wambench.policies.training.config import VALIDATION, TrainConfig, build_seeded, describe, read_clips
 from wambench.policies.weight_files import digest
 
@@ -226,7 +226,9 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> RendererJob:
     reader, clips = read_clips(config, rank, wait)
     model = build_seeded(config.seed, Renderer, _sizes(reader))
     if config.init:
-        weight_files.load_into(model, weight_files.read_weights(config.init, "renderer")[0], config.init)
+        tensors, meta = weight_files.read_weights(config.init, "renderer")
+        before = RendererConfig.from_dict(meta["config"])
+        weight_files.load_into(model, warm_start.widened_renderer(tensors, before, model), config.init)
     else:
         seen = clips.points[clips.points[..., 3] > 0.5]
         model.points_mean.copy_(seen[:, :3].mean(dim=0).cpu())

@@ -10,7 +10,7 @@ from wambench.policies.dreamzero.dit import bases_of
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception.encoder import STATE_FEATURES
 from wambench.policies.perception.scene import SceneFeatures, encode_words
-from wambench.policies.training import augmentation, nano_loss
+from wambench.policies.training import augmentation, nano_loss, warm_start
 
 POINTS = ("red_cube", "blue_cube", "hand")
 CONFIG = nano.config_for("tiny", POINTS, (8, 6, 12))
@@ -331,3 +331,58 @@ def test_doubt_moves_things_alike_in_all_frames_and_never_the_hand() -> None:
     same = augmentation.augment(batch, CALM, POINTS, torch.Generator().manual_seed(0)).scene
     assert torch.equal(same.points, batch.scene.points)
     torch.testing.assert_close(same.latents, batch.scene.latents)
+
+
+WIDER = nano.config_for("tiny", ("blue_cube", "plate", "red_cube", "mug", "hand"), LATENT)
+
+
+def first_prediction(
+    model: nano.SmallDreamZero, scene: SceneFeatures, level: torch.Tensor, vectors: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Returns latents, vectors and actions that a model predicts of a noisy chunk after frame 0."""
+    words = encode_words(["reach the red cube"] * 2, model.config.points)
+    frames = model.frames(scene.latents, scene.points)
+    based = model.config.dit.based
+    with torch.no_grad():
+        context = model.dit.encode_context(words.vectors, words.mask)
+        cache = sampling.KVCache(model.config.dit, 2, model.dit.device, model.dit.dtype)
+        base = frames.part(0, 1) if based else None
+        model.dit.observe(cache, frames.part(0, 1), 0, context, base=base)
+        noisy = nano.Frames(frames.latents[:, :, 1:], vectors)
+        actions = torch.linspace(-1, 1, 16 * 7).view(1, 16, 7).expand(2, -1, -1)
+        out = model.dit.denoise(
+            cache, noisy, level, 1, context, actions, level[:, :1], model.states(scene, words), base=base
+        )
+    assert out.video.vectors is not None and out.action is not None
+    return out.video.latents, out.video.vectors, out.action
+
+
+@pytest.mark.parametrize("based", [True, False])
+def test_a_widened_model_starts_where_the_old_one_stood(based: bool) -> None:
+    old = nano.SmallDreamZero(replace(CONFIG, dit=replace(CONFIG.dit, based=based))).eval()
+    for parameter in old.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    new = nano.SmallDreamZero(WIDER).eval()
+    new.load_state_dict(warm_start.widened_dreamzero(old.state_dict(), old.config, new))
+    at = torch.tensor([WIDER.points.index(name) for name in POINTS])
+    scene = batch_of(2, 1).scene
+    wider = replace(
+        scene,
+        points=torch.zeros(2, 3, 5, 4).index_copy(2, at, scene.points),
+        at_chunk=torch.zeros(2, 1, 5, 4).index_copy(2, at, scene.at_chunk),
+    )
+    level = torch.full((2, 2), 500.0)
+    vectors = torch.randn(2, 2, 12)
+    more = torch.randn(2, 2, 5, 4).index_copy(2, at, vectors.unflatten(2, (3, 4)))
+    latents, places, action = first_prediction(old, scene, level, vectors)
+    again = first_prediction(new, wider, level, more.flatten(2))
+    torch.testing.assert_close(again[0], latents, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(again[1].unflatten(2, (5, 4))[:, :, at].flatten(2), places, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(again[2], action, atol=1e-3, rtol=1e-3)
+    assert (latents.std() > 0.1) and (action.std() > 0.1)
+
+
+def test_a_model_cannot_forget_key_points() -> None:
+    wide = nano.SmallDreamZero(WIDER)
+    with pytest.raises(ValueError, match="place mug, plate, which the encoder does not read"):
+        warm_start.widened_dreamzero(wide.state_dict(), WIDER, nano.SmallDreamZero(CONFIG))

@@ -13,7 +13,7 @@ from wambench.interface import canvas
 from wambench.policies import weight_files
 from wambench.policies.dreamzero import policy as playing
 from wambench.policies.perception import renderer
-from wambench.policies.training import dataset, train
+from wambench.policies.training import dataset, train, warm_start
 from wambench.policies.training import renderer as module
 from wambench.policies.training.config import TrainConfig
 
@@ -82,3 +82,27 @@ def test_an_error_where_pixels_move_is_heavier() -> None:
     wrong[0][..., :4] += 0.1
     wrong[1][..., 4:] += 0.1
     assert float(module.image_loss(wrong[0], truth, base)) > 2.0 * float(module.image_loss(wrong[1], truth, base))
+
+
+def test_a_renderer_that_learns_new_key_points_starts_where_the_old_one_stood() -> None:
+    torch.manual_seed(0)
+    old = renderer.Renderer(renderer.RendererConfig(("hand", "plate"))).eval()
+    for parameter in old.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    wide = renderer.RendererConfig(("mug", "plate", "ball", "hand"))
+    new = renderer.Renderer(wide).eval()
+    new.load_state_dict(warm_start.widened_renderer(old.state_dict(), old.config, new))
+    at = torch.tensor([wide.points.index(name) for name in old.config.points])
+    drawn = []
+    for model in (old, new):
+        g = torch.Generator().manual_seed(1)
+        pixels = torch.rand(2, 3, 96, 192, generator=g) - 0.5
+        pair = [renderer.Told(torch.randn(2, 24, 6, 12, generator=g), torch.rand(2, 2, 4, generator=g)) for _ in "ab"]
+        if model is new:
+            pair = [replace(told, points=torch.zeros(2, 4, 4).index_copy(1, at, told.points)) for told in pair]
+        with torch.no_grad():
+            drawn.append((model(pixels, *pair), pixels))
+    torch.testing.assert_close(drawn[1][0], drawn[0][0], atol=1e-4, rtol=1e-4)
+    assert (drawn[0][0] - drawn[0][1]).abs().max() > 0.01
+    with pytest.raises(ValueError, match="place ball, mug, which"):
+        warm_start.widened_renderer(new.state_dict(), wide, old)

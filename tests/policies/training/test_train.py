@@ -107,7 +107,9 @@ def test_training_can_start_from_a_file(tmp_path: Path, demos: Path, renders: Pa
         "encoder", "tiny", (str(demos), str(renders)), str(out), steps=1, lr=1e-9, init=str(encoder_file), batch=4
     )
     train.train(config)
-    a, b = (weight_files.read_weights(path, "encoder")[0] for path in (encoder_file, out))
+    (a, before), (b, after) = (weight_files.read_weights(path, "encoder") for path in (encoder_file, out))
+    assert after["init"]["sha256"] == weight_files.digest(encoder_file)
+    assert after["init"]["command"] == before["command"] and after["samples"] == 4
     torch.testing.assert_close(a["stem.weight"], b["stem.weight"], atol=1e-3, rtol=1e-2)
     assert torch.equal(a["points_mean"], b["points_mean"])
 
