@@ -82,7 +82,9 @@ def write_weights(path: str | Path, tensors: dict[str, Tensor], exact: set[str],
     part.replace(path)
 
 
-ENCODER = "encoder-v1.safetensors"
+# Shipped encoders, newest last; every policy reads with the one it was trained with.
+ENCODERS = ("encoder-v1.safetensors", "encoder-v2.safetensors")
+ENCODER = ENCODERS[-1]  # what trainings read with unless told otherwise
 
 
 def packaged(name: str) -> Path:
@@ -96,3 +98,24 @@ def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise ValueError(f"{path}: cannot read weights ({error.strerror})") from None
+
+
+def encoder_for(weights: str | Path, meta: dict[str, Any], given: str | Path | None = None) -> Path:
+    """Returns the encoder file that weights were trained with.
+
+    Args:
+        weights: The weights file, for the error.
+        meta: Its metadata, whose `encoder` is the digest of the encoder.
+        given: The file that should be it (None: one of the shipped ones).
+
+    Raises:
+        ValueError: It is another one, cannot be read, or is none of the shipped ones.
+    """
+    if given is not None:
+        if digest(Path(given)) != meta.get("encoder"):
+            raise ValueError(f"{weights}: trained with another encoder than {given}")
+        return Path(given)
+    for path in map(packaged, ENCODERS):
+        if digest(path) == meta.get("encoder"):
+            return path
+    raise ValueError(f"{weights}: trained with another encoder than {', '.join(ENCODERS)}; give its encoder")

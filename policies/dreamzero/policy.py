@@ -33,7 +33,7 @@ from wambench.policies.perception import renderer as rendering
 from wambench.policies.perception.encoder import state_features
 from wambench.policies.perception.renderer import Renderer, Told
 from wambench.policies.perception.scene import SceneFeatures, Words, encode_words
-from wambench.policies.weight_files import ENCODER, digest, packaged
+from wambench.policies.weight_files import digest, packaged
 
 if TYPE_CHECKING:
     from wambench.policies.dreamzero.official.policy import OfficialDreamZero
@@ -105,7 +105,7 @@ class DreamZeroOptions:
 
     Attributes:
         weights: Weights file (None: the shipped nano model).
-        encoder: Encoder file (None: the shipped one). It must be the one the model was trained with.
+        encoder: Encoder file the model was trained with (None: found among the shipped ones).
         renderer: File of the renderer that draws imagined frames (None: latents are decoded).
         steps: Denoising steps.
         solver: "euler" or "unipc".
@@ -211,11 +211,9 @@ class DreamZero:
     def __init__(self, options: DreamZeroOptions | None = None) -> None:
         self.options = options = options or DreamZeroOptions()
         path = Path(options.weights) if options.weights else packaged(WEIGHTS)
-        encoder_path = Path(options.encoder) if options.encoder else packaged(ENCODER)
         model, meta = load_nano(path)
+        encoder_path = weight_files.encoder_for(path, meta, options.encoder)
         reader, _ = encoding.load(encoder_path)
-        if meta.get("encoder") != digest(encoder_path):
-            raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
         self.chunk_steps = model.config.chunk_steps
         if not 1 <= options.execute <= self.chunk_steps or options.steps < 1:
             raise ValueError(

@@ -36,7 +36,7 @@ from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import STATE_FEATURES, state_features
 from wambench.policies.perception.scene import SceneFeatures, Words, encode_words, scene_features, scene_width
-from wambench.policies.weight_files import ENCODER, digest, packaged
+from wambench.policies.weight_files import digest, encoder_for, packaged
 
 # kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
 MODULES: Mapping[str, str] = MappingProxyType(
@@ -236,7 +236,7 @@ class Actor:
     Args:
         kind: A name of `MODULES`.
         weights: Weights file (None: the shipped one).
-        encoder: Encoder file (None: the shipped one). It must be the one the network was trained with.
+        encoder: Encoder file the network was trained with (None: found among the shipped ones).
         steps: Network evaluations per chunk (None: the method's own number).
         execute: Actions of each chunk to carry out before the next query.
         smooth: Filter each chunk of actions (`smoothing`).
@@ -256,11 +256,8 @@ class Actor:
         device: str = "cpu",
     ) -> None:
         path = Path(weights) if weights else packaged(f"{kind}-nano.safetensors")
-        encoder_path = Path(encoder) if encoder else packaged(ENCODER)
         network, meta = load(kind, path)
-        reader, _ = encoding.load(encoder_path)
-        if meta.get("encoder") != digest(encoder_path):
-            raise ValueError(f"{path}: trained with another encoder than {encoder_path}")
+        reader, _ = encoding.load(encoder_for(path, meta, encoder))
         self.steps = network.steps if steps is None else steps
         if not 1 <= execute <= network.inputs.horizon or self.steps < 1:
             raise ValueError(

@@ -8,7 +8,7 @@ from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation, Policy
 from wambench.policies.dreamzero.policy import WEIGHTS
 from wambench.policies.vla import base as vla
-from wambench.policies.weight_files import ENCODER, packaged
+from wambench.policies.weight_files import ENCODERS, digest, encoder_for, packaged
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def test_observations_are_left_alone(name: str) -> None:
         assert all(np.array_equal(o.images[camera], copy[camera]) for camera in copy)
 
 
-@pytest.mark.parametrize("name", [ENCODER, WEIGHTS, *(f"{kind}-nano.safetensors" for kind in vla.MODULES)])
+@pytest.mark.parametrize("name", [*ENCODERS, WEIGHTS, *(f"{kind}-nano.safetensors" for kind in vla.MODULES)])
 def test_weights_are_shipped(name: str) -> None:
     """A lost file is a failure, not a policy less to compare."""
     assert packaged(name).is_file()
@@ -83,3 +83,17 @@ def test_dreamzero_imagines_the_steps_it_says() -> None:
     assert plan.frames is not None and plan.frame_steps is not None
     assert plan.frames.shape[1:] == (height, width * len(policy.convention.cameras), 3)
     assert list(plan.frame_steps) == [seen[-1].step + 8, seen[-1].step + 16]
+
+
+def test_a_policy_reads_with_the_encoder_it_was_trained_with() -> None:
+    for name in ENCODERS:
+        meta = {"encoder": digest(packaged(name))}
+        assert encoder_for("w", meta) == packaged(name) == encoder_for("w", meta, packaged(name))
+        others = [packaged(other) for other in ENCODERS if other != name]
+        for other in others:
+            with pytest.raises(ValueError, match="trained with another encoder than"):
+                encoder_for("w", meta, other)
+    with pytest.raises(ValueError, match="give its encoder"):
+        encoder_for("w", {"encoder": "none of them"})
+    with pytest.raises(ValueError, match="cannot read weights"):
+        encoder_for("w", {}, "no-such-file")

@@ -68,7 +68,7 @@ def test_stages_without_an_encoder_say_why(
     result: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert result["ladder"][0]["chunk_ms"]["encode"] is None
-    reason = "encoder-v1.safetensors makes latents of shape (24, 6, 12), tiny reads (4, 4, 6)"
+    reason = "encoder-v2.safetensors makes latents of shape (24, 6, 12), tiny reads (4, 4, 6)"
     assert result["codec_unavailable"] == reason
     assert f"encode and decode are not measured: {reason}" in bench_policy.heading(result)
     monkeypatch.setattr(dreamzero_chunk, "packaged", lambda name: tmp_path / name)

@@ -232,18 +232,15 @@ class FrameReader:
 
     Args:
         tracker: File of the tracker; default: the shipped one.
-        encoder: File of the encoder, likewise.
+        encoder: File of the encoder it was trained with; default: found among the shipped ones.
 
     Raises:
         ValueError: A file is missing or damaged, or the tracker was trained with another encoder.
     """
 
     def __init__(self, tracker: str | Path | None = None, encoder: str | Path | None = None) -> None:
-        path = Path(encoder or weight_files.packaged(weight_files.ENCODER))
         self.model, self.meta = load(tracker or weight_files.packaged(WEIGHTS))
-        self.encoder, _ = encoding.load(path)
-        if self.meta.get("encoder") != weight_files.digest(path):
-            raise ValueError(f"{tracker or WEIGHTS}: trained with another encoder than {path}")
+        self.encoder, _ = encoding.load(weight_files.encoder_for(tracker or WEIGHTS, self.meta, encoder))
 
     @property
     def points(self) -> tuple[str, ...]:
