@@ -92,6 +92,18 @@ def packaged(name: str) -> Path:
     return Path(str(importlib.resources.files("wambench.policies"))) / "weights" / name
 
 
+def find(given: str | None, default: str) -> Path:
+    """Returns a weights file: the one at the given path, else the shipped one of that name; None: the default.
+
+    What is neither is returned as a path, so that reading it raises the error.
+    """
+    if given is None:
+        return packaged(default)
+    path = Path(given)
+    shipped = packaged(path.name)
+    return shipped if not path.exists() and given == path.name and shipped.is_file() else path
+
+
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a weights file; one that cannot be read raises ValueError."""
     try:

@@ -33,7 +33,7 @@ from wambench.policies.perception import renderer as rendering
 from wambench.policies.perception.encoder import state_features
 from wambench.policies.perception.renderer import Renderer, Told
 from wambench.policies.perception.scene import SceneFeatures, Words, encode_words
-from wambench.policies.weight_files import digest, packaged
+from wambench.policies.weight_files import digest
 
 if TYPE_CHECKING:
     from wambench.policies.dreamzero.official.policy import OfficialDreamZero
@@ -104,7 +104,7 @@ class DreamZeroOptions:
     """What `DreamZero` is made of and how it answers: the arguments of `--policy-args`.
 
     Attributes:
-        weights: Weights file (None: the shipped nano model).
+        weights: Weights file, or the name of a shipped one (None: `WEIGHTS`).
         encoder: Encoder file the model was trained with (None: found among the shipped ones).
         renderer: File of the renderer that draws imagined frames (None: latents are decoded).
         steps: Denoising steps.
@@ -210,7 +210,7 @@ class DreamZero:
 
     def __init__(self, options: DreamZeroOptions | None = None) -> None:
         self.options = options = options or DreamZeroOptions()
-        path = Path(options.weights) if options.weights else packaged(WEIGHTS)
+        path = weight_files.find(options.weights, WEIGHTS)
         model, meta = load_nano(path)
         encoder_path = weight_files.encoder_for(path, meta, options.encoder)
         reader, _ = encoding.load(encoder_path)

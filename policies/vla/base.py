@@ -36,7 +36,7 @@ from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import STATE_FEATURES, state_features
 from wambench.policies.perception.scene import SceneFeatures, Words, encode_words, scene_features, scene_width
-from wambench.policies.weight_files import digest, encoder_for, packaged
+from wambench.policies.weight_files import digest, encoder_for, find
 
 # kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
 MODULES: Mapping[str, str] = MappingProxyType(
@@ -235,7 +235,7 @@ class Actor:
 
     Args:
         kind: A name of `MODULES`.
-        weights: Weights file (None: the shipped one).
+        weights: Weights file, or the name of a shipped one (None: the one of this policy).
         encoder: Encoder file the network was trained with (None: found among the shipped ones).
         steps: Network evaluations per chunk (None: the method's own number).
         execute: Actions of each chunk to carry out before the next query.
@@ -255,7 +255,7 @@ class Actor:
         smooth: bool = False,
         device: str = "cpu",
     ) -> None:
-        path = Path(weights) if weights else packaged(f"{kind}-nano.safetensors")
+        path = find(weights, f"{kind}-nano.safetensors")
         network, meta = load(kind, path)
         reader, _ = encoding.load(encoder_for(path, meta, encoder))
         self.steps = network.steps if steps is None else steps

@@ -1,5 +1,7 @@
 """What every shipped policy promises; new policies are tested by being listed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation, Policy
 from wambench.policies.dreamzero.policy import WEIGHTS
 from wambench.policies.vla import base as vla
-from wambench.policies.weight_files import ENCODERS, digest, encoder_for, packaged
+from wambench.policies.weight_files import ENCODERS, digest, encoder_for, find, packaged
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +99,12 @@ def test_a_policy_reads_with_the_encoder_it_was_trained_with() -> None:
         encoder_for("w", {"encoder": "none of them"})
     with pytest.raises(ValueError, match="cannot read weights"):
         encoder_for("w", {}, "no-such-file")
+
+
+def test_shipped_weights_are_found_by_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find(None, WEIGHTS) == find(WEIGHTS, "other") == packaged(WEIGHTS)
+    Path(WEIGHTS).write_bytes(b"")
+    assert find(WEIGHTS, "other") == Path(WEIGHTS)  # a file of one's own is meant where there is one
+    assert find("folder/" + WEIGHTS, WEIGHTS) == Path("folder/" + WEIGHTS)
+    assert find("none", WEIGHTS) == Path("none")
