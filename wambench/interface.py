@@ -276,6 +276,8 @@ class Plan:
         frames: (T, h, w * n_cameras, 3) uint8 imagined canvases, or None for a policy without video.
         frame_steps: (T,) int: the env step (`Observation.step` count) each imagined frame is for.
         timings: Seconds spent, by stage name.
+        frame_hands: (T, 4) where the policy itself places the hand in each imagined frame: position as in the state (m)
+            and opening of the fingers (m); None if it does not say. Attribution believes it where the frame shows it.
     """
 
     actions: NDArray[np.floating[Any]]
@@ -283,6 +285,7 @@ class Plan:
     frames: NDArray[np.uint8] | None = None
     frame_steps: NDArray[np.integer[Any]] | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    frame_hands: NDArray[np.floating[Any]] | None = None
 
 
 @runtime_checkable

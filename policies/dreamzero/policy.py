@@ -532,7 +532,25 @@ class DreamZero:
         if frames is None:
             return plan
         session.dream = frames, video
-        return replace(plan, frames=frames, frame_steps=np.array([step + ahead for ahead in self.frame_offsets]))
+        steps = np.array([step + ahead for ahead in self.frame_offsets])
+        return replace(plan, frames=frames, frame_steps=steps, frame_hands=self._hands(session, history[-1], video))
+
+    def _hands(self, session: DreamZeroSession, now: Observation, video: Frames) -> np.ndarray | None:
+        """Returns (K, 4) where the vector tokens place the hand and how far they open the fingers (`Plan.frame_hands`).
+
+        What is imagined counts from what is read of the frame now, so that an error of reading that stays cancels out.
+        """
+        names = self.model.config.points
+        if video.vectors is None or not set(encoding.HAND) <= set(names):
+            return None
+        places = [
+            points[..., [names.index(name) for name in encoding.HAND], :3].cpu().numpy().astype(np.float64)
+            for points in (session.seen[session.newest].points, self.model.points(video.vectors[0]))
+        ]
+        widths = [np.linalg.norm(place[..., 1, :] - place[..., 2, :], axis=-1) for place in places]
+        moved = places[1][..., 0, :] - places[0][..., 0, :]
+        width = float(now.state[6] - now.state[7]) + widths[1] - widths[0]
+        return np.concatenate([now.state[:3] + moved, width.clip(min=0.0)[:, None]], axis=1)
 
     def _decode(self, session: DreamZeroSession, video: Frames) -> np.ndarray:
         """Returns (K, h, w, 3) uint8 frames of one sample: drawn from the newest real frame, or decoded latents."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wambench.attribution.frame_reading import FrameInterpreter, put_halfway
+from wambench.attribution.frame_reading import FrameInterpreter, _Alignment, put_halfway
+from wambench.attribution.pose_alignment import blur
 from wambench.attribution.pose_servo import Pose, Servo
 from wambench.attribution.tracker import Readings
 from wambench.envs.tabletop import TabletopEnv
@@ -51,6 +52,39 @@ def test_frames_are_read_to_millimetres_and_leave_no_trace(
     assert sorted(precise.known) == [20, 28, 36]  # env steps of the frames, for rollouts that come by there
 
 
+@pytest.mark.slow
+def test_a_declared_hand_is_believed_where_the_frame_shows_it(
+    sim: TabletopEnv, interpreter: FrameInterpreter, spec: EpisodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = sim.begin(spec).observations[-1]
+    for _ in range(12):
+        now = sim.step_chunk(sim.expert_action()[None]).observations[-1]
+    future = interpreter.oracle.future((8, 16))
+    here = interpreter.oracle.frame(now)
+    before = sim.snapshot()
+    precise = replace(interpreter, precise=True, known={})
+    monkeypatch.setattr(_Alignment, "refine_all", lambda _, learned, __: replace(learned, sure=np.zeros(2, bool)))
+    declared = np.stack([np.append(place.hand, place.width) for place in future.places])
+    assert np.linalg.norm(declared[:, :3] - now.state[:3], axis=1).min() > 0.02
+    soft = np.stack([_soft(frame) for frame in future.frames])
+    for frames, aside, shown in ((future.frames, 0.0, True), (soft, 0.0, True), (future.frames, 0.04, False)):
+        hands = declared + np.array([0.0, aside, 0.0, 0.0])
+        found = precise.read(now, frames, (8, 16), hands=hands)
+        assert found.sure.tolist() == [shown, shown]
+        if shown:
+            assert np.abs(found.positions - declared[:, :3]).max() < 0.002
+    still = precise.read(now, np.stack([here, here]), (8, 16), hands=declared)
+    assert not still.sure[1]  # the frame shows a hand that stayed
+    silent = precise.read(now, future.frames, (8, 16))
+    assert not silent.sure.any()
+    assert sim.snapshot() == before
+
+
+def _soft(frame: np.ndarray) -> np.ndarray:
+    views = [blur(view.astype(np.float32), 2.0) for view in np.split(frame, 2, axis=1)]
+    return np.concatenate(views, axis=1).clip(0, 255).astype(np.uint8)
+
+
 def test_a_later_frame_leads_the_servo_where_the_first_cannot_be_read(
     sim: TabletopEnv, interpreter: FrameInterpreter, spec: EpisodeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +93,7 @@ def test_a_later_frame_leads_the_servo_where_the_first_cannot_be_read(
     found = interpreter.read(now, frames, (8, 16))
     for sure, unread, leads in (((False, True), 1, True), ((True, False), 1, True), ((False, False), 2, False)):
         shown = replace(found, sure=np.array(sure))
-        monkeypatch.setattr(FrameInterpreter, "read", lambda *_, shown=shown: shown)
+        monkeypatch.setattr(FrameInterpreter, "read", lambda *_, shown=shown, **__: shown)
         servo = Servo()
         assert interpreter.aim(servo, now, frames, (8, 16)) == unread
         assert (np.ptp(servo.way, axis=0).max() > 0.005) == leads
@@ -74,7 +108,7 @@ def test_where_the_last_frame_cannot_be_read_the_hand_stays_at_the_first_that_th
     frames = interpreter.oracle.video(offsets)
     places = now.state[:3] + np.array([0.0, 0.0, -0.01]) * np.array([[1], [2], [3], [4]])
     shown = replace(readings(4), positions=places, sure=np.array([True, True, True, False]))
-    monkeypatch.setattr(FrameInterpreter, "read", lambda *_: shown)
+    monkeypatch.setattr(FrameInterpreter, "read", lambda *_, **__: shown)
     given: list[np.ndarray] = []
     complete = type(interpreter.paths).complete
 

@@ -187,6 +187,7 @@ def test_expert_acts_in_a_closed_loop_and_is_recorded_at_the_video_rate(spec: Ep
 ACTIONS = np.zeros((4, 7))
 FRAMES = np.zeros((2, 8, 16, 3), np.uint8)
 STEPS = np.array([4, 8])
+HANDS = np.zeros((2, 4))  # where the hand is in the frames, and how far its fingers are open
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,9 @@ STEPS = np.array([4, 8])
         (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS[:1]), "frame_steps are"),
         (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS / 2), "frame_steps are float64"),  # type: ignore[arg-type]
         (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS[::-1]), "must rise"),
+        (Plan(ACTIONS, frame_hands=HANDS), "without frames"),
+        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS, frame_hands=HANDS[:1]), "frame_hands are (1, 4)"),
+        (Plan(ACTIONS, frames=FRAMES, frame_steps=STEPS, frame_hands=HANDS * np.nan), "finite"),
         (None, "NoneType, not a Plan"),
     ],
 )

@@ -85,6 +85,8 @@ def test_dreamzero_imagines_the_steps_it_says() -> None:
     assert plan.frames is not None and plan.frame_steps is not None
     assert plan.frames.shape[1:] == (height, width * len(policy.convention.cameras), 3)
     assert list(plan.frame_steps) == [seen[-1].step + 8, seen[-1].step + 16]
+    assert plan.frame_hands is not None and plan.frame_hands.shape == (2, 4)
+    assert np.abs(plan.frame_hands[:, :3] - seen[-1].state[:3]).max() < 0.5 and (plan.frame_hands[:, 3] >= 0).all()
 
 
 def test_a_policy_reads_with_the_encoder_it_was_trained_with() -> None:

@@ -259,6 +259,20 @@ def test_a_plan_without_frames_stays_without(episode: Episode, tmp_path: Path) -
     assert [chunk.plan.frames is None for chunk in load_episode(path).chunks] == [False, True, False, True, False]
 
 
+def test_declared_hands_survive_the_file(episode: Episode, tmp_path: Path) -> None:
+    hands = [np.full((2, 4), float(i)) if i % 2 else None for i in range(len(episode.chunks))]
+    chunks = tuple(
+        dataclasses.replace(chunk, plan=dataclasses.replace(chunk.plan, frame_hands=hand))
+        for chunk, hand in zip(episode.chunks, hands, strict=True)
+    )
+    path = tmp_path / "episode.npz"
+    path.write_bytes(encode_episode(dataclasses.replace(episode, chunks=chunks), SMALL.cameras))
+    for chunk, hand in zip(load_episode(path).chunks, hands, strict=True):
+        again = chunk.plan.frame_hands
+        assert (again is None) == (hand is None)
+        assert again is None or np.array_equal(again, np.asarray(hand))
+
+
 def test_a_damaged_episode_is_named(episode: Episode, tmp_path: Path) -> None:
     content = encode_episode(episode, SMALL.cameras)
     path = tmp_path / "episode.npz"

@@ -164,9 +164,11 @@ def play_followed(
         history = outcome.observations
         if policy is None:
             frames = interpreter.oracle.video(timing.offsets)
+            hands = None
         else:
-            _, frames = _imagine(policy, history, sim.convention)
-        unread += interpreter.aim(servo, history[-1], frames, timing.offsets)
+            plan, frames = _imagine(policy, history, sim.convention)
+            hands = plan.frame_hands
+        unread += interpreter.aim(servo, history[-1], frames, timing.offsets, hands)
         shown += len(interpreter.paths.steps)
         outcome = follow(sim, servo, max(timing.execute, LOOK))
     return RolloutResult(outcome.progress, shown, unread)

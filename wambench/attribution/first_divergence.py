@@ -119,7 +119,9 @@ class ChunkReplay:
         by_action_prompt = is_fatal(self.act_in_time(policy)) if was_late else True
         frames = self.chunk.plan.frames
         is_right = frames is not None and np.array_equal(frames, self.oracle)  # whatever the tracker makes of it
-        own_way, readable = (None, is_right) if is_right or frames is None else self.follow_video(frames)
+        own_way, readable = (
+            (None, is_right) if is_right or frames is None else self.follow_video(frames, self.chunk.plan.frame_hands)
+        )
         return Fatal(
             solvable_start=True,
             solvable_end=False,
@@ -131,11 +133,11 @@ class ChunkReplay:
             action_alone=action_alone,
         )
 
-    def follow_video(self, frames: np.ndarray) -> tuple[int | None, bool]:
+    def follow_video(self, frames: np.ndarray, hands: np.ndarray | None = None) -> tuple[int | None, bool]:
         """Returns how long the expert needs after frames were followed, and whether any of them could be read."""
         self._restore()
         servo = Servo(self.interpreter.oracle.grip())
-        unread = self.interpreter.aim(servo, self.now, frames, self.timing.offsets)
+        unread = self.interpreter.aim(servo, self.now, frames, self.timing.offsets, hands)
         if unread == len(self.interpreter.paths.steps):
             return None, False
         follow(self.interpreter.sim, servo, self.length, beyond=True)

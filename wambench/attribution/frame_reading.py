@@ -1,12 +1,15 @@
 """Reading of imagined frames: which poses of hand and objects they show, and how a servo follows them.
 
 The tracker gives a learned reading of each frame, and alignment refines it: the simulator shows postures until its
-picture is the frame (`pose_alignment`). A frame whose reading may not be believed is unread: the instrument abstains.
+picture is the frame (`pose_alignment`). Where that may not be believed, a policy that says itself where it places the
+hand is taken at its word if the frame agrees: it must be more like the simulator's picture of that pose than like those
+of the hand a little beside it. A frame whose reading may not be believed is unread: the instrument abstains.
 What was read is followed by a servo, along the way that hands usually take between such poses (`paths`).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +24,11 @@ from wambench.interface import Observation
 if TYPE_CHECKING:
     from wambench.attribution.tracker import Readings
 
+BESIDE_M = 0.025  # how far beside a declared hand the frame is compared, too
+# Directions to the six sides and eight corners of a cube, as unit vectors.
+AROUND = np.array([way for way in itertools.product((-1.0, 0.0, 1.0), repeat=3) if sum(map(abs, way)) in (1.0, 3.0)])
+AROUND /= np.linalg.norm(AROUND, axis=1, keepdims=True)
+DECLARED_SCALE_M = 0.012  # scale of the position error of a declared hand that the frame shows; half of `BESIDE_M`
 HINTS = 2  # the latest postures found at the same env step are tried first; more would cost a rendering each
 
 
@@ -83,7 +91,12 @@ class FrameInterpreter:
         return self.oracle.sim
 
     def read(
-        self, now: Observation, frames: np.ndarray, ahead: Sequence[int], guesses: Sequence[np.ndarray] = ()
+        self,
+        now: Observation,
+        frames: np.ndarray,
+        ahead: Sequence[int],
+        guesses: Sequence[np.ndarray] = (),
+        hands: np.ndarray | None = None,
     ) -> Readings:
         """Returns what is read out of frames that follow what is seen now; the simulator is left as it was.
 
@@ -92,6 +105,7 @@ class FrameInterpreter:
             frames: (T, h, w, 3).
             ahead: (T,) env steps from now to each.
             guesses: Postures that the frames may show, for each one.
+            hands: (T, 4) where the policy itself places the hand in them (`Plan.frame_hands`).
         """
         learned = self.reader.read(self.oracle.frame(now), now.state, self.oracle.key_points(), frames)
         if not self.precise:
@@ -100,10 +114,19 @@ class FrameInterpreter:
         poser = self.sim.scene_poser()
         alignment = _Alignment(self, now, frames, tuple(ahead), state, poser, pose_alignment.Aligner(poser))
         readings = alignment.refine_all(learned, guesses)
+        if hands is not None:
+            readings = alignment.believe_shown(readings, hands)
         self.sim.restore(state)
         return readings
 
-    def aim(self, servo: Servo, now: Observation, frames: np.ndarray, offsets: Sequence[int]) -> int:
+    def aim(
+        self,
+        servo: Servo,
+        now: Observation,
+        frames: np.ndarray,
+        offsets: Sequence[int],
+        hands: np.ndarray | None = None,
+    ) -> int:
         """Sets a servo on the way that frames show, unless they cannot be read; returns how many could not.
 
         Args:
@@ -111,10 +134,12 @@ class FrameInterpreter:
             now: The observation at the query.
             frames: (T, h, w, 3).
             offsets: (T,) env steps from now to each; those of the paths must be among them.
+            hands: (T, 4) as for `read`.
         """
         steps = self.paths.steps
         shown = [step for step in offsets if step <= steps[-1]]
-        readings = self.read(now, frames[[offsets.index(step) for step in shown]], shown)
+        rows = [offsets.index(step) for step in shown]
+        readings = self.read(now, frames[rows], shown, hands=None if hands is None else hands[rows])
         here = pose_of(now.state)
         ends = [shown.index(step) for step in steps]
         unread = int((~readings.sure[ends]).sum())
@@ -208,6 +233,39 @@ class _Alignment:
             return readings.with_frame(i, sure=False), fit
         scale_m = pose_alignment.expected_m(fit.doubt)
         return self._put(readings, i, fit.posture).with_frame(i, sure=True, scale_m=scale_m), fit
+
+    def believe_shown(self, readings: Readings, hands: np.ndarray) -> Readings:
+        """Returns the readings with the declared (T, 4) hands in the place of what could not be read, where shown."""
+        declared = readings
+        for i in np.flatnonzero(~readings.sure).tolist():
+            declared = declared.with_frame(i, positions=hands[i, :3], widths=hands[i, 3])
+        driven = self._drive(declared)
+        for i in np.flatnonzero(~readings.sure).tolist():
+            there = self._most_alike(declared, i, driven[i : i + 1])
+            beside = [
+                self._most_alike(declared.with_frame(i, positions=hands[i, :3] + step), i, driven[i : i + 1])[0]
+                for step in BESIDE_M * AROUND
+            ]
+            moved = np.linalg.norm(hands[i, :3] - pose_of(self.now.state).position)
+            if moved > BESIDE_M:
+                beside.append(self.aligner.unlikeness(self.frames[i], self.aligner.start))
+            if there[0] < min(beside):
+                found = self._put(readings, i, there[1])
+                readings = found.with_frame(i, sure=True, scale_m=DECLARED_SCALE_M)
+        return readings
+
+    def _most_alike(self, readings: Readings, i: int, driven: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
+        """Returns the posture with the hand as in the i-th reading that is most like the frame, and how unlike it is.
+
+        Objects rest, or go with the hand, or are where the servo leaves them (`driven`).
+        """
+        pose = readings.positions[i], readings.rotations[i], float(readings.widths[i])
+        reached = self.poser.reach(self.aligner.start, *pose)
+        postures = [reached, *self.poser.poses_with_carried_object(self.aligner.start, reached)]
+        postures += [self.poser.reach(posture, *pose) for posture in driven]
+        unlike = [self.aligner.unlikeness(self.frames[i], posture) for posture in postures]
+        best = int(np.argmin(unlike))
+        return unlike[best], postures[best]
 
     def _put(self, readings: Readings, i: int, posture: np.ndarray) -> Readings:
         """Returns the readings with the poses of a posture as the i-th one; the simulator then shows the posture."""

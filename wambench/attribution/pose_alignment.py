@@ -270,6 +270,12 @@ class Aligner:
                 break
         return best
 
+    def unlikeness(self, frame: np.ndarray, posture: np.ndarray) -> float:
+        """Returns how unlike the blurred picture of a posture is to an (h, w * V, 3) uint8 frame: `Fit.rough`."""
+        level = LEVELS[ROUGH - 1]
+        views = self._blur(np.split(frame.astype(np.float32) / 255.0, len(self.poser.carriers), axis=1), level)
+        return self._cost(Fit(posture, np.zeros(2 * len(views)), np.inf), views, level)
+
     def extrapolate(self, posture: np.ndarray, times: float) -> np.ndarray:
         """Returns the posture that lies `times` as far from the known one as a posture does."""
         return self.poser.move(self.start, times * self.poser.pose_difference(self.start, posture))

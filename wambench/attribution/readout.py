@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wambench.interface import Episode, Observation
+from wambench.interface import Episode, Observation, Plan
 
 if TYPE_CHECKING:
     from wambench.attribution.counterfactuals import ChunkTiming
@@ -272,7 +272,7 @@ def find_queries(
         future = oracle.future(timing.offsets)
         steps = [chunk.step + ahead for ahead in timing.offsets]
         expert = _track(chunk.step, here, steps, future.places)
-        imagined = _imagined_track(interpreter, here, seen[chunk.step], chunk.plan.frames, steps, future.postures)
+        imagined = _imagined_track(interpreter, here, seen[chunk.step], chunk.plan, steps, future.postures)
         prompt, delayed = (_realised_track(chunk.step, here, steps, came, delay) for delay in (0, late))
         found.append((Query(imagined, prompt, expert), Query(imagined, delayed, expert)))
     return found
@@ -313,13 +313,14 @@ def _imagined_track(
     interpreter: FrameInterpreter,
     here: Place,
     now: Observation,
-    frames: np.ndarray,
+    plan: Plan,
     steps: Sequence[int],
     guesses: Sequence[np.ndarray],
 ) -> Track:
-    """Returns what is read out of imagined frames, behind what is known now."""
+    """Returns what is read out of the frames that a plan imagines, behind what is known now."""
+    assert plan.frames is not None
     present = interpreter.oracle.objects_present()
-    read = interpreter.read(now, frames, [step - now.step for step in steps], guesses)
+    read = interpreter.read(now, plan.frames, [step - now.step for step in steps], guesses, plan.frame_hands)
     return Track(
         steps=np.array([now.step, *steps]),
         hand=np.concatenate([here.hand[None], read.positions]),

@@ -72,7 +72,9 @@ def read_query(interpreter: FrameInterpreter, episode: Episode, chunk: Chunk) ->
     sim.restore(chunk.state)
     here = interpreter.oracle.object_positions()
     now = seen[chunk.step]
-    readings = interpreter.read(now, np.asarray(chunk.plan.frames)[known], [step - chunk.step for step in steps])
+    hands = None if chunk.plan.frame_hands is None else chunk.plan.frame_hands[known]
+    frames = np.asarray(chunk.plan.frames)[known]
+    readings = interpreter.read(now, frames, [step - chunk.step for step in steps], hands=hands)
     found = []
     for i, step in enumerate(steps):
         sure = bool(readings.sure[i])

@@ -29,7 +29,8 @@ def validate_plan(plan: Plan, convention: ControlConvention) -> Plan:
     if not 0 < execute <= len(actions):
         raise InvalidPlan(f"execute is {execute}, expected 1 to {len(actions)}")
     frames, frame_steps = _checked_frames(plan, convention)
-    return Plan(read_only(actions), execute, frames, frame_steps, {name: float(s) for name, s in plan.timings.items()})
+    timings = {name: float(s) for name, s in plan.timings.items()}
+    return Plan(read_only(actions), execute, frames, frame_steps, timings, _checked_hands(plan, frames))
 
 
 def _within_limits(actions: np.ndarray, convention: ControlConvention) -> np.ndarray:
@@ -50,7 +51,7 @@ def without_tensors(plan: Plan) -> Plan:
     """
     if not isinstance(plan, Plan):
         raise InvalidPlan(f"act returned {type(plan).__name__}, not a Plan")
-    values = {name: getattr(plan, name) for name in ("actions", "frames", "frame_steps")}
+    values = {name: getattr(plan, name) for name in ("actions", "frames", "frame_steps", "frame_hands")}
     return dataclasses.replace(plan, **{name: _array(value) for name, value in values.items()})
 
 
@@ -60,6 +61,18 @@ def _array(value: object) -> Any:
         return value
     tensor = value.detach().cpu()
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # NumPy knows no bfloat16
+
+
+def _checked_hands(plan: Plan, frames: np.ndarray | None) -> np.ndarray | None:
+    """Returns a copy of where the policy places the hand in its frames."""
+    if plan.frame_hands is None:
+        return None
+    if frames is None:
+        raise InvalidPlan("frame_hands are given without frames")
+    hands = np.array(plan.frame_hands, np.float64)
+    if hands.shape != (len(frames), 4) or not np.isfinite(hands).all():
+        raise InvalidPlan(f"frame_hands are {hands.shape}, expected ({len(frames)}, 4) finite numbers")
+    return read_only(hands)
 
 
 def _checked_frames(plan: Plan, convention: ControlConvention) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -35,7 +35,8 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
     than there are chunks, chunk i is [start[i] : start[i + 1]]):
         meta: JSON: format, spec, result, cameras, SHA-256 of the first frame of each camera, shapes of packed arrays.
         frames (T, h, w * cameras, 3) uint8, steps (T,), states (T, 8): what was seen, at the video rate.
-        imagined (M, h, w * cameras, 3) uint8, imagined_steps (M,), imagined_chunk (M,): what was foreseen.
+        imagined (M, h, w * cameras, 3) uint8, imagined_steps (M,), imagined_chunk (M,), imagined_hands (M, 4), NaN if
+            the policy did not say: what was foreseen.
         actions (N, A), actions_start (C + 1,): carried out.
         planned (P, A), planned_start (C + 1,), execute (C,): what the policy answered.
         chunk_steps (C,), latency_s (C,), delays (C,): when it was asked, how long it took, and in steps of the clock.
@@ -61,6 +62,7 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
         "imagined": _stack(imagined, np.uint8),
         "imagined_steps": _stack(imagined_steps, np.int64),
         "imagined_chunk": np.repeat(np.arange(len(chunks)), lengths),
+        "imagined_hands": _stack([_hands(chunk.plan) for chunk in chunks if chunk.plan.frames is not None], np.float64),
         "actions": _stack([chunk.executed for chunk in chunks], np.float64),
         "actions_start": _starts([len(chunk.executed) for chunk in chunks]),
         "planned": _stack([chunk.plan.actions for chunk in chunks], np.float64),
@@ -125,7 +127,10 @@ def _decode(stored: Mapping[str, NDArray[Any]]) -> Episode:
     for i, timings in enumerate(meta.pop("timings")):
         own = arrays["imagined_chunk"] == i
         frames, frame_steps = (arrays["imagined"][own], arrays["imagined_steps"][own]) if own.any() else (None, None)
-        plan = Plan(_part(arrays, "planned", i), int(arrays["execute"][i]), frames, frame_steps, timings)
+        hands = arrays["imagined_hands"][own] if own.any() and "imagined_hands" in arrays else None
+        if hands is not None and np.isnan(hands).any():
+            hands = None
+        plan = Plan(_part(arrays, "planned", i), int(arrays["execute"][i]), frames, frame_steps, timings, hands)
         step, latency_s = int(arrays["chunk_steps"][i]), float(arrays["latency_s"][i])
         state, executed = _part(arrays, "snapshots", i).tobytes(), _part(arrays, "actions", i)
         timed = (int(arrays["delays"][i]), float(arrays["progress"][i])) if "delays" in arrays else ()
@@ -134,6 +139,12 @@ def _decode(stored: Mapping[str, NDArray[Any]]) -> Episode:
     meta["spec"] = EpisodeSpec(**meta["spec"])
     meta["stages"] = tuple(meta["stages"])
     return Episode(**meta, chunks=tuple(chunks), observations=observations)
+
+
+def _hands(plan: Plan) -> NDArray[Any]:
+    """Returns (T, 4) where a plan places the hand in its frames, NaN if it does not say."""
+    assert plan.frames is not None
+    return np.full((len(plan.frames), 4), np.nan) if plan.frame_hands is None else plan.frame_hands
 
 
 def _canvases(seen: Sequence[Observation], cameras: Sequence[str]) -> NDArray[Any]:
