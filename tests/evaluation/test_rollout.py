@@ -152,7 +152,7 @@ def test_a_full_disk_is_the_machines_error_whoever_meets_it(spec: EpisodeSpec) -
 
 
 def test_time_limit_ends_the_episode(spec: EpisodeSpec) -> None:
-    episode = rollout(LineSim(SMALL), Steady(pause_s=0.05), spec, time_limit_s=0.08)
+    episode = rollout(LineSim(SMALL), Steady(pause_s=0.4), spec, time_limit_s=0.6)
     assert (episode.status, len(episode.chunks)) == ("timeout", 2)
 
 
