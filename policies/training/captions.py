@@ -130,7 +130,7 @@ def side(config: TrainConfig, network: ki.Ki, demos: dataset.Clips, rank: int, w
         raise ValueError(f"{', '.join(config.data)}: ki learns words from captioned video first (--corpus video)")
     _, clips = read_clips(replace(config, data=folders), rank, wait)
     if config.init:
-        before = ki.from_dict(weight_files.read_weights(config.init, config.policy)[1]["config"])
+        before = ki.from_dict(weight_files.read_weights(config.init_path, config.policy)[1]["config"])
         network.learn(before.fast, before.words)
     else:
         tokens = fast_tokenizer.fit(

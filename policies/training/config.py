@@ -22,7 +22,7 @@ from wambench.policies.perception.encoder import Encoder
 from wambench.policies.training import dataset as data
 from wambench.policies.training import loop
 from wambench.policies.vla import base as vla
-from wambench.policies.weight_files import ENCODER, digest, packaged
+from wambench.policies.weight_files import ENCODER, digest, find
 from wambench.progress_bar import progress_bar
 
 ATTRIBUTION = ("tracker", "paths")  # of `wambench attribute`
@@ -45,8 +45,9 @@ class TrainConfig:
         data: Folders of `wambench collect`: demonstrations, and for the encoder renders too; for policies also LeRobot
             datasets, as "lerobot://DIR".
         out: Weights file to write.
-        encoder: Encoder weights that dreamzero reads with (None: the shipped ones).
-        init: Weights file of the same kind and config to start from (None: from scratch).
+        encoder: Encoder weights that policies read with, a file or the name of a shipped one (None: `ENCODER`).
+        init: Weights of the same kind to start from, a file or the name of a shipped one (None: from scratch). They may
+            know fewer key points.
         minutes: Wall-clock budget of the training loop; or
         steps: number of optimiser steps; or
         flops: operations of the training, counted (`training.flops`); for comparisons at equal compute.
@@ -120,7 +121,13 @@ class TrainConfig:
     @property
     def encoder_path(self) -> Path:
         """The encoder weights that the policy reads with."""
-        return Path(self.encoder) if self.encoder else packaged(ENCODER)
+        return find(self.encoder, ENCODER)
+
+    @property
+    def init_path(self) -> Path:
+        """The weights to start from, where there are some: a file, or the name of a shipped one."""
+        assert self.init is not None
+        return find(self.init, self.init)
 
     def loop(self) -> loop.LoopConfig:
         """Returns the part that the training loop reads."""
@@ -200,12 +207,12 @@ def read_clips(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> tuple
     return reader, data.load_clips(config.data, encoder_hash).on(config.device)
 
 
-def provenance(path: str) -> dict[str, Any]:
+def provenance(path: Path) -> dict[str, Any]:
     """Returns how weights came about that a training starts from: their digest, and what they say of themselves."""
-    with safetensors.safe_open(path, framework="pt") as file:
+    with safetensors.safe_open(str(path), framework="pt") as file:
         meta = json.loads((file.metadata() or {}).get("wambench", "{}"))
     told = ("command", "corpus", "samples", "minutes", "flops", "init")
-    return {name: meta[name] for name in told if name in meta} | {"sha256": digest(Path(path))}
+    return {name: meta[name] for name in told if name in meta} | {"sha256": digest(path)}
 
 
 def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: float = 0.0) -> dict[str, Any]:
@@ -216,7 +223,7 @@ def describe(config: TrainConfig, state: loop.TrainState, corpus: str, flops: fl
     counted = {"flops_per_sample": round(flops), "flops": flops * state.samples} if flops else {}
     if flops:
         tqdm.write(f"{state.samples} samples, {flops:.3g} FLOPs each: {flops * state.samples:.4g} in all")
-    begun = {"init": provenance(config.init)} if config.init else {}
+    begun = {"init": provenance(config.init_path)} if config.init else {}
     return (
         begun
         | counted

@@ -159,9 +159,9 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> DreamZeroJob
     sizes = _sizes(config, reader)
     model = build_seeded(config.seed, SmallDreamZero, sizes)
     if config.init:
-        tensors, meta = weight_files.read_weights(config.init, "dreamzero")
+        tensors, meta = weight_files.read_weights(config.init_path, "dreamzero")
         before = nano.SmallDreamZeroConfig.from_dict(meta["config"])
-        weight_files.load_into(model, warm_start.widened_dreamzero(tensors, before, model), config.init)
+        weight_files.load_into(model, warm_start.widened_dreamzero(tensors, before, model), config.init_path)
         return DreamZeroJob(config, model.to(config.device), clips)
     rows = ~clips.held_out & clips.known
     if not rows.any():

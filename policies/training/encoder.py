@@ -102,7 +102,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> EncoderJob:
     sizes = replace(encoder.CONFIGS[config.config], points=manifests[0].points, canvas=(height, width))
     model = build_seeded(config.seed, Encoder, sizes)
     if config.init:
-        weight_files.warm_start(model, weight_files.read_weights(config.init, "encoder")[0], config.init)
+        weight_files.warm_start(model, weight_files.read_weights(config.init_path, "encoder")[0], config.init_path)
     states = torch.cat([s.states for s in sources])
     standardise(model, "state", encoder.state_features(states[torch.isfinite(states).all(dim=1)]), 0.005)
     model.points_mean.copy_(torch.cat([s.points[s.present] for s in sources]).mean(dim=0))

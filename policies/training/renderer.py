@@ -226,9 +226,9 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> RendererJob:
     reader, clips = read_clips(config, rank, wait)
     model = build_seeded(config.seed, Renderer, _sizes(reader))
     if config.init:
-        tensors, meta = weight_files.read_weights(config.init, "renderer")
+        tensors, meta = weight_files.read_weights(config.init_path, "renderer")
         before = RendererConfig.from_dict(meta["config"])
-        weight_files.load_into(model, warm_start.widened_renderer(tensors, before, model), config.init)
+        weight_files.load_into(model, warm_start.widened_renderer(tensors, before, model), config.init_path)
     else:
         seen = clips.points[clips.points[..., 3] > 0.5]
         model.points_mean.copy_(seen[:, :3].mean(dim=0).cpu())

@@ -179,7 +179,7 @@ def job(config: TrainConfig, rank: int, wait: Callable[[], Any]) -> VlaJob:
     reader, clips = read_clips(replace(config, data=with_actions(config)), rank, wait)
     network = build_seeded(config.seed, module.build, config.config, inputs_of(config, reader))
     if config.init:
-        weight_files.load_into(network, weight_files.read_weights(config.init, config.policy)[0], config.init)
+        weight_files.load_into(network, weight_files.read_weights(config.init_path, config.policy)[0], config.init_path)
     else:
         fit(network, clips)
     learns_words = AUXILIARY.get(config.policy)

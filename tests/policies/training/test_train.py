@@ -258,3 +258,12 @@ def test_rows_are_drawn_from_both_parts_in_their_shares() -> None:
     assert float((drawn >= 100).float().mean()) == pytest.approx(0.25, abs=0.03)
     assert set(drawn.tolist()) == {*range(10), *range(100, 120)}
     assert int(dataset.draw_rows(parts[:1], 0.25, 100, torch.Generator()).max()) < 10
+
+
+def test_shipped_weights_are_started_from_by_name() -> None:
+    name = weight_files.ENCODERS[0]
+    config = TrainConfig("dreamzero", "nano", ("d",), "o", steps=1, encoder=name, init=name)
+    assert config.encoder_path == config.init_path == weight_files.packaged(name)
+    assert TrainConfig("dreamzero", "nano", ("d",), "o", steps=1).encoder_path == weight_files.packaged(
+        weight_files.ENCODER
+    )
