@@ -41,6 +41,7 @@ def add_leaderboard(commands: Commands) -> None:
     it = add_command(commands, "leaderboard", leaderboard, "rates of finished runs, with n and intervals", example)
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; or a pack of `wambench submit`")
     it.add_argument("--by", default="novelty", metavar="GROUP", help="novelty (default) or task: what a line is about")
+    add_interval(it, "a policy has")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
 
 
@@ -51,7 +52,14 @@ def add_compare(commands: Commands) -> None:
     several = "folder of a run, or several with commas between (training seeds): an episode counts with their mean"
     it.add_argument("a", type=names, metavar="A", help=several)
     it.add_argument("b", type=names, metavar="B", help="likewise")
+    add_interval(it, "both sides have")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+
+
+def add_interval(it: argparse.ArgumentParser, who: str) -> None:
+    """Adds what intervals are over."""
+    over = f"what intervals are over: scenes (default), or scenes+seeds, where {who} three training seeds"
+    it.add_argument("--interval", default="scenes", metavar="OVER", help=over)
 
 
 def add_imagine(commands: Commands) -> None:
@@ -182,7 +190,9 @@ def leaderboard(arguments: argparse.Namespace) -> None:
     from wambench.analysis import leaderboard as analysis
 
     with _unpacked(arguments.runs) as runs:
-        table = analysis.leaderboard(records.load(records.find_runs(runs, _say), _say), arguments.by)
+        table = analysis.leaderboard(
+            records.load(records.find_runs(runs, _say), _say), arguments.by, arguments.interval
+        )
     print(analysis.to_text(table))
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
@@ -197,7 +207,7 @@ def compare(arguments: argparse.Namespace) -> None:
     sides = [[Path(run) for run in runs] for runs in (arguments.a, arguments.b)]
     if not all(sides):
         raise ValueError("both sides need a run")
-    table = analysis.compare(*sides)
+    table = analysis.compare(sides[0], sides[1], arguments.interval)
     print(analysis.to_text(table, ", ".join(arguments.a), ", ".join(arguments.b)))
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
