@@ -1,4 +1,4 @@
-"""`wambench leaderboard`, `compare`, `imagine`, `attribute`, `plot`, `report`, `submit`: from episodes to results."""
+"""From episodes to results: `wambench leaderboard`, `compare`, `selectivity`, `imagine`, `attribute`, `plot` and on."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
     """Adds the commands."""
     add_leaderboard(commands)
     add_compare(commands)
+    add_selectivity(commands)
     add_imagine(commands)
     add_attribute(commands)
     add_plot(commands)
@@ -54,6 +55,15 @@ def add_compare(commands: Commands) -> None:
     it.add_argument("b", type=names, metavar="B", help="likewise")
     add_interval(it, "both sides have")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+
+
+def add_selectivity(commands: Commands) -> None:
+    """Adds `wambench selectivity`."""
+    example = "wambench selectivity runs/pi0-seen-v1-none-lookalike"
+    does = "who goes for what was named, alone and beside distractors or a look-alike"
+    it = add_command(commands, "selectivity", selectivity, does, example, "Explained in docs/selectivity.md.")
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUNS_HELP)
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write the shares as CSV")
 
 
 def add_interval(it: argparse.ArgumentParser, who: str) -> None:
@@ -211,6 +221,19 @@ def compare(arguments: argparse.Namespace) -> None:
     print(analysis.to_text(table, ", ".join(arguments.a), ", ".join(arguments.b)))
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
+        print(arguments.out)
+
+
+def selectivity(arguments: argparse.Namespace) -> None:
+    """Prints which objects are touched first, and what stands in the way changes."""
+    from wambench import records
+    from wambench.analysis import selectivity as analysis
+
+    rows = analysis.judged(records.load(records.find_runs(arguments.runs, _say), _say))
+    lines = analysis.conditions(rows)
+    print(analysis.to_text(lines, analysis.differences(rows)))
+    if arguments.out:
+        records.write_whole(arguments.out, analysis.to_csv(lines))
         print(arguments.out)
 
 
