@@ -10,9 +10,14 @@ import pandas as pd
 import pytest
 
 from tests.records.test_run_folder import ROW
+from wambench import records
+from wambench.analysis.intervals import text
 from wambench.analysis.selectivity import conditions, differences, judged, to_csv, to_text
 from wambench.cli import main
 from wambench.records import HEADER, Row, to_line
+
+ROOT = Path(__file__).parents[2]
+CONDITIONS = {"none": "alone", "distractors": "distractors", "lookalike": "look-alike"}
 
 
 def episodes(factor: str, first: list[str], split: str = "seen-v1", **values: object) -> list[Row]:
@@ -97,3 +102,15 @@ def test_tables_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert "lookalike" in capsys.readouterr().out and len(out.read_text().splitlines()) == 3
     assert main(["selectivity", str(tmp_path / "none")]) == 2
     assert "no run at" in capsys.readouterr().err
+
+
+def test_the_pilot_of_the_docs_is_that_of_its_rows() -> None:
+    rows = judged(records.load(sorted((ROOT / "results" / "selectivity").iterdir())))
+    told = []
+    for line in conditions(rows):
+        policy, told_blue, _ = line.policy.partition("(instruction_of=BinThenLift)")
+        condition = "told blue" if told_blue else CONDITIONS[line.condition]
+        shares = (str(line.n), text(line.progress, 2), str(line.n_touched), text(line.named_first, 2))
+        told.append(f"| `{policy}` | {condition} | {' | '.join(shares)} | {line.instead} |".replace("|  |", "| |"))
+    page = (ROOT / "docs" / "selectivity.md").read_text().splitlines()
+    assert len(told) == 8 and [line for line in told if line not in page] == []
