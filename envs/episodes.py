@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from wambench.conventions import BODIES, ROBOT, find
-from wambench.envs.factors import draw_elsewhere, draw_look
+from wambench.envs.factors import LOOKALIKE, draw_elsewhere, draw_look
+from wambench.envs.lookalikes import place_lookalike
 from wambench.envs.objects import DISTRACTORS
 from wambench.envs.task import Placement, Task
 from wambench.interface import EpisodeSpec
@@ -58,13 +59,14 @@ def episode_spec(
 ) -> EpisodeSpec:
     """Returns episode `index` of run seed `seed`, the same for every policy.
 
-    Poses depend on (seed, task, index) alone, so that episodes of different factors are the same scenes.
+    Poses depend on (seed, task, index) alone, so that episodes of different factors are the same scenes; that of a
+    look-alike is a draw of its own.
 
     Args:
         task: The task.
         split: Name of the split it is evaluated in; "train" is the stream of the demonstrations, "video" that of the
             action-free video, whose environments are those of `factors.ELSEWHERE` whatever the factor.
-        factor: "all", "none" or one factor, see `envs.factors`.
+        factor: "all", "none", one factor or "lookalike", see `envs.factors`.
         index: Non-negative number of the episode.
         seed: Seed of the run.
         visual: Visual profile, "fast" or "full".
@@ -76,6 +78,10 @@ def episode_spec(
     missing = set(task.objects) - set(poses)
     if missing:
         raise ValueError(f"{task.id} does not place {sorted(missing)}")
+    named = task.objects
+    if factor == LOOKALIKE:
+        extra = place_lookalike(task, poses, np.random.default_rng(_seed(stream, LOOKALIKE, task.id, seed, index)))
+        poses, named = {**poses, **extra}, (*task.objects, *extra)
     said = task.script.wording if task.script else lambda text, _: text
     look_seed = _seed(stream, "look", task.id, seed, index)
     look = draw_elsewhere(look_seed) if split == VIDEO else draw_look(look_seed, factor)
@@ -89,7 +95,7 @@ def episode_spec(
         horizon=task.horizon + (task.script.longer.get(factor, 0) if task.script else 0),
         control_hz=CONTROL_HZ,
         visual=visual,
-        poses={name: _plain(poses[name]) for name in task.objects},
+        poses={name: _plain(poses[name]) for name in named},
         look={**look, "distractors": _without_rivals(look["distractors"], task.instruction)},
     )
     return played_by(spec, robot)

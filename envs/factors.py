@@ -23,6 +23,7 @@ FACTORS = ("camera", "lighting", "background", "table", "object", "distractors",
 SPEEDS = ("slow", "medium", "fast")
 DELAYS = ("delay-2", "delay-4", "delay-8")
 LEVELS = SPEEDS + DELAYS
+LOOKALIKE = "lookalike"  # one more object of the named one's shape in another colour, see `envs.lookalikes`
 Look = Mapping[str, Any]
 
 
@@ -167,15 +168,15 @@ def _draw_factor(factor: str, domain: Mapping[str, Domain], rng: np.random.Gener
 def unseen_factors(factor: str) -> frozenset[str]:
     """Returns the factors that take unseen values for a `--factor` name: "all", "none" or one of `FACTORS`.
 
-    A level of a script ("slow", "delay-2") is played in training environments.
+    A level of a script ("slow", "delay-2") is played in training environments, and so is `LOOKALIKE`.
     """
     if factor == "all":
         return frozenset(FACTORS)
-    if factor == "none" or factor in LEVELS:
+    if factor in ("none", LOOKALIKE, *LEVELS):
         return frozenset()
     if factor in FACTORS:
         return frozenset((factor,))
-    raise unknown_name("factor", factor, ("all", "none", *FACTORS, *LEVELS))
+    raise unknown_name("factor", factor, ("all", "none", *FACTORS, LOOKALIKE, *LEVELS))
 
 
 def draw_look(seed: int, factor: str = "none") -> dict[str, Any]:

@@ -13,7 +13,9 @@ import numpy as np
 from wambench.conventions import BODIES, ROBOT
 from wambench.conventions import find as find_convention
 from wambench.envs import snapshot
+from wambench.envs.contacts import ContactLog
 from wambench.envs.episodes import episode_spec
+from wambench.envs.objects import OBJECTS
 from wambench.envs.privileged_view import SceneView
 from wambench.envs.progress import ProgressTracker
 from wambench.envs.rendering import Renderer
@@ -36,7 +38,15 @@ MAX_SPEED = 100.0  # m/s or rad/s: no sane state of these scenes is near it
 RENDER_MODES = ("rgb_array", "human")
 WINDOW_VIEW = (480, 480)  # pixels of a view in the window of render mode "human"
 OPTIONS = ("spec",)  # of reset
-UNPICKLED = ("_scene", "_view", "_tracker", "_diverged", "_renderer", "_window")  # made anew from spec and snapshot
+UNPICKLED = (
+    "_scene",
+    "_view",
+    "_tracker",
+    "_contacts",
+    "_diverged",
+    "_renderer",
+    "_window",
+)  # made anew from spec and snapshot
 # MuJoCo's counters of positions, velocities, accelerations and controls that are not finite or huge. Counting one up,
 # it resets itself to the model's zero pose and goes on, so that nothing else would show.
 BAD_NUMBERS = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
@@ -80,7 +90,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     Args:
         task: What should happen. `wambench.registration.make` finds it by name and checks split and factor.
         split: Name of the split whose environments are used.
-        factor: "all", "none" or one of `envs.factors.FACTORS`.
+        factor: "all", "none", one of `envs.factors.FACTORS` or "lookalike".
         image_size: (height, width) of the cameras in pixels; None for the robot's: (96, 96), of DROID (180, 320).
         visual: "fast" or "full", see `envs.rendering`.
         render_mode: "rgb_array"; "human", which shows both views in a window in every reset and step and needs
@@ -206,16 +216,19 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in vars(self).items() if name not in UNPICKLED}
-        return kept | {"snapshot": self.snapshot() if self.episode is not None else None}
+        if self.episode is None:
+            return kept | {"snapshot": None, "noted": None}
+        return kept | {"snapshot": self.snapshot(), "noted": self._contacts.noted}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._scene, self._renderer = None, None
         self._window = Window(self.task.id, self.convention.control_hz) if self.render_mode == "human" else None
-        snapshot = vars(self).pop("snapshot")
+        snapshot, noted = vars(self).pop("snapshot"), vars(self).pop("noted")
         if self.episode is not None:
             self.begin(self.episode, render=False)
             self.restore(snapshot)
+            self._contacts.noted = noted
 
     # -- interface.Simulator ---------------------------------------------------------------------------------------
 
@@ -225,8 +238,9 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             raise ValueError(f"this environment plays {self.task.id}, the episode spec is for {episode.task}")
         if episode.robot != BODIES[self.robot]:
             raise ValueError(f"this environment has the robot {self.robot}, the episode spec is for {episode.robot}")
-        scene = self._family(episode.visual)
+        scene = self._family(episode)
         scene.reset(episode)
+        self._contacts.begin()
         self.episode = episode
         self._steps = 0
         self._check_finite()
@@ -293,6 +307,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         mujoco.mj_step1(scene.model, scene.data)
         self._steps = latches.pop("steps")
         self._check_finite()
+        self._contacts.drop_after(self._steps)
         if self.task.script:
             self._view.moment = Moment(self._loaded(), self._steps, latches.pop("memory"))
         self._tracker.set_state(latches)
@@ -302,8 +317,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     @property
     def scene(self) -> Scene:
         """The compiled scene, set to the current episode."""
-        self._loaded()
-        return self._family()
+        return self._family(self._loaded())
 
     @property
     def renderer(self) -> Renderer:
@@ -377,13 +391,19 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             raise gymnasium.error.ResetNeeded("call reset() before anything else")
         return self.episode
 
-    def _family(self, visual: str | None = None) -> Scene:
-        if self._scene is None or (visual is not None and visual != self._scene.visual):
+    def _family(self, episode: EpisodeSpec) -> Scene:
+        """Returns the scene of an episode: the task's objects, and whatever else the episode places beside them."""
+        objects = (*self.task.objects, *sorted(set(episode.poses) - set(self.task.objects)))
+        if self._scene is None or (episode.visual, objects) != (self._scene.visual, self._scene.objects):
+            for name in objects:
+                if name not in OBJECTS:
+                    raise unknown_name("object", name, OBJECTS)
             if self._renderer is not None:
                 self._renderer.close()
                 self._renderer = None
-            self._scene = Scene(self.task.objects, visual or self.visual, self.arm, self.robot)
+            self._scene = Scene(objects, episode.visual, self.arm, self.robot)
             self._view = SceneView(self._scene)
+            self._contacts = ContactLog(self._scene, self._view)
             self._diverged = self._scene.data.warning.number[BAD_NUMBERS]  # a view
         return self._scene
 
@@ -406,6 +426,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             if script.notice:
                 self._view.moment = replace(self._view.moment, memory=script.notice(self._view))
         self._tracker.update(self._view)
+        self._contacts.note(self._steps)
 
     def _check_finite(self) -> None:
         """Raises SimulationDiverged if MuJoCo has met a number that is not finite or huge since the last reset."""
@@ -416,7 +437,7 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             )
 
     def _outcome(self, observations: tuple[Observation, ...]) -> Outcome:
-        tracker = self._tracker
+        tracker, noted = self._tracker, self._contacts.noted[-1]
         return Outcome(
             observations=observations,
             steps=self._steps,
@@ -426,6 +447,8 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             success_ever=tracker.success_ever,
             terminated=tracker.settled,
             truncated=self._steps >= self._loaded().horizon,
+            first_touched=noted.first_touched,
+            nearest=noted.nearest,
         )
 
     def _images(self, cameras: tuple[str, ...], size: tuple[int, int]) -> dict[str, np.ndarray]:

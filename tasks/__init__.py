@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from wambench.envs.factors import LEVELS, unseen_factors
+from wambench.envs.factors import LEVELS, LOOKALIKE, unseen_factors
+from wambench.envs.lookalikes import lookalike_of
 from wambench.envs.task import SCRIPTED, Task
 from wambench.interface import unknown_name
 
@@ -214,9 +215,12 @@ def check(task: str, split: str, factor: str) -> None:
     levels = script.levels if script else ()
     if factor in LEVELS and factor not in levels:
         raise ValueError(f"task {task!r} has no level {factor!r}; it has: {', '.join(levels) or 'none'}")
+    if factor == LOOKALIKE and not lookalike_of(TASKS[task]):
+        have = [name for name in SPLITS[split].tasks if lookalike_of(TASKS[name])]
+        raise ValueError(f"task {task!r} has no look-alike; in {split!r} these have one: {', '.join(have) or 'none'}")
     if SPLITS[split].environments == "train" and unseen:
         raise ValueError(
             f"split {split!r} is played in training environments: factor {factor!r} cannot be varied there"
         )
-    if SPLITS[split].environments == "unseen" and not unseen:
+    if SPLITS[split].environments == "unseen" and not unseen and factor != LOOKALIKE:
         raise ValueError(f"split {split!r} is played in unseen environments: factor 'none' would not be one")

@@ -407,6 +407,9 @@ class Outcome:
         success_ever: It has held for half a second at some time.
         terminated: It has held long enough to end the episode.
         truncated: The horizon is reached.
+        first_touched: Name of the object that the robot has touched first, "" if none or if nobody looks. Privileged:
+            it is recorded, and no policy sees it.
+        nearest: Likewise, the object that the hand has come nearest to.
     """
 
     observations: tuple[Observation, ...]
@@ -417,6 +420,8 @@ class Outcome:
     success_ever: bool
     terminated: bool
     truncated: bool
+    first_touched: str = ""
+    nearest: str = ""
 
 
 class Simulator(Protocol):
@@ -472,7 +477,8 @@ class Chunk:
 class Episode:
     """A finished rollout: the result, and everything needed to score and attribute it again.
 
-    `traceback` is that of an error; it is kept as a text file of its own and not in the episode's file.
+    `traceback` is that of an error; it is kept as a text file of its own and not in the episode's file. `first_touched`
+    and `nearest` are those of the last `Outcome`.
     """
 
     spec: EpisodeSpec
@@ -487,3 +493,5 @@ class Episode:
     chunks: tuple[Chunk, ...]
     observations: tuple[Observation, ...]
     traceback: str = ""
+    first_touched: str = ""
+    nearest: str = ""

@@ -16,7 +16,8 @@ def make(task: str, split: str | None = None, factor: str | None = None, **optio
     Args:
         task: Name ("PressButton") or id ("PressButton-v1").
         split: A split that has the task; its environments are used. None: the first that has it.
-        factor: "all", "none" or one of `envs.factors.FACTORS`. None: "none" for training environments, else "all".
+        factor: "all", "none", one of `envs.factors.FACTORS` or "lookalike". None: "none" for training environments,
+            else "all".
         options: Further arguments of `envs.tabletop.TabletopEnv`, such as `robot="droid"`.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +147,34 @@ def test_runs_of_a_side_are_averaged_episode_by_episode(tmp_path: Path) -> None:
     assert whole["a"] == 0.5 and whole["n"] == 4 and whole["detectable"] > 0
     failed = run(tmp_path / "c", episodes([1.0] * 4, status="timeout"))
     assert line(compare([seeds[0], failed], [other]), "all")["n_left_out"] == 4
+
+
+def trained(folder: Path, values: Sequence[float], weights: str = "") -> list[Path]:
+    """Returns runs of as many trainings, each with one progress in 20 episodes; all with `weights` if it is given."""
+    made = []
+    for i, value in enumerate(values):
+        path = run(folder / f"{folder.name}{i}", episodes([value] * 20, policy=folder.name))
+        (path / "run.json").write_text(json.dumps({"config": {}, "weights_hash": weights or f"{folder.name}{i}"}))
+        made.append(path)
+    return made
+
+
+def test_the_interval_may_be_over_the_training_seeds_of_both_sides(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    a, b = trained(tmp_path / "a", (0.5, 0.6, 0.7)), trained(tmp_path / "b", (0.4, 0.5, 0.6))
+    scenes, both = (line(compare(a, b, over), "all") for over in ("scenes", "scenes+seeds"))
+    assert (scenes["interval"], both["interval"]) == ("scenes", "scenes+seeds")
+    assert scenes["low"] > 0.0 > both["low"] and both["difference"] == scenes["difference"]
+    assert both["p"] == scenes["p"]  # the test is over scenes
+    note = to_text(compare(a, b, "scenes+seeds"), "x", "y").splitlines()[-1]
+    assert "and over training seeds" in note and "test over scenes" in note
+    alone = trained(tmp_path / "c", (0.4,))
+    assert line(compare(a, alone, "scenes+seeds"), "all")["interval"] == "scenes"
+    copies = trained(tmp_path / "d", (0.4, 0.5, 0.6), weights="the same")
+    assert line(compare(a, copies, "scenes+seeds"), "all")["interval"] == "scenes"
+    with pytest.raises(ValueError, match="interval 'seed'"):
+        compare(a, b, "seed")
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

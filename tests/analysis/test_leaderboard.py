@@ -35,7 +35,7 @@ def test_errors_are_no_failures_and_do_not_vanish() -> None:
     assert (line["n"], line["n_error"], line["progress"], line["success_end"]) == (3, 3, 1.0, 1.0)
     nothing = leaderboard(frame(*bad)).iloc[0]
     assert (nothing["n"], nothing["n_error"]) == (0, 3) and math.isnan(nothing["progress"])
-    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,,v0,0,,,"
+    assert to_csv(leaderboard(frame(*bad))).splitlines()[1] == "noop,seen,all,0,3" + "," * 10 + "0,,,v0,0,,,,scenes"
 
 
 def test_training_seeds_are_no_episodes() -> None:
@@ -58,6 +58,48 @@ def test_the_spread_of_training_seeds_stands_beside_the_interval() -> None:
     shown = to_text(leaderboard(pd.concat(tables))).splitlines()
     assert "training seeds" in shown[0] and "2: 0.000 to 1.000" in shown[1] and "0.500 [0.500, 0.500]" not in shown[1]
     assert "training seeds" not in to_text(leaderboard(frame(ROW)))
+
+
+def trained(**progress: float) -> pd.DataFrame:
+    """Returns rows of trainings, each with one progress in all of twenty scenes."""
+    return pd.concat(
+        frame(*(vary(episode=i, progress=p, success_end=p == 1.0) for i in range(20)), weights=w)
+        for w, p in progress.items()
+    )
+
+
+def test_intervals_may_be_over_training_seeds_as_well() -> None:
+    rows = trained(a=0.4, b=0.5, c=0.6)
+    scenes, both = (leaderboard(rows, interval=over).iloc[0] for over in ("scenes", "scenes+seeds"))
+    assert (scenes["interval"], both["interval"]) == ("scenes", "scenes+seeds")
+    assert both["progress"] == scenes["progress"] and both["progress_low"] < 0.3 < scenes["progress_low"]
+    shown = to_text(leaderboard(rows, interval="scenes+seeds")).splitlines()[-1]
+    assert "scenes of the same tasks and over training seeds]" in shown
+    assert "over training seeds" not in to_text(leaderboard(rows))
+    assert to_csv(leaderboard(rows)) == to_csv(leaderboard(rows, interval="scenes"))
+    with pytest.raises(ValueError, match=r"interval 'seeds'.*scenes\+seeds"):
+        leaderboard(rows, interval="seeds")
+
+
+def test_two_training_seeds_are_too_few_for_an_interval_over_them() -> None:
+    two = leaderboard(trained(a=0.4, b=0.6), interval="scenes+seeds")
+    assert two.iloc[0]["interval"] == "scenes" and to_csv(two) == to_csv(leaderboard(trained(a=0.4, b=0.6)))
+    other = trained(a=0.4, b=0.5, c=0.6).assign(policy="other")
+    shown = to_text(leaderboard(pd.concat([trained(a=0.4, b=0.6), other]), interval="scenes+seeds"))
+    assert "and over training seeds where there are 3 or more" in shown
+
+
+def test_an_error_of_one_seed_leaves_the_scene_out_of_the_means_of_all() -> None:
+    rows = trained(a=0.4, b=0.4, c=0.4)
+    odd = (rows["episode"] == 0) & (rows["weights"] == "a")
+    wrong = rows.assign(
+        status=rows["status"].mask(odd, "timeout"), progress=rows["progress"].mask(rows["episode"] == 0, 1)
+    )
+    line = leaderboard(wrong, interval="scenes+seeds").iloc[0]
+    same = leaderboard(wrong[wrong["episode"] > 0], interval="scenes+seeds").iloc[0]
+    assert line["n_error"] == 1 and list(line[["n", "progress_low", "progress_high"]]) == list(
+        same[["n", "progress_low", "progress_high"]]
+    )
 
 
 @pytest.mark.parametrize("tasks", [1, 9])

@@ -59,7 +59,7 @@ def test_columns_are_those_of_a_row() -> None:
         "policy,split,task,verb,novelty,factor,episode,seed,spec_hash,prompt,status,progress,success_end,success_ever,"
         "stages,steps,queries,latency_p50_s,latency_p95_s,wall_s,error,"
         "execution,latency,stale_ratio,holds,effective_hz,boundary_jump,jerk,progress_wall,"
-        "video_frames,video_error,kept_error\n"
+        "video_frames,video_error,kept_error,named,first_touched,nearest\n"
     )
 
 
@@ -75,7 +75,7 @@ def test_rows_of_earlier_versions_still_load(tmp_path: Path, columns: int) -> No
         assert folder.rows[ROW.key].execution == "sync"
     assert path.read_text() == HEADER + to_line(ROW)
     path.write_text(header + to_line(ROW))
-    with pytest.raises(ValueError, match=f"line 2: expected {columns} fields, found 32"):
+    with pytest.raises(ValueError, match=f"line 2: expected {columns} fields, found 35"):
         read_rows(path)
 
 

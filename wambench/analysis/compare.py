@@ -15,8 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wambench import records
-from wambench.analysis.intervals import SEED, Z95, bounded_mean, text
+from wambench.analysis.intervals import (
+    FEWEST_SEEDS,
+    INTERVALS,
+    SCENES,
+    SCENES_AND_SEEDS,
+    SEED,
+    Z95,
+    bounded_mean,
+    over_seeds,
+    text,
+)
 from wambench.analysis.leaderboard import groups
+from wambench.interface import unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +44,8 @@ class Line(NamedTuple):
     `n_left_out` counts shared episodes with an error on either side; `p_holm` is corrected over all lines of a table
     that are of different episodes; `detectable` is the difference that this n finds with 80 % power at an (uncorrected)
     level of 5 %; `a_unpaired` and `b_unpaired` count episodes that a side (or one of its runs) has alone, which are in
-    no number; `a_lowest` to `b_highest` are the means of the worst and the best run of a side (its training seeds).
+    no number; `a_lowest` to `b_highest` are the means of the worst and the best run of a side (its training seeds);
+    `interval` says what `low` and `high` are over: `intervals.INTERVALS`. The test is over scenes.
     """
 
     group: str
@@ -53,6 +65,7 @@ class Line(NamedTuple):
     a_highest: float
     b_lowest: float
     b_highest: float
+    interval: str = SCENES
 
 
 def sign_flip_p(differences: NDArray[np.float64], rng: np.random.Generator, flips: int = FLIPS) -> float:
@@ -103,7 +116,8 @@ def pooled(runs: Sequence[pandas.DataFrame], names: Sequence[str]) -> pandas.Dat
     """Returns the episodes of a side, one row each, indexed by `KEY`.
 
     `progress` is the mean over runs, `run0`, `run1`, ... that of each; an error in any run is one of the episode.
-    `complete` says whether every run has it; if not, progress and status are those of one run that has.
+    `complete` says whether every run has it; if not, progress and status are those of one run that has. `trainings` is
+    the number of runs if each has other weights, and else 1: runs of the same weights are no training seeds.
 
     Args:
         runs: Rows of each run, as `records.load` returns them.
@@ -125,6 +139,8 @@ def pooled(runs: Sequence[pandas.DataFrame], names: Sequence[str]) -> pandas.Dat
     bad = np.array([one.notna() & (one != "ok") for one in status])
     worst = np.where(bad.any(axis=0), np.array(status, dtype=object)[bad.argmax(axis=0), np.arange(len(every))], "ok")
     every = every.assign(progress=progress.mean(axis=1, skipna=False), status=worst, complete=has.all(axis=0))
+    weights = {str(run["weights"].iloc[0]) for run in runs if len(run)}
+    every = every.assign(trainings=len(runs) if len(weights) == len(runs) else 1)
     if not every["complete"].any():
         raise ValueError(f"no episode is in all of {', '.join(names)}")
     return every.join(progress)
@@ -148,12 +164,15 @@ def _shared(a: pandas.DataFrame, b: pandas.DataFrame, name_a: str, name_b: str) 
     return shared
 
 
-def compare(a: Sequence[Path], b: Sequence[Path]) -> pandas.DataFrame:
+def compare(a: Sequence[Path], b: Sequence[Path], interval: str = SCENES) -> pandas.DataFrame:
     """Returns the lines of `paired` for the runs of each side."""
-    return paired(side(a), side(b), *("+".join(map(str, runs)) for runs in (a, b)))
+    names = ["+".join(map(str, runs)) for runs in (a, b)]
+    return paired(side(a), side(b), names[0], names[1], interval)
 
 
-def paired(ours: pandas.DataFrame, theirs: pandas.DataFrame, name_a: str, name_b: str) -> pandas.DataFrame:
+def paired(
+    ours: pandas.DataFrame, theirs: pandas.DataFrame, name_a: str, name_b: str, interval: str = SCENES
+) -> pandas.DataFrame:
     """Returns one `Line` per group: everything, each novelty, each single factor, each task.
 
     A group of which nothing is shared has a line with n = 0, so that what was left out is seen.
@@ -161,12 +180,16 @@ def paired(ours: pandas.DataFrame, theirs: pandas.DataFrame, name_a: str, name_b
     Args:
         ours, theirs: The sides, as `pooled` returns them.
         name_a, name_b: What they are called in an error.
+        interval: One of `intervals.INTERVALS`. Over seeds as well if both sides have `FEWEST_SEEDS` training seeds.
 
     Raises:
-        ValueError: The sides share no episodes, or not their scenes.
+        ValueError: The sides share no episodes, or not their scenes; or there is no such interval.
     """
     import pandas
 
+    if interval not in INTERVALS:
+        raise unknown_name("interval", interval, INTERVALS)
+    enough = all(len(one) and one["trainings"].iloc[0] >= FEWEST_SEEDS for one in (ours, theirs))
     _shared(ours[ours["complete"]], theirs[theirs["complete"]], name_a, name_b)
     both = pandas.concat([ours, theirs])
     both = both[~both.index.duplicated()][["novelty"]]
@@ -178,7 +201,7 @@ def paired(ours: pandas.DataFrame, theirs: pandas.DataFrame, name_a: str, name_b
         runs = [column for column in found if str(column).startswith("run")]
         both = both.join(found[["progress", *runs]].add_prefix(f"{name}_"))
     parts = list(_groups(both.reset_index()))
-    lines = [_line(name, rows) for name, rows in parts]
+    lines = [_line(name, rows, interval == SCENES_AND_SEEDS and enough) for name, rows in parts]
     tests = {tuple(rows.index): line.p for (_, rows), line in zip(parts, lines, strict=True)}
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
     holms = [corrected[tuple(rows.index)] for _, rows in parts]
@@ -199,14 +222,16 @@ def _groups(rows: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
                 yield mark + str(task), group
 
 
-def _line(name: str, rows: pandas.DataFrame) -> Line:
+def _line(name: str, rows: pandas.DataFrame, crossed: bool) -> Line:
     paired = rows["a_complete"] & rows["b_complete"]
     fine = rows[paired & rows["a_ok"] & rows["b_ok"]]
     difference = (fine["a_progress"] - fine["b_progress"]).to_numpy()
     strata = [difference[(fine["task"] == task).to_numpy()] for task in sorted(set(fine["task"]))]
     p = sign_flip_p(difference, np.random.default_rng(SEED))
     estimate = bounded_mean(strata, -1.0, 1.0)
-    (a_lowest, a_highest), (b_lowest, b_highest) = _spread(fine, "a"), _spread(fine, "b")
+    ours, theirs = _run_means(fine, "a"), _run_means(fine, "b")
+    if crossed:
+        estimate = over_seeds(estimate, [ours, theirs], -1.0, 1.0)
     return Line(
         group=name,
         n=len(fine),
@@ -221,17 +246,17 @@ def _line(name: str, rows: pandas.DataFrame) -> Line:
         detectable=detectable(difference),
         a_unpaired=int((rows["a_has"] & ~paired).sum()),
         b_unpaired=int((rows["b_has"] & ~paired).sum()),
-        a_lowest=a_lowest,
-        a_highest=a_highest,
-        b_lowest=b_lowest,
-        b_highest=b_highest,
+        a_lowest=min(ours),
+        a_highest=max(ours),
+        b_lowest=min(theirs),
+        b_highest=max(theirs),
+        interval=SCENES_AND_SEEDS if crossed else SCENES,
     )
 
 
-def _spread(fine: pandas.DataFrame, one: str) -> tuple[float, float]:
-    """Returns the lowest and the highest mean of a single run of a side."""
-    means = [float(fine[column].mean()) for column in fine if str(column).startswith(f"{one}_run")]
-    return min(means), max(means)
+def _run_means(fine: pandas.DataFrame, one: str) -> list[float]:
+    """Returns the mean of each run of a side."""
+    return [float(fine[column].mean()) for column in fine if str(column).startswith(f"{one}_run")]
 
 
 def to_csv(table: pandas.DataFrame) -> str:
@@ -257,10 +282,12 @@ def to_text(table: pandas.DataFrame, a: str, b: str) -> str:
         lines = [line[:-1] for line in lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     body = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    crossed = (table["interval"] == SCENES_AND_SEEDS).any()
+    seeds, test = (" and over training seeds", " over scenes") if crossed else ("", "")
     note = (
-        "progress on the same episodes [95% interval over scenes of the same tasks], (worst to best run of a side); "
-        "two-sided sign-flip test, corrected over all lines of different episodes (Holm); detectable: the difference "
-        "found with 80% power at 5%, uncorrected"
+        f"progress on the same episodes [95% interval over scenes of the same tasks{seeds}], "
+        f"(worst to best run of a side); two-sided sign-flip test{test}, corrected over all lines of different "
+        "episodes (Holm); detectable: the difference found with 80% power at 5%, uncorrected"
     )
     if len(lines[0]) == len(header):
         note += "; unpaired: episodes that only one side, or not every run of a side, has: they are in no number here"

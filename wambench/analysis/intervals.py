@@ -1,4 +1,7 @@
-"""Estimates with 95 % intervals that admit their n: of rates, of bounded means within tasks, and of ratios."""
+"""Estimates with 95 % intervals that admit their n: of rates, of bounded means within tasks, and of ratios.
+
+They speak of new scenes of the same tasks; `over_seeds` makes them speak of new trainings as well.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 SEED = 0  # of random sign flips: equal rows give equal bytes
+SCENES, SCENES_AND_SEEDS = INTERVALS = ("scenes", "scenes+seeds")  # what an interval is over
+FEWEST_SEEDS = 3  # training seeds; from fewer nothing is said about new ones
 PSEUDO = 1.0  # observations of the largest possible variance that every estimate of a variance is mixed with
 
 
@@ -130,3 +135,46 @@ def share_of(parts: Sequence[NDArray[np.float64]], wholes: Sequence[NDArray[np.f
     variance = (_within(residuals) + (len(residuals) - 1) * total + PSEUDO * farthest) / (n - 1 + PSEUDO)
     half = Z95 * math.sqrt(n * variance) / whole
     return Estimate(ratio, ratio - half, ratio + half)
+
+
+def over_seeds(
+    scenes: Estimate, sides: Sequence[Sequence[float]], lowest: float = 0.0, highest: float = 1.0
+) -> Estimate:
+    """Returns an estimate whose interval is over new scenes and new trainings at once, the two being crossed.
+
+    Every training seed has played every scene, so that the variance of the mean is the sum of what scenes and what
+    seeds contribute (a two-way layout: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007). Each
+    end lies as far from the mean as the root of the summed squares of both margins,
+
+        d = sqrt(d_scenes^2 + (t sqrt(V))^2),    V = sum over sides of s^2 / S,
+
+    which keeps for each part the quantile that its own n asks for (variance estimates recovery: Zou and Donner,
+    "Construction of confidence intervals about effect measures", Statistics in Medicine 27, 2008). d_scenes is the
+    margin of the interval over scenes, s the standard deviation of the S means of single seeds of a side, t the 97.5 %
+    quantile of Student's distribution with Satterthwaite's degrees of freedom, S - 1 for one side. The noise of single
+    episodes counts in both parts, as it does in the pigeonhole bootstrap: the interval errs on the wide side. That
+    bootstrap's own percentiles hold the mean in 0.72 to 0.81 of the samples with three seeds that differ much
+    (docs/experiments/2026-11-28-intervals-over-seeds.md), because three seeds cannot be drawn anew more widely than
+    they lie.
+
+    Args:
+        scenes: The mean over seeds and its interval over scenes.
+        sides: The mean of each training seed, over the same scenes: one sequence for a rate, two for a difference.
+        lowest, highest: Bounds of the mean; the interval does not leave them.
+
+    Returns:
+        `scenes` itself if it is not known, or if a side has fewer than `FEWEST_SEEDS` seeds.
+    """
+    if not sides or min(map(len, sides)) < FEWEST_SEEDS or math.isnan(scenes.low):
+        return scenes
+    parts = [(float(np.var(means, ddof=1)) / len(means), len(means) - 1) for means in sides]
+    variance = math.fsum(part for part, _ in parts)
+    if variance < 1e-18:
+        return scenes
+    from scipy.special import stdtrit
+
+    freedom = variance**2 / math.fsum(part**2 / own for part, own in parts)
+    seeds = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
+    low = scenes.mean - math.hypot(scenes.mean - scenes.low, seeds)
+    high = scenes.mean + math.hypot(scenes.high - scenes.mean, seeds)
+    return Estimate(scenes.mean, max(lowest, low), min(highest, high))

@@ -6,12 +6,23 @@ Errors (`status` other than "ok") are no failures: they are left out of every ra
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench.analysis.intervals import Estimate, bounded_mean, share_of, text, wilson
+from wambench.analysis.intervals import (
+    FEWEST_SEEDS,
+    INTERVALS,
+    SCENES,
+    SCENES_AND_SEEDS,
+    Estimate,
+    bounded_mean,
+    over_seeds,
+    share_of,
+    text,
+    wilson,
+)
 from wambench.interface import unknown_name
 
 if TYPE_CHECKING:
@@ -25,22 +36,25 @@ COLUMNS = (
     *("success_ever", "success_ever_low", "success_ever_high"),
     *("seeds", "seed_lowest", "seed_highest", "versions"),
     *("video_frames", "video_skill", "video_skill_low", "video_skill_high"),
+    "interval",
 )
-
+RATES = ("progress", "success_end", "success_ever")
+SCENE = ["task", "factor", "episode"]
 
 VIDEO = ("video_frames", "video_error", "kept_error")
 OPTIONAL = ("training seeds", "video skill")  # shown if any line has them
 GROUPINGS = ("novelty", "task")  # what `wambench leaderboard --by` takes
 
 
-def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame:
+def leaderboard(rows: pandas.DataFrame, by: str = "novelty", interval: str = SCENES) -> pandas.DataFrame:
     """Returns one row per policy, split and group, sorted, with the columns `COLUMNS`.
 
     Groups by novelty: "all" (the split as it is), each kind of novelty in it, and each single factor, whose episodes
     are counted nowhere else. Groups by task: each task of the split as it is, and each task under each single factor,
     as "factor: task". Runs of one policy with other weights are its training seeds: an episode then counts once, with
-    the mean over them, and the intervals speak of new scenes, not of new trainings; `seeds` is their number, and
-    `seed_lowest` and `seed_highest` are the least and the greatest progress of a single one. `versions` are those of
+    the mean over them; `seeds` is their number, and `seed_lowest` and `seed_highest` are the least and the greatest
+    progress of a single one. What the intervals of a line speak of stands in `interval`: new scenes, or new scenes and
+    new trainings, which takes three training seeds (`intervals.over_seeds`). `versions` are those of
     the tasks that were played ("v0", or "v0 v1" where tasks of a split differ): rates of other versions of a task are
     of another task, and cannot be compared. `video_skill` is that of imagined video 0.4 s ahead where the hand moves
     (see `video_skill`), over `video_frames` frames; nothing for policies without video and for rows from before it was
@@ -49,35 +63,46 @@ def leaderboard(rows: pandas.DataFrame, by: str = "novelty") -> pandas.DataFrame
     Args:
         rows: Episodes as `records.load` returns them.
         by: One of `GROUPINGS`.
+        interval: One of `intervals.INTERVALS`: what intervals shall be over where there are training seeds enough.
 
     Raises:
         ValueError: The seeds of a policy have played different episodes, a policy has played two versions of one task
-            in a split, or there is no such grouping.
+            in a split, or there is no such grouping or interval.
     """
     import pandas
 
     if by not in GROUPINGS:
         raise unknown_name("grouping", by, GROUPINGS)
+    if interval not in INTERVALS:
+        raise unknown_name("interval", interval, INTERVALS)
     lines = []
     for (policy, split), run in rows.groupby(["policy", "split"], sort=True):
         for name, group in groups(run) if by == "novelty" else task_groups(run):
-            counted, n_error = episodes(group)
-            single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
-            seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
-            lines.append(
-                (
-                    policy,
-                    split,
-                    name,
-                    len(counted),
-                    n_error,
-                    *_rates(counted),
-                    *seeds,
-                    versions(group),
-                    *_video(counted),
-                )
-            )
+            lines.append((policy, split, name, *_line(group, interval)))
     return pandas.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _line(group: pandas.DataFrame, interval: str) -> tuple[Any, ...]:
+    """Returns the columns of a group's line from `n` on."""
+    counted, n_error = episodes(group)
+    single = [float(one["progress"].mean()) for _, one in group[group["status"] == "ok"].groupby("weights")]
+    seeds = (len(single), min(single, default=math.nan), max(single, default=math.nan))
+    parts = trainings(group, counted) if interval == SCENES_AND_SEEDS else []
+    crossed = len(parts) >= FEWEST_SEEDS
+    return (
+        *(len(counted), n_error),
+        *_rates(counted, parts),
+        *seeds,
+        versions(group),
+        *_video(counted, parts),
+        SCENES_AND_SEEDS if crossed else SCENES,
+    )
+
+
+def trainings(group: pandas.DataFrame, counted: pandas.DataFrame) -> list[pandas.DataFrame]:
+    """Returns the counted episodes of a policy (`episodes`) as each of its training seeds played them."""
+    kept = group.merge(counted[SCENE], on=SCENE)
+    return [one for _, one in kept.groupby("weights", sort=True)]
 
 
 def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
@@ -89,7 +114,7 @@ def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
         fine = group[group["status"] == "ok"]
         return fine, len(group) - len(fine)
     seeds = group["weights"].nunique()
-    table = group.assign(fine=group["status"] == "ok").groupby(["task", "factor", "episode"], sort=True)
+    table = group.assign(fine=group["status"] == "ok").groupby(SCENE, sort=True)
     sizes = table.size()
     if not (sizes == seeds).all():
         task, factor, episode = sizes.index[sizes != seeds][0]
@@ -97,7 +122,7 @@ def episodes(group: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
             f"{group['policy'].iloc[0]} on {group['split'].iloc[0]}: its {seeds} training seeds have not all played "
             f"episode {episode} of {task} ({factor}): give them the same episodes, or another --name"
         )
-    means = table[["progress", "success_end", "success_ever", *VIDEO]].mean()
+    means = table[[*RATES, *VIDEO]].mean()
     right = table["fine"].all().to_numpy(dtype=bool)
     return means[right].reset_index(), int(np.count_nonzero(~right))
 
@@ -145,13 +170,13 @@ def progress(rows: pandas.DataFrame) -> Estimate:
     return bounded_mean([task["progress"].to_numpy() for _, task in rows.groupby("task", sort=True)])
 
 
-def _rates(fine: pandas.DataFrame) -> Iterator[float]:
-    yield from progress(fine)
-    for name in ("success_end", "success_ever"):
+def _rates(fine: pandas.DataFrame, seeds: Sequence[pandas.DataFrame]) -> Iterator[float]:
+    for name in RATES:
         if fine[name].dtype == bool:
             yield from wilson(int(fine[name].sum()), len(fine))
         else:  # shares of training seeds are no trials
-            yield from progress(fine.assign(progress=fine[name]))
+            scenes = progress(fine.assign(progress=fine[name]))
+            yield from over_seeds(scenes, [[float(one[name].mean()) for one in seeds]])
 
 
 def video_skill(rows: pandas.DataFrame) -> Estimate:
@@ -166,8 +191,10 @@ def video_skill(rows: pandas.DataFrame) -> Estimate:
     return Estimate(1.0 - share.mean, 1.0 - share.high, 1.0 - share.low)
 
 
-def _video(fine: pandas.DataFrame) -> tuple[float, ...]:
-    return round(float(fine["video_frames"].sum())), *video_skill(fine)
+def _video(fine: pandas.DataFrame, seeds: Sequence[pandas.DataFrame]) -> tuple[float, ...]:
+    means = [[video_skill(one).mean for one in seeds]]
+    skill = over_seeds(video_skill(fine), means, lowest=-math.inf)
+    return round(float(fine["video_frames"].sum())), *skill
 
 
 def to_csv(table: pandas.DataFrame) -> str:
@@ -186,15 +213,22 @@ def to_text(table: pandas.DataFrame) -> str:
     lines = [tuple(line[i] for i in wanted) for line in (header, *told)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     body = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    note = "mean [95% interval over scenes of the same tasks]"
+    note = f"mean [95% interval over scenes of the same tasks{_seeds_too(table)}]"
     note += "; training seeds: progress of the worst to the best" if "training seeds" in lines[0] else ""
     note += "; video skill: of imagined video 0.4 s ahead, 0 is a kept frame" if "video skill" in lines[0] else ""
     return "\n".join([*body, note])
 
 
+def _seeds_too(table: pandas.DataFrame) -> str:
+    """Returns what to add about lines whose intervals are over training seeds as well."""
+    crossed = table["interval"] == SCENES_AND_SEEDS
+    if not crossed.any():
+        return ""
+    return " and over training seeds" + ("" if crossed.all() else f" where there are {FEWEST_SEEDS} or more")
+
+
 def _text_line(line: Mapping[Any, Any]) -> tuple[str, ...]:
-    names = ("progress", "success_end", "success_ever")
-    estimates = (text((line[name], line[f"{name}_low"], line[f"{name}_high"])) for name in names)
+    estimates = (text((line[name], line[f"{name}_low"], line[f"{name}_high"])) for name in RATES)
     seeds = f"{line['seeds']}: {line['seed_lowest']:.3f} to {line['seed_highest']:.3f}" if line["seeds"] > 1 else ""
     video = text((line["video_skill"], line["video_skill_low"], line["video_skill_high"]), 2)
     return (*(str(line[name]) for name in COLUMNS[:5]), *estimates, line["versions"], seeds, video)

@@ -23,7 +23,7 @@ from wambench.commands.arguments import (
     seconds,
 )
 from wambench.conventions import CONVENTIONS
-from wambench.envs.factors import FACTORS
+from wambench.envs.factors import FACTORS, LOOKALIKE
 from wambench.evaluation.config import CLOCKS, VISUALS
 from wambench.evaluation.executors import EXECUTORS
 from wambench.policies import POLICIES
@@ -58,9 +58,10 @@ def add_run(commands: Commands) -> None:
     )
     _add_split(it)
     _add_episodes(it)
-    alone = f"vary this alone (default: all at once): {', '.join(FACTORS)}; a delay or speed in memory and dynamic"
+    single = ", ".join((*FACTORS, LOOKALIKE))
+    alone = f"vary this alone (default: all at once): {single}; a delay or speed in memory and dynamic"
     factor = it.add_argument("--factor", dest="factors", type=names, default=(), metavar="FACTOR,FACTOR", help=alone)
-    complete_with(factor, FACTORS)
+    complete_with(factor, (*FACTORS, LOOKALIKE))
     called = "how the rows call the policy (default: its name with its arguments); weights that differ are its seeds"
     it.add_argument("--name", default="", metavar="NAME", help=called)
     told = "control: tell the policy another task's instruction, or a random one (same scenes, same scoring)"

@@ -1,4 +1,4 @@
-"""`wambench leaderboard`, `compare`, `imagine`, `attribute`, `plot`, `report`, `submit`: from episodes to results."""
+"""From episodes to results: `wambench leaderboard`, `compare`, `selectivity`, `imagine`, `attribute`, `plot` and on."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
     """Adds the commands."""
     add_leaderboard(commands)
     add_compare(commands)
+    add_selectivity(commands)
     add_imagine(commands)
     add_attribute(commands)
     add_plot(commands)
@@ -41,6 +42,7 @@ def add_leaderboard(commands: Commands) -> None:
     it = add_command(commands, "leaderboard", leaderboard, "rates of finished runs, with n and intervals", example)
     it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=f"{RUNS_HELP}; or a pack of `wambench submit`")
     it.add_argument("--by", default="novelty", metavar="GROUP", help="novelty (default) or task: what a line is about")
+    add_interval(it, "a policy has")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write them as CSV")
 
 
@@ -51,7 +53,23 @@ def add_compare(commands: Commands) -> None:
     several = "folder of a run, or several with commas between (training seeds): an episode counts with their mean"
     it.add_argument("a", type=names, metavar="A", help=several)
     it.add_argument("b", type=names, metavar="B", help="likewise")
+    add_interval(it, "both sides have")
     it.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+
+
+def add_selectivity(commands: Commands) -> None:
+    """Adds `wambench selectivity`."""
+    example = "wambench selectivity runs/pi0-seen-v1-none-lookalike"
+    does = "who goes for what was named, alone and beside distractors or a look-alike"
+    it = add_command(commands, "selectivity", selectivity, does, example, "Explained in docs/selectivity.md.")
+    it.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUNS_HELP)
+    it.add_argument("--out", type=Path, metavar="FILE", help="also write the shares as CSV")
+
+
+def add_interval(it: argparse.ArgumentParser, who: str) -> None:
+    """Adds what intervals are over."""
+    over = f"what intervals are over: scenes (default), or scenes+seeds, where {who} three training seeds"
+    it.add_argument("--interval", default="scenes", metavar="OVER", help=over)
 
 
 def add_imagine(commands: Commands) -> None:
@@ -182,7 +200,9 @@ def leaderboard(arguments: argparse.Namespace) -> None:
     from wambench.analysis import leaderboard as analysis
 
     with _unpacked(arguments.runs) as runs:
-        table = analysis.leaderboard(records.load(records.find_runs(runs, _say), _say), arguments.by)
+        table = analysis.leaderboard(
+            records.load(records.find_runs(runs, _say), _say), arguments.by, arguments.interval
+        )
     print(analysis.to_text(table))
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
@@ -197,10 +217,23 @@ def compare(arguments: argparse.Namespace) -> None:
     sides = [[Path(run) for run in runs] for runs in (arguments.a, arguments.b)]
     if not all(sides):
         raise ValueError("both sides need a run")
-    table = analysis.compare(*sides)
+    table = analysis.compare(sides[0], sides[1], arguments.interval)
     print(analysis.to_text(table, ", ".join(arguments.a), ", ".join(arguments.b)))
     if arguments.out:
         records.write_whole(arguments.out, analysis.to_csv(table))
+        print(arguments.out)
+
+
+def selectivity(arguments: argparse.Namespace) -> None:
+    """Prints which objects are touched first, and what stands in the way changes."""
+    from wambench import records
+    from wambench.analysis import selectivity as analysis
+
+    rows = analysis.judged(records.load(records.find_runs(arguments.runs, _say), _say))
+    lines = analysis.conditions(rows)
+    print(analysis.to_text(lines, analysis.differences(rows)))
+    if arguments.out:
+        records.write_whole(arguments.out, analysis.to_csv(lines))
         print(arguments.out)
 
 

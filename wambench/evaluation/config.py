@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from wambench import conventions, policies
+from wambench.envs.factors import LOOKALIKE
+from wambench.envs.lookalikes import lookalike_of
 from wambench.evaluation import executors as execution
 from wambench.evaluation import latency
 from wambench.interface import unknown_name
@@ -118,7 +120,8 @@ class RunConfig:
 
         Args:
             policy, split: As above.
-            tasks: Names or versioned ids of tasks; none for all of the split.
+            tasks: Names or versioned ids of tasks; none for all of the split, or, with a look-alike among the factors,
+                for those that have one.
             factors: None for the split's default: "none" in training environments, else "all".
             instruction_of: A name or versioned id, "random" or "".
             options: The other fields.
@@ -128,6 +131,8 @@ class RunConfig:
             raise unknown_name("split", split, SPLITS)
         told = find(instruction_of).name if instruction_of not in ("", RANDOM) else instruction_of
         names = tuple(find(name).name for name in tasks) or tuple(n for n in SPLITS[split].tasks if n != told)
+        if not tasks and LOOKALIKE in factors:
+            names = tuple(name for name in names if lookalike_of(find(name)))
         return cls(policy, split, names, tuple(factors) or (default_factor(split),), instruction_of=told, **options)
 
     def __post_init__(self) -> None:

@@ -85,4 +85,6 @@ def rollout(
         chunks=tuple(chunks),
         observations=tuple(seen),
         traceback=trace,
+        first_touched=outcome.first_touched,
+        nearest=outcome.nearest,
     )

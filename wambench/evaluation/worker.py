@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench import conventions, policies, registration, tasks
+from wambench.envs.naming import named_object
 from wambench.evaluation import latency
 from wambench.evaluation.clock import Clock, Virtual
 from wambench.evaluation.executors import find, timing
@@ -275,6 +276,7 @@ def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: Con
     convention = convention or ControlConvention()
     times = timing(episode.chunks, config.execution, convention, job.spec.horizon, progress)
     latencies = [chunk.latency_s for chunk in episode.chunks]
+    prompt = job.prompt or job.spec.instruction
     return Row(
         policy=config.label,
         split=job.spec.split,
@@ -285,7 +287,7 @@ def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: Con
         episode=job.index,
         seed=job.spec.seed,
         spec_hash=job.spec.hash,
-        prompt=job.prompt or job.spec.instruction,
+        prompt=prompt,
         status=episode.status,
         progress=progress,
         success_end=bool(episode.success_end),
@@ -301,6 +303,9 @@ def to_row(config: RunConfig, job: EpisodeJob, episode: Episode, convention: Con
         latency=latency.parse(config.latency).label,
         **dataclasses.asdict(times),
         **dataclasses.asdict(video_errors(episode, convention)),
+        named=named_object(task.objects, prompt),
+        first_touched=episode.first_touched,
+        nearest=episode.nearest,
     )
 
 

@@ -85,10 +85,14 @@ COLUMNS = (
     Column("video_frames", int, "int64"),
     Column("video_error", _number, "float64"),
     Column("kept_error", _number, "float64"),
+    # who went for what: the object that the prompt names, that was touched first, that the hand came nearest to
+    Column("named", str, "object"),
+    Column("first_touched", str, "object"),
+    Column("nearest", str, "object"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
-# Columns of files written before time was counted, and before imagined video was: they still load.
-EARLIER = (21, 29)
+# Columns of files written before time was counted, before imagined video was, and before touches were: they still load.
+EARLIER = (21, 29, 32)
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,9 @@ class Row:
     video_frames: int = 0
     video_error: float = math.nan
     kept_error: float = math.nan
+    named: str = ""
+    first_touched: str = ""
+    nearest: str = ""
 
     @property
     def key(self) -> Key:
