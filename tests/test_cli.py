@@ -18,7 +18,19 @@ from wambench.tasks import SPLITS, TASKS
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = ROOT / "tests" / "stubs.py"
-OF_RESULTS = ("run", "watch", "sweep", "leaderboard", "compare", "imagine", "attribute", "plot", "report", "submit")
+OF_RESULTS = (
+    "run",
+    "watch",
+    "sweep",
+    "leaderboard",
+    "compare",
+    "imagine",
+    "attribute",
+    "plot",
+    "report",
+    "submit",
+    "rank",
+)
 OF_DATA = ("collect", "train", "export", "score")
 COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", *OF_DATA, "experts", "serve", "film", "init")
 
