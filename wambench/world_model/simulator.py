@@ -3,7 +3,8 @@
 Real is the first observation of an episode, and nothing after it. Frames are as imagined. Of the robot's state the
 place of the hand and the opening of the fingers are read from imagined key points, moved by what the first ones were
 off; the rotation, which no key point tells, is integrated from the commanded actions, limited as the simulator limits
-them and lagging as its arm does (`TURNED`). Without key points of the fingers the opening is integrated too.
+them and lagging as its arm does (`TURNED`). Without key points of the fingers the opening is integrated too, and stops
+at the width of a cube where the hand is around something.
 Progress is what `key_point_goals` reads.
 """
 
@@ -22,7 +23,16 @@ from wambench.envs.arm import ROT_SCALE_RAD
 from wambench.evaluation.worker import tabletop
 from wambench.interface import ControlConvention, EpisodeSpec, Observation, Outcome, canvas, unknown_name
 from wambench.rotations import rotation_matrix
-from wambench.world_model.key_point_goals import FINGERS, HAND, OPEN_M, KeyPointProgress, check_readable
+from wambench.world_model.key_point_goals import (
+    AROUND_M,
+    CUBE_M,
+    FINGERS,
+    GOALS,
+    HAND,
+    OPEN_M,
+    KeyPointProgress,
+    check_readable,
+)
 
 if TYPE_CHECKING:
     from wambench.envs.tabletop import TabletopEnv
@@ -145,7 +155,8 @@ class WorldModelSimulator:
     """
 
     def __init__(self, model: ActionConditioned, real: TabletopEnv, name: str, ends: bool = True) -> None:
-        check_readable([real.task.name], model.key_points)
+        self._task = real.task.name
+        check_readable([self._task], model.key_points)
         self.convention = convention = real.convention
         if convention.action != "osc_pose_delta" or convention.rotation not in ROTATIONS:
             raise ValueError(f"a world model is acted in by osc_pose_delta, not {convention.action}")
@@ -242,9 +253,10 @@ class WorldModelSimulator:
         if gap is not None:
             return float(np.clip(gap + self._off[1], 0.0, OPEN_M))
         opening = opening_of(self._state, self.convention)
+        between = any(np.linalg.norm(points[HAND] - points[name]) < AROUND_M for name in GOALS[self._task].points)
         for action in actions:
-            opening = float(np.clip(opening - FINGERS_M * np.sign(action[-1]), 0.0, OPEN_M))
-        return opening
+            opening -= FINGERS_M * float(np.sign(action[-1]))
+        return float(np.clip(opening, CUBE_M if between else 0.0, OPEN_M))
 
     def _state_of(self, place: NDArray[np.float64], opening: float) -> NDArray[np.float64]:
         from wambench.envs.tabletop import ROTATIONS as formats
