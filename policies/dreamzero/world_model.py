@@ -62,7 +62,7 @@ class ActionConditionedDreamZero(DreamZero):
         ablation = self.model.config.ablation
         if ablation in UNFIT:
             raise ValueError(f"{self.options.weights}: no world model to act in: {UNFIT[ablation]}")
-        self.key_points = self.model.config.points
+        self.key_points: Sequence[str] = self.model.config.points
         self._told = told
         self._imagined: dict[int, tuple[NDArray[np.uint8], Tensor, Tensor]] = {}  # frame, latent, key points by step
 

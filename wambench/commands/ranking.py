@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ WORLD_MODELS = ("dreamzero", "still")
 def add(commands: Commands) -> None:
     """Adds the command."""
     example = "wambench rank --policies dreamzero pi0 l1 noop --split seen-v1 --out runs/rank"
-    does = "can a world model stand in for the simulator: does it rank policies alike, and for how long does it hold"
+    does = "whether a world model can stand in for the simulator"
     it = add_command(commands, "rank", rank, does, example)
     who = 'two or more, as of run; with arguments as "dreamzero(weights=FILE,steps=4)"'
     policies = it.add_argument("--policies", nargs="+", required=True, metavar="POLICY", help=who)
@@ -56,7 +57,7 @@ def rank(arguments: argparse.Namespace) -> None:
     config = ranking.RankConfig(**fields_of(ranking.RankConfig, arguments))
     table, errors = ranking.rank(config, lambda line: print(f"wambench: {line}", file=sys.stderr))
     if arguments.json:
-        found = {world: one._asdict() for world, one in ranking.agreements(table, config.seed).items()}
+        found = {world: dataclasses.asdict(one) for world, one in ranking.agreements(table, config.seed).items()}
         by_horizon = json.loads(horizon.summarise(errors).to_json(orient="records"))
         print(json.dumps({"agreement": found, "horizon": by_horizon}))
     else:

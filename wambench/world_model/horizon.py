@@ -21,6 +21,8 @@ from wambench.world_model.key_point_goals import GOALS, HAND
 from wambench.world_model.simulator import ActionConditioned, WorldModelSimulator, named
 
 FEWEST = 5  # episodes that a horizon must have
+# In the order in which they are computed: of the hand and of the objects, as imagined, kept and read.
+ERRORS = ("hand_m", "hand_kept_m", "hand_read_m", "object_m", "object_kept_m", "object_read_m")
 RESTS_M = 0.005  # mean displacement below which nothing moved
 
 
@@ -80,9 +82,10 @@ def score_episode(
             for group in groups
             for places in (world.points, first, read)
         ]
-        about = policy, episode.spec.task, episode.spec.seed, following.step
         seconds = following.step / episode.spec.control_hz
-        yield HorizonScore(*about, seconds, *errors, outcome.progress, chunk.progress)
+        about = policy, episode.spec.task, episode.spec.seed, following.step, seconds
+        off = dict(zip(ERRORS, errors, strict=True))
+        yield HorizonScore(*about, **off, progress=outcome.progress, true_progress=chunk.progress)
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wambench import tasks
 from wambench.envs.progress import ProgressTracker
-from wambench.envs.task import Task
+from wambench.envs.task import Task, View
 from wambench.interface import EpisodeSpec
 
 Points = Mapping[str, NDArray[np.float64]]
@@ -251,7 +252,8 @@ def check_readable(names: Sequence[str], points: Sequence[str]) -> None:
 def as_read(task: Task) -> Task:
     """Returns a task whose stages are asked of a `Reading` instead of the simulator's view."""
     goal = GOALS[task.name]
-    stages = tuple(dataclasses.replace(stage, reached=goal.stages[stage.name], meanwhile=None) for stage in task.stages)
+    asked = {name: cast(Callable[[View], bool], predicate) for name, predicate in goal.stages.items()}
+    stages = tuple(dataclasses.replace(stage, reached=asked[stage.name], meanwhile=None) for stage in task.stages)
     return dataclasses.replace(task, stages=stages, success=stages[-1].reached)
 
 
@@ -268,14 +270,15 @@ class KeyPointProgress:
         self._spec, self._start = spec, start
         self._now, self._opening = start, opening
         self.tracker = ProgressTracker(as_read(tasks.find(spec.task)), spec.control_hz)
-        self.tracker.update(self._reading(1.0, start, opening))  # type: ignore[arg-type]
+        self.tracker.update(self._reading(1.0, start, opening))
 
     def advance(self, points: Points, opening: float, steps: int) -> None:
         """Goes on by some control steps, at the last of which the key points and the opening are these."""
         for step in range(1, steps + 1):
-            self.tracker.update(self._reading(step / steps, points, opening))  # type: ignore[arg-type]
+            self.tracker.update(self._reading(step / steps, points, opening))
         self._now, self._opening = points, opening
 
-    def _reading(self, share: float, points: Points, opening: float) -> Reading:
+    def _reading(self, share: float, points: Points, opening: float) -> View:
         between = {name: (1.0 - share) * self._now[name] + share * place for name, place in points.items()}
-        return Reading(between, self._start, (1.0 - share) * self._opening + share * opening, self._spec)
+        reading = Reading(between, self._start, (1.0 - share) * self._opening + share * opening, self._spec)
+        return cast(View, reading)  # stages of `as_read` ask nothing else of it

@@ -183,7 +183,8 @@ def _scored(
                         continue
                     episode = load_episode(folder / "episodes" / f"{episode_stem(key)}.npz")
                     worlds = [by_scene[policy, world][key].progress for world in (config.world_model, STILL)]
-                    lines.append((policy, *key[::2], real[key].progress, read_progress(model, episode), *worlds))
+                    read = read_progress(model, episode)
+                    lines.append((policy, key[0], key[2], real[key].progress, read, *worlds))
                     errors += horizon.score_episode(model, sim, episode, policy)
     return pd.DataFrame(lines, columns=list(COLUMNS)), horizon.frame_of(errors)
 

@@ -47,19 +47,23 @@ ROTATIONS = ("axis_angle", "rotation_6d")
 
 @runtime_checkable
 class ActionConditioned(Protocol):
-    """A world model that imagines what given actions lead to.
+    """A world model that imagines what given actions lead to."""
 
-    Attributes:
-        convention: Of its observations and actions.
-        key_points: Names of the key points that it imagines, the hand's among them.
-        frame_offsets: Control steps from a query to each imagined frame; the last one is the chunk's end.
-        chunk_steps: Actions of a chunk.
-    """
+    @property
+    def convention(self) -> ControlConvention:
+        """Of its observations and actions."""
 
-    convention: ControlConvention
-    key_points: Sequence[str]
-    frame_offsets: Sequence[int]
-    chunk_steps: int
+    @property
+    def key_points(self) -> Sequence[str]:
+        """Names of the key points that it imagines, the hand's among them."""
+
+    @property
+    def frame_offsets(self) -> Sequence[int]:
+        """Control steps from a query to each imagined frame; the last one is the chunk's end."""
+
+    @property
+    def chunk_steps(self) -> int:
+        """Actions of a chunk."""
 
     def reset(self, instruction: str, seed: int) -> None:
         """Starts an episode."""
