@@ -1,4 +1,4 @@
-"""What `wambench rank` asks for, plays and tells: wrong input is refused early, and its tables are put together right."""
+"""What `wambench rank` asks for, plays and tells: wrong input is refused early, and tables are put together right."""
 
 from pathlib import Path
 from typing import Any

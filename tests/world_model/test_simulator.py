@@ -120,7 +120,7 @@ def test_an_imagined_lift_is_an_episode_like_any_other(real: TabletopEnv, spec: 
 
 
 def test_the_state_is_what_is_imagined_and_commanded(real: TabletopEnv, spec: EpisodeSpec) -> None:
-    episode, toy, _ = lifted(real, spec, 8)
+    episode, _, _ = lifted(real, spec, 8)
     first, second = episode.observations[:2]
     moved = STEP_M * 8 * episode.chunks[0].executed[0, :3]
     np.testing.assert_allclose(second.state[:3] - first.state[:3], moved, atol=1e-9)  # what is misread stays out
