@@ -128,5 +128,8 @@ def test_two_policies_in_three_worlds(tmp_path: Path, capsys: pytest.CaptureFixt
     assert steps[:3] == [0, 8, 16] and np.isfinite(imagined.observations[-1].state).all()
     about = (tmp_path / "rank" / "l1-in-dreamzero" / "run.json").read_text()
     assert '"world_model": "dreamzero"' in about
+    for command in ("film", "attribute"):
+        assert cli.main([command, str(tmp_path / "rank" / "l1-in-dreamzero")]) == 2
+        assert "played in a world model" in capsys.readouterr().err
     assert cli.main(words) == 0
     assert capsys.readouterr().out == said

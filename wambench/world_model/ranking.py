@@ -123,7 +123,7 @@ class RankConfig:
         """Returns the run of a policy in a world."""
         name, arguments = parse_policy(policy)
         given = {key: getattr(self, key) for key in ("tasks", "episodes", "seed", "workers", "replan")}
-        called = re.sub(r"[^\w.+-]+", "-", f"{Path(policy).name}-in-{world}").strip("-")
+        called = re.sub(r"[^\w.+]+", "-", f"{Path(policy).name}-in-{world}").strip("-")
         label = "" if world == SIMULATOR else called
         return RunConfig.resolve(name, self.split, policy_args=arguments, name=label, out=self.out / called, **given)
 
