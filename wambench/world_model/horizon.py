@@ -21,8 +21,6 @@ from wambench.world_model.key_point_goals import GOALS, HAND
 from wambench.world_model.simulator import ActionConditioned, WorldModelSimulator, named
 
 FEWEST = 5  # episodes that a horizon must have
-# In the order in which they are computed: of the hand and of the objects, as imagined, kept and read.
-ERRORS = ("hand_m", "hand_kept_m", "hand_read_m", "object_m", "object_kept_m", "object_read_m")
 RESTS_M = 0.005  # mean displacement below which nothing moved
 
 
@@ -77,15 +75,17 @@ def score_episode(
         true = {name: sim.view.point(name) for name in names}
         moved = {name: true[name] - start[name] for name in names}
         read = named(model, model.read([seen[following.step]])[0])
-        errors = [
-            float(np.mean([np.linalg.norm(places[name] - first[name] - moved[name]) for name in group]))
+        (hand, hand_kept, hand_read), (thing, thing_kept, thing_read) = (
+            [
+                float(np.mean([np.linalg.norm(places[name] - first[name] - moved[name]) for name in group]))
+                for places in (world.points, first, read)
+            ]
             for group in groups
-            for places in (world.points, first, read)
-        ]
+        )
         seconds = following.step / episode.spec.control_hz
         about = policy, episode.spec.task, episode.spec.seed, following.step, seconds
-        off = dict(zip(ERRORS, errors, strict=True))
-        yield HorizonScore(*about, **off, progress=outcome.progress, true_progress=chunk.progress)
+        off = hand, hand_kept, hand_read, thing, thing_kept, thing_read
+        yield HorizonScore(*about, *off, outcome.progress, chunk.progress)
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:

@@ -203,7 +203,7 @@ def read_progress(model: ActionConditioned, episode: Episode) -> float:
 def agreements(table: pd.DataFrame, seed: int = 0) -> dict[str, agreement.Agreement]:
     """Returns how each world ranks the policies of `rank`'s first table, against the simulator."""
     wide = {world: table.pivot(index="policy", columns=["task", "episode"], values=world) for world in WORLDS}
-    scenes = [task for task, _ in wide[SIMULATOR].columns]
+    scenes = wide[SIMULATOR].columns.get_level_values("task").tolist()
     real = wide[SIMULATOR].to_numpy(float)
     return {
         world: agreement.agreement(real, wide[world].to_numpy(float), scenes, np.random.default_rng([seed, 6]))

