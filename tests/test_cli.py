@@ -32,7 +32,7 @@ OF_RESULTS = (
 )
 OF_RESULTS += ("submit",)
 OF_DATA = ("collect", "train", "export", "score")
-COMMANDS = (*OF_RESULTS, "list", "doctor", "bench", *OF_DATA, "experts", "serve", "film", "init")
+COMMANDS = (*OF_RESULTS, "rank", "list", "doctor", "bench", *OF_DATA, "experts", "serve", "film", "init")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -68,6 +68,7 @@ def test_help_of_every_command_has_an_example(name: str, capsys: pytest.CaptureF
     [
         ("run", "wambench.evaluation.config:RunConfig", {"config", "dry_run", "quiet"}),
         ("sweep", "wambench.analysis.latency_sweep:SweepConfig", set()),
+        ("rank", "wambench.world_model.ranking:RankConfig", {"json"}),
         ("collect", "wambench.collection:CollectConfig", set()),
         ("train", "wambench.policies.training.config:TrainConfig", {"evaluate", "episodes"}),
         ("export", "wambench.datasets.export:ExportConfig", set()),

@@ -16,7 +16,15 @@ LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```", flags=re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"`([\w./-]+)`")
 FOLDERS = ("docs", "envs", "integrations", "policies", "results", "tasks", "tests", "tools", "wambench")
-ELSEWHERE = {"my_policy.py", "my_task.py", "utils.py", "latency.csv", "l1-tiny.safetensors.csv"}  # a user's, a run's
+ELSEWHERE = {
+    "my_policy.py",
+    "my_task.py",
+    "utils.py",
+    "latency.csv",
+    "l1-tiny.safetensors.csv",
+    "rank.csv",
+    "horizon.csv",
+}  # a user's, a run's
 KINDS = (".csv", ".md", ".png", ".py")
 
 

@@ -50,6 +50,10 @@ ALLOWED = {
         "records",
         "registration", "tasks", "interface",
     },
+    "world_model": POLICIES
+    | {
+        "conventions", "analysis", "evaluation", "records", "registration", "envs", "tasks", "rotations", "interface",
+    },
     "scoring": {
         "analysis", "attribution", "datasets", "envs", "progress_bar", "records", "tasks", "interface",
     },
@@ -81,7 +85,7 @@ ALLOWED = {
     | {
         "analysis", "attribution", "collection", "conventions", "datasets", "datasets.lerobot_folder", "envs",
         "evaluation", "interface", "listing", "records", "report", "scoring", "serving", "speed", "submission", "suite",
-        "tasks", "templates", "watch",
+        "tasks", "templates", "watch", "world_model",
     },
     "cli": {"commands", "task_module"},
     "__main__": {"cli"},

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import wambench
-from wambench.commands import data, filming, init, playing, results, serving, suite, training
+from wambench.commands import data, filming, init, playing, ranking, results, serving, suite, training
 from wambench.commands.arguments import USER_ERROR, Parser
 
 INTERRUPTED = 130
@@ -64,6 +64,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     playing.add(commands)
     results.add(commands)
+    ranking.add(commands)
     for add in (suite.add_list, suite.add_doctor, suite.add_bench):
         add(commands)
     training.add(commands)

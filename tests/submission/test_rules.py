@@ -37,6 +37,7 @@ def broken(folder: Path, tmp_path: Path, **options: Any) -> str:
         ({"policy": "tests.stubs:Steady"}, "no hash of its weights"),
         ({"policy": "tests.stubs:Steady", "weights_hash": "1" * 16}, "does not tell what it was trained on"),
         ({"task_module_hash": "1" * 64}, "split 'dynamic' is not of this package"),
+        ({"world_model": "dreamzero"}, "played in the world model dreamzero, and not in the simulator"),
         ({"error": "policy_error"}, "1 errors are not explained: PickFromBelt-v0.none.0"),
     ],
 )

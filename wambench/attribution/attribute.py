@@ -121,6 +121,8 @@ def load_run(run: Path) -> RecordedRun:
         raise ValueError(
             f"{path}: its split {config.split!r} is of another version ({values.get('split_hash')}, not {now})"
         )
+    if values.get("world_model"):
+        raise ValueError(f"{run}: played in a world model, so that there is no state of the simulator to go back to")
     if config.policy == policies.EXPERT:
         raise ValueError(f"{run}: the expert is the oracle here; there is nothing to attribute")
     return RecordedRun(config, values.get("weights_hash"), convention)

@@ -70,8 +70,13 @@ def spectator(spec: EpisodeSpec, robot: str = ROBOT) -> TabletopEnv:
 
 
 def robot_of_run(run: Path) -> str:
-    """Returns the convention that a run was played under; a run that does not say it is libero's."""
+    """Returns the convention that a run was played under; a run that does not say it is libero's.
+
+    One that was played in a world model raises ValueError: there is no state of the simulator to draw.
+    """
     about = json.loads((run / RUN).read_text()) if (run / RUN).is_file() else {}
+    if about.get("world_model"):
+        raise ValueError(f"{run}: played in a world model, so that there is no state of the simulator to draw")
     return str(about.get("robot", ROBOT))
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 # Rows made with others do not belong into one table.
-FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot", "server_hash")
+FIXED = ("split_hash", "weights_hash", "task_module_hash", "robot", "server_hash", "world_model")
 LATEST = ("policy_hash",)  # of a file that may have been mended meanwhile
 
 

@@ -197,7 +197,7 @@ class Player:
 
     def describe(self, task: str) -> dict[str, Any]:
         """Returns where the numbers of a task come from, as JSON values."""
-        _, policy = self.enter(task)
+        sim, policy = self.enter(task)
         robot = conventions.robot_of(policy.convention)
         rendering = sys.modules.get("wambench.envs.rendering")
         return {
@@ -207,7 +207,8 @@ class Player:
             "corpus": short_corpus(getattr(policy, "corpus", None)),
             "convention": dataclasses.asdict(policy.convention),
             **{name: getattr(policy, name) for name in ("server", "server_hash") if hasattr(policy, name)},
-            # not told of the usual one: older runs know nothing of it
+            # not told of the usual ones: older runs know nothing of them
+            **({"world_model": sim.world_model} if hasattr(sim, "world_model") else {}),
             **({} if robot == conventions.ROBOT else {"robot": robot}),
         }
 

@@ -119,6 +119,8 @@ def _of_run(run: SubmittedRun, explained: Mapping[str, str]) -> Iterator[str]:
 
 def _provenance(run: SubmittedRun, config: RunConfig, explained: Mapping[str, str]) -> Iterator[str]:
     origin = run.origin
+    if origin.get("world_model"):
+        yield f"played in the world model {origin['world_model']}, and not in the simulator"
     if config.split not in tasks.SHIPPED_SPLITS or origin.get("task_module_hash"):
         yield f"split {config.split!r} is not of this package"
     elif origin.get("split_hash") != (now := provenance.split_hash(config.split)):
