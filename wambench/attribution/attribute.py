@@ -123,6 +123,8 @@ def load_run(run: Path) -> RecordedRun:
         )
     if config.policy == policies.EXPERT:
         raise ValueError(f"{run}: the expert is the oracle here; there is nothing to attribute")
+    if config.policy in policies.PRIVILEGED:
+        raise ValueError(f"{run}: {config.policy} reads the simulator it acts in; attribute the policy without it")
     return RecordedRun(config, values.get("weights_hash"), convention)
 
 
