@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from wambench.policies.perception import word_embedding
+from wambench.policies.perception.encoder import HAND as HAND_POINTS
 
 CHOICES = ("agreement", "goal", "random")
 HAND = "hand"
@@ -60,7 +61,8 @@ class Goal:
 
     Attributes:
         effect: A name of `EFFECTS`.
-        first, last: (C,) how much each key point is the first and the last named object; adds up to at most 1.
+        first, last: (C,) how much each key point is the first and the last named object; adds up to at most 1. The
+            robot's own are none: "left" in "the left cube" is no finger.
         hand: Which key point is the hand.
     """
 
@@ -85,7 +87,7 @@ def goal_of(instruction: str, points: Sequence[str], slots: Tensor) -> Goal:
     """
     if HAND not in points:
         raise ValueError(f"a goal needs the key point {HAND!r}; there are: {', '.join(points)}")
-    first, last = slots
+    first, last = slots * torch.tensor([float(name not in HAND_POINTS) for name in points])
     verbs = [EFFECT_OF[word] for word in word_embedding.words_of(instruction) if word in EFFECT_OF]
     effect = verbs[0] if verbs else "touch"
     if effect == "bring" and int(first.argmax()) == int(last.argmax()):

@@ -1,9 +1,13 @@
-"""DreamZero that chooses among its candidates by the simulator: a perfect world model, as a bound and no contestant.
+"""DreamZero that chooses among its candidates by the simulator, a perfect world model: a control and no contestant.
 
 Every candidate's actions are carried out in a branch of the simulator, which is then put back bitwise, and the one that
-leads furthest is played. So everything is DreamZero's own but the choice. What it gains over `candidates=1` is the most
-that a better imagination could gain by choosing among these candidates, so far ahead; what `judge="goal"` gains less
-is lost by the score of `choice`, and what DreamZero's own `choose="goal"` gains less than that, by its imagination.
+leads furthest is played. Everything is DreamZero's own but the choice. What it gains over one candidate is what a
+perfect imagination gains by choosing among these candidates, so far ahead; what `judge="goal"` gains less is lost by
+the score of `choice`, and what DreamZero's own `choose="goal"` gains less than that, by its imagination. It is no bound
+in the strict sense: it takes the best at every query, and a choice that looks further may end better.
+
+Branches begin when the question is asked, so that only the executor `sync` plays what was tried out. The recorded
+latency holds the simulator's time.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,8 +11,13 @@ from torch import Tensor
 from wambench import tasks
 from wambench.policies.dreamzero import choice
 from wambench.policies.dreamzero.choice import Goal
+from wambench.policies.dreamzero.policy import WEIGHTS, load_nano
 from wambench.policies.perception import word_embedding
+from wambench.policies.perception.encoder import HAND
 from wambench.policies.perception.scene import encode_words
+from wambench.policies.weight_files import packaged
+
+ROOT = Path(__file__).parents[3]
 
 POINTS = ("red_cube", "blue_cube", "bin", "hand")
 
@@ -48,6 +55,9 @@ def test_objects_are_the_first_and_the_last_that_are_named() -> None:
     assert POINTS[int(it.first.argmax())] == "red_cube" and POINTS[int(it.last.argmax())] == "blue_cube"
     with pytest.raises(ValueError, match="a goal needs the key point 'hand'; there are: red_cube"):
         choice.goal_of("lift the red cube", POINTS[:3], it.first.expand(2, -1)[:, :3])
+    beside = (*POINTS, "finger_left")
+    slots = encode_words(["lift the left cube"], beside).slots[0]
+    assert slots[0, -1] > 0.4 and choice.goal_of("lift the left cube", beside, slots).first[-1] == 0.0
 
 
 @pytest.mark.parametrize("task", [task for task in tasks.TASKS.values() if task.novelty not in ("memory", "dynamic")])
@@ -105,6 +115,22 @@ def test_choices_differ_and_lots_follow_their_generator() -> None:
     assert choice.choose("agreement", ends, NOW, None, generator) == 1
     assert choice.choose("goal", ends, NOW, goal("press the red cube"), generator) == 2
     assert choice.choose("goal", ends, NOW, goal("press the drawer"), generator) == 0  # unreadable: its own
+
+
+@pytest.mark.slow
+def test_the_docs_name_the_tasks_whose_goal_cannot_be_read() -> None:
+    points = load_nano(packaged(WEIGHTS))[0].config.points
+    unread = {"seen": [], "unseen-tasks": []}  # type: dict[str, list[str]]
+    for split, names in unread.items():
+        for task in map(tasks.find, tasks.SPLITS[split].tasks):
+            there = [float(name in HAND or name.split("/")[0] in task.objects) for name in points]
+            now = torch.tensor([[0.0, 0.0, 0.0, presence] for presence in there])
+            it = choice.goal_of(task.instruction, points, encode_words([task.instruction], points).slots[0])
+            if not choice.is_readable(it, now):
+                names.append(task.name)
+    text = " ".join((ROOT / "docs" / "dreamzero.md").read_text().split())
+    for split, names in unread.items():
+        assert f"{len(names)} of {len(tasks.SPLITS[split].tasks)} tasks of `{split}` ({', '.join(names)})" in text
 
 
 def _draw(ends: Tensor, seed: int) -> int:
