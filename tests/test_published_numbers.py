@@ -190,7 +190,7 @@ def test_the_pilot_on_choosing_among_futures() -> None:
     for name, label in LOOKAHEAD.items():
         table = leaderboard(records.load([RESULTS / "lookahead" / name]), by="task").set_index("group")
         one, all_of = chosen(name, "one"), leaderboard(records.load([RESULTS / "lookahead" / name])).iloc[0]
-        tasks = " | ".join(f"{table.loc[task, 'progress']:.2f}" for task in ("HoistCube-v1", "TurnDial-v1"))
+        tasks = " | ".join(f"{float(table['progress'][task]):.2f}" for task in ("HoistCube-v1", "TurnDial-v1"))
         against = "" if name == "one" else f"{estimate(one)}, p = {one['p']:.2f}"
         lines.append(f"| {label} | {text(interval(all_of, 'progress'), 2)} | {tasks} | {against} |")
         assert one["n"] == all_of["n"] == 10 and all_of["n_error"] == 0
