@@ -19,7 +19,9 @@ from typing import Any
 from wambench.interface import ControlConvention, Policy, unknown_name
 from wambench.own_modules import module_of_file, module_of_name
 
-EXPERT = "expert"  # reads privileged state, so the run gives it the simulator it acts in
+EXPERT = "expert"
+ORACLE_CHOICE = "oracle-choice"
+PRIVILEGED = (EXPERT, ORACLE_CHOICE)  # read privileged state, so the run gives them the simulator they act in
 GIVEN = "given"  # an object of the caller's (`wambench.evaluate`); it cannot be asked for by name
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
@@ -27,6 +29,7 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "noop": "wambench.policies.baselines:Noop",
         "random": "wambench.policies.baselines:Random",
         "dreamzero": "wambench.policies.dreamzero.policy:policy",
+        ORACLE_CHOICE: "wambench.policies.dreamzero.oracle_choice:policy",
         "pi0": "wambench.policies.vla.pi0:policy",
         "pi05": "wambench.policies.vla.pi05:policy",
         "ki": "wambench.policies.vla.knowledge_insulation:policy",

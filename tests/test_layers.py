@@ -72,7 +72,7 @@ ALLOWED = {
     "report": {
         "analysis", "attribution", "conventions", "envs", "evaluation", "progress_bar", "records", "tasks", "interface",
     },
-    "submission": {"envs", "evaluation", "progress_bar", "records", "tasks", "interface"},
+    "submission": {"envs", "evaluation", "policies", "progress_bar", "records", "tasks", "interface"},
     "watch": {"analysis", "records"},
     "registration": {"envs", "tasks"},
     "lerobot": {"envs", "tasks", "registration"},

@@ -29,6 +29,14 @@ NOVELTIES = ("word", "pairing", "motion")
 FACTORS = ("camera", "lighting", "background", "table", "object", "distractors", "robot")
 OPPONENTS = ("pi0", "pi05", "ki", "groot", "l1")
 SEEDS = {"no_video_loss": 3, "no_test_time_video": 3, "separate": 1, "bidirectional": 3, "no_key_points": 1}
+LOOKAHEAD = {
+    "one": "`candidates=1`",
+    "random": "`choose=random`",
+    "agreement": "`choose=agreement`",
+    "goal": "`choose=goal`",
+    "simulator-goal": "simulator, `judge=goal`",
+    "simulator": "simulator",
+}
 AN_ESTIMATE = re.compile(r"([+-]?\d\.\d+) \[([+-]?\d\.\d+), ([+-]?\d\.\d+)\]")
 
 
@@ -158,6 +166,9 @@ def known() -> set[tuple[str, str, str]]:
     for policy in ("dreamzero", *OPPONENTS):
         control = difference(tuple(runs(policy, "seen", 1)), (RESULTS / "controls" / f"{policy}-told",)).loc["all"]
         found.append(interval(control, "difference"))
+    for name in LOOKAHEAD:
+        found.append(interval(leaderboard(records.load([RESULTS / "lookahead" / name])).iloc[0], "progress"))
+        found += [interval(chosen(name, other), "difference") for other in ("one", "random")]
     both = {tuple(f"{value:.{digits}f}" for value in one) for one in found for digits in (2, 3)}
     return {(a, b, c) for a, b, c in both}
 
@@ -167,6 +178,23 @@ def test_estimates_in_the_text_come_from_the_rows(document: str) -> None:
     quoted = AN_ESTIMATE.findall(" ".join((ROOT / document).read_text().split()))
     stale = [one for one in quoted if tuple(value.removeprefix("+") for value in one) not in known()]
     assert quoted and not stale
+
+
+def chosen(a: str, b: str) -> Any:
+    """Returns the paired difference of two choices of the pilot, all tasks together."""
+    return difference((RESULTS / "lookahead" / a,), (RESULTS / "lookahead" / b,)).loc["all"]
+
+
+def test_the_pilot_on_choosing_among_futures() -> None:
+    lines = []
+    for name, label in LOOKAHEAD.items():
+        table = leaderboard(records.load([RESULTS / "lookahead" / name]), by="task").set_index("group")
+        one, all_of = chosen(name, "one"), leaderboard(records.load([RESULTS / "lookahead" / name])).iloc[0]
+        tasks = " | ".join(f"{float(table['progress'][task]):.2f}" for task in ("HoistCube-v1", "TurnDial-v1"))
+        against = "" if name == "one" else f"{estimate(one)}, p = {one['p']:.2f}"
+        lines.append(f"| {label} | {text(interval(all_of, 'progress'), 2)} | {tasks} | {against} |")
+        assert one["n"] == all_of["n"] == 10 and all_of["n_error"] == 0
+    assert missing("docs/dreamzero.md", lines) == []
 
 
 def video_table() -> Iterator[str]:

@@ -24,7 +24,7 @@ from wambench.policies import check_arguments, weight_files
 from wambench.policies.actions import real_time_chunking as rtc
 from wambench.policies.actions import smoothing
 from wambench.policies.actions.commands import to_commands
-from wambench.policies.dreamzero import nano, sampling
+from wambench.policies.dreamzero import choice, nano, sampling
 from wambench.policies.dreamzero.dit import Frames
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.networks.noise import generator_at
@@ -73,6 +73,7 @@ class DreamZeroSession:
         memories: Caches of real frames, by whether the instruction is hidden.
         newest: Env step of the newest real frame (-1 before the first).
         dream: What was imagined last, as frames (K, h, w, 3) and as the model knows it.
+        instruction: The words themselves.
     """
 
     seed: int
@@ -81,6 +82,7 @@ class DreamZeroSession:
     memories: dict[bool, sampling.GenerationMemory] = field(default_factory=dict)
     newest: int = -1
     dream: tuple[np.ndarray, Frames] | None = None
+    instruction: str = ""
 
 
 def load_nano(path: Path) -> tuple[nano.SmallDreamZero, dict]:
@@ -126,8 +128,10 @@ class DreamZeroOptions:
             (else the cache starts again); "repeat4" those a client sends that takes four frames of a chunk and repeats
             each (a third of the chunk and its end); "single" the last ones that were queried, however long ago.
         guidance: Weight of the instruction on the imagined video (classifier-free guidance); 1: none.
-        candidates: Futures to imagine at each query; the one most like the others is carried out.
+        candidates: Futures to imagine at each query, of which one is carried out.
         lookahead: Chunks that each candidate is imagined ahead before it is compared.
+        choose: Which candidate: "agreement" the one most like the others, "goal" the one that comes nearest to what the
+            instruction asks for, "random" any, as a control (`choice`).
         smooth: Filter each chunk of actions (`smoothing`).
         device: "cpu" or "cuda".
 
@@ -150,6 +154,7 @@ class DreamZeroOptions:
     guidance: float = 1.0
     candidates: int = 1
     lookahead: int = 1
+    choose: str = choice.CHOICES[0]
     smooth: bool = False
     device: str = "cpu"
 
@@ -158,6 +163,7 @@ class DreamZeroOptions:
             ("mode", self.mode or MODES[0], MODES),
             ("history", self.history, HISTORIES),
             ("schedule", self.schedule, SCHEDULES),
+            ("choose", self.choose, choice.CHOICES),
         )
         for what, asked, known in names:
             if asked not in known:
@@ -222,6 +228,8 @@ class DreamZero:
         if options.smooth:
             smoothing.check(self.chunk_steps)
         self.mode = options.mode_for(model.config.ablation == "separate", path)
+        if options.candidates > 1 and options.choose != "random":
+            choice.check_imagines(self.mode, model.config.ablation)
         self.sampling = options.sampling()
         self.convention = ControlConvention()
         self.device = options.device
@@ -241,7 +249,8 @@ class DreamZero:
 
     def session(self, instruction: str, seed: int) -> DreamZeroSession:
         """Returns the state of a new episode, for `act_batch`."""
-        return DreamZeroSession(seed, encode_words([instruction], self.model.config.points).to(self.device))
+        words = encode_words([instruction], self.model.config.points).to(self.device)
+        return DreamZeroSession(seed, words, instruction=instruction)
 
     def resume(self, session: DreamZeroSession) -> None:
         """Goes on with an episode that `session` began (`interface.Batched`)."""
@@ -483,13 +492,20 @@ class DreamZero:
         return video, self._sample(session, step, self.mode == "inverse", how, video, number)[1]
 
     def _choose(self, session: DreamZeroSession, step: int, how: sampling.Sampling) -> tuple[Frames, Tensor]:
-        """Returns the candidate whose imagined key points end up closest to those of the others."""
+        """Returns the candidate that is carried out."""
         futures = [self._candidate(session, step, number, how) for number in range(self.options.candidates)]
-        if len(futures) == 1:
-            return futures[0]
+        return futures[self._number(session, step, futures)] if len(futures) > 1 else futures[0]
+
+    def _number(self, session: DreamZeroSession, step: int, futures: Sequence[tuple[Frames, Tensor]]) -> int:
+        """Returns which candidate is chosen by what each imagines, `lookahead` chunks ahead."""
         ends = [self._dream(session, step, video, number) for number, (video, _) in enumerate(futures)]
-        ended = torch.stack([self.model.points(end)[..., :3].flatten() for end in ends])
-        return futures[int(torch.cdist(ended, ended).sum(dim=1).argmin())]
+        goal = self._goal(session) if self.options.choose == "goal" else None
+        lots = generator_at(session.seed, step + CANDIDATE_APART * len(futures))  # no candidate's noise
+        points = self.model.points(torch.cat(ends)).cpu()
+        return choice.choose(self.options.choose, points, session.seen[step].points.cpu(), goal, lots)
+
+    def _goal(self, session: DreamZeroSession) -> choice.Goal:
+        return choice.goal_of(session.instruction, self.model.config.points, session.words.slots[0].cpu())
 
     def _dream(self, session: DreamZeroSession, step: int, video: Frames, number: int) -> Tensor:
         """Returns the vector token (1, n) after `lookahead` imagined chunks of a candidate."""

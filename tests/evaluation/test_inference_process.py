@@ -77,6 +77,7 @@ def test_a_process_that_hangs_is_started_anew(config: Maker, monkeypatch: pytest
         ({"policy_batch": 0}, "policy_batch must be at least 1, not 0"),
         ({"policy_device": "gpu"}, "policy_device must be cpu, cuda or cuda:NUMBER, not 'gpu'"),
         ({"policy": "expert", "policy_device": "cpu"}, "the expert reads the simulator"),
+        ({"policy": "oracle-choice", "policy_batch": 2}, "the oracle-choice reads the simulator"),
         (
             {"policy": "pi0", "policy_device": "cpu", "policy_args": {"device": "cuda"}},
             "policy_device=cpu and device=cuda of the policy's arguments disagree",

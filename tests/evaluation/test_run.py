@@ -72,6 +72,7 @@ def recorded(folder: Path) -> tuple[list[Row], dict[str, dict[str, Any]]]:
         ({"replan": 0}, "replan must be at least 1 control step, not 0"),
         ({"clock": "wal"}, "did you mean 'wall'?"),
         ({"clock": "wall", "policy": "expert"}, "the expert reads the simulator"),
+        ({"clock": "wall", "policy": "oracle-choice"}, "the oracle-choice reads the simulator"),
         ({"clock": "wall", "workers": 2}, "workers must be 1, not 2"),
     ],
 )

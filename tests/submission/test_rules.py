@@ -36,6 +36,8 @@ def broken(folder: Path, tmp_path: Path, **options: Any) -> str:
         ({"renderer": None}, "run.json does not tell renderer"),
         ({"policy": "tests.stubs:Steady"}, "no hash of its weights"),
         ({"policy": "tests.stubs:Steady", "weights_hash": "1" * 16}, "does not tell what it was trained on"),
+        ({"policy": "expert"}, "expert reads the simulator it acts in: that is a control and no row"),
+        ({"policy": "oracle-choice", "weights_hash": "1" * 16, "corpus": "demos"}, "oracle-choice reads the simulator"),
         ({"task_module_hash": "1" * 64}, "split 'dynamic' is not of this package"),
         ({"world_model": "dreamzero"}, "played in the world model dreamzero, and not in the simulator"),
         ({"error": "policy_error"}, "1 errors are not explained: PickFromBelt-v0.none.0"),

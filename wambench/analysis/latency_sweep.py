@@ -126,7 +126,7 @@ def sweep(
 
 
 def _is_guided(policy: str) -> bool:
-    return policy != policies.EXPERT and isinstance(policies.load(policy), Guided)
+    return policy not in policies.PRIVILEGED and isinstance(policies.load(policy), Guided)
 
 
 def _own(executor: str, points: Sequence[tuple[str, float, Sequence[Row]]]) -> float:

@@ -125,6 +125,8 @@ def load_run(run: Path) -> RecordedRun:
         raise ValueError(f"{run}: played in a world model, so that there is no state of the simulator to go back to")
     if config.policy == policies.EXPERT:
         raise ValueError(f"{run}: the expert is the oracle here; there is nothing to attribute")
+    if config.policy in policies.PRIVILEGED:
+        raise ValueError(f"{run}: {config.policy} reads the simulator it acts in; attribute the policy without it")
     return RecordedRun(config, values.get("weights_hash"), convention)
 
 

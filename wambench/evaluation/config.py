@@ -172,8 +172,8 @@ class RunConfig:
             raise ValueError(f"replan must be at least 1 control step, not {self.replan}")
         if self.clock not in CLOCKS:
             raise unknown_name("clock", self.clock, CLOCKS)
-        if self.clock == "wall" and self.policy == policies.EXPERT:
-            raise ValueError("the expert reads the simulator it acts in: it cannot compute while the simulator goes on")
+        if self.clock == "wall" and self.policy in policies.PRIVILEGED:
+            raise ValueError(f"{self._reads_the_simulator}: it cannot compute while the simulator goes on")
         if self.clock == "wall" and self.workers > 1:
             raise ValueError(f"on the wall clock episodes disturb each other: workers must be 1, not {self.workers}")
 
@@ -186,8 +186,8 @@ class RunConfig:
             raise ValueError(f"policy_batch must be at least 1, not {self.policy_batch}")
         if not re.fullmatch(r"|cpu|cuda(:\d+)?", self.policy_device):
             raise ValueError(f"policy_device must be cpu, cuda or cuda:NUMBER, not {self.policy_device!r}")
-        if self.shared and self.policy == policies.EXPERT:
-            raise ValueError("the expert reads the simulator it acts in: it cannot live in a process of its own")
+        if self.shared and self.policy in policies.PRIVILEGED:
+            raise ValueError(f"{self._reads_the_simulator}: it cannot live in a process of its own")
         if self.policy_device and self.policy_args.get("device", self.policy_device) != self.policy_device:
             asked = f"policy_device={self.policy_device} and device={self.policy_args['device']}"
             raise ValueError(f"{asked} of the policy's arguments disagree: give one of them")
@@ -204,6 +204,10 @@ class RunConfig:
             raise ValueError("on the wall clock a run is played here: leave --cluster out")
         if ":" in self.policy_device:
             raise ValueError(f"a cluster hands out its GPUs itself: say cuda, not {self.policy_device}")
+
+    @property
+    def _reads_the_simulator(self) -> str:
+        return f"the {self.policy} reads the simulator it acts in"
 
     @property
     def shared(self) -> bool:

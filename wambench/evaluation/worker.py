@@ -142,7 +142,7 @@ class Player:
         if connect is not None:
             self._policy: Policy | None = smoothed(connect()) if config.smooth else connect()
         else:
-            self._policy = None if config.policy == policies.EXPERT else self._make()
+            self._policy = None if config.policy in policies.PRIVILEGED else self._make()
         self._executor, self._latency = find(config.execution), latency.parse(config.latency)
         self._stage: tuple[str, Simulator, Policy] | None = None
         self._tape: FrameRecorder | None = None

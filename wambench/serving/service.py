@@ -54,7 +54,7 @@ class ServeConfig:
     """What is served, and where.
 
     Attributes:
-        policy: As of a run; the expert, which needs a simulator, cannot be served.
+        policy: As of a run; `policies.PRIVILEGED`, which need a simulator, cannot be served.
         protocol: A name of `PROTOCOLS`.
         policy_args: Keyword arguments of the policy's class.
         adapter: What clients send and read: a shipped adapter or a TOML file; None for the one of this protocol and of
@@ -81,8 +81,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         policies.check_name(self.policy)
-        if self.policy == policies.EXPERT:
-            raise ValueError("the expert reads the simulator it acts in: it cannot be served")
+        if self.policy in policies.PRIVILEGED:
+            raise ValueError(f"the {self.policy} reads the simulator it acts in: it cannot be served")
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
         if self.port is not None and not 0 <= self.port < 65536:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wambench import tasks
+from wambench import policies, tasks
 from wambench.evaluation.config import RunConfig
 from wambench.evaluation.run import plan
 from wambench.interface import EpisodeSpec, fields_of_json
@@ -25,7 +25,7 @@ VISUAL = "fast"
 SAME = ("wambench", "mujoco", "robosuite")  # packages of which a pack has one version
 SIMULATOR = ("mujoco", "robosuite")  # packages whose version decides what an action does
 TOLD = ("date", "split_hash", "versions", "renderer", "device", "convention")  # what a run.json must tell
-WITHOUT_WEIGHTS = ("expert", "noop", "random")
+WITHOUT_WEIGHTS = (policies.EXPERT, "noop", "random")
 SHOWN = 3  # examples in a sentence
 EVERY = "all"  # explains every error that has no explanation of its own
 WEIGHTS, CORPUS = "weights", "corpus"  # explain what run.json does not tell of weights and of their training
@@ -142,6 +142,8 @@ def _provenance(run: SubmittedRun, config: RunConfig, explained: Mapping[str, st
 
 
 def _settings(config: RunConfig) -> Iterator[str]:
+    if config.policy in policies.PRIVILEGED:
+        yield f"{config.policy} reads the simulator it acts in: that is a control and no row"
     if config.seed != SEED:
         yield f"played with seed {config.seed}: rows are of seed {SEED}, so that everybody plays the same scenes"
     if config.visual != VISUAL:

@@ -1,7 +1,10 @@
 """The adapter: a contract-keeping policy that repeats, batches, imagines and extracts."""
 
+import itertools
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from tests.policies.conftest import observe
 from wambench import policies
 from wambench.interface import ControlConvention, Observation, Policy
 from wambench.policies import weight_files
-from wambench.policies.dreamzero import nano
+from wambench.policies.dreamzero import choice, nano, sampling
 from wambench.policies.dreamzero.policy import DreamZero, DreamZeroOptions, load_nano
 
 pytestmark = pytest.mark.slow
@@ -238,8 +241,9 @@ def test_switches_change_the_answer(dreamzero_file: Path, encoder_file: Path) ->
     plain = make(dreamzero_file, encoder_file, steps=4).act(history(4))  # two steps are the same for both solvers
     assert plain.frames is not None
     switches: list[dict[str, object]] = [
-        {"guidance": 3.0}, {"candidates": 3, "lookahead": 2}, {"steps": 1}, {"mode": "inverse"}, {"solver": "unipc"},
-        {"steps": 16, "caching": "static"}, {"video_final": 0.8}, {"shift": 5.0},
+        {"guidance": 3.0}, {"candidates": 3, "lookahead": 2}, {"candidates": 3, "choose": "random"}, {"steps": 1},
+        {"mode": "inverse"}, {"solver": "unipc"}, {"steps": 16, "caching": "static"}, {"video_final": 0.8},
+        {"shift": 5.0},
     ]  # fmt: skip
     for options in switches:
         plan, again = (make(dreamzero_file, encoder_file, **{"steps": 4, **options}).act(history(4)) for _ in range(2))
@@ -273,3 +277,34 @@ def test_dreaming_ahead_leaves_the_memory_alone(dreamzero_file: Path, encoder_fi
     session = policy.session("reach the red cube", 0)
     policy.act_batch([session], [history(0)])
     assert session.memories[False].video.cache.length == policy.model.config.dit.frame_tokens
+
+
+def test_choices_take_different_futures_and_pay_for_all_of_them(
+    dreamzero_file: Path, encoder_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, pause_s = sampling.sample, 0.01
+
+    def slow(*args: Any, **options: Any) -> Any:
+        time.sleep(pause_s)
+        return sample(*args, **options)
+
+    monkeypatch.setattr(sampling, "sample", slow)
+    taken = []
+    for choose in choice.CHOICES:
+        policy = make(dreamzero_file, encoder_file, candidates=4, lookahead=2, choose=choose)
+        plans = []
+        for step in range(0, 48, 4):
+            asked = time.perf_counter()
+            plans.append(policy.act(history(step)))
+            took_s = time.perf_counter() - asked
+            assert 4 * 2 * pause_s <= plans[-1].timings["sample_s"] <= sum(plans[-1].timings.values()) <= took_s
+        taken.append(np.stack([plan.actions for plan in plans]))
+    assert all(np.abs(one - other).max() > 0 for one, other in itertools.combinations(taken, 2))
+
+
+def test_a_choice_that_cannot_be_made_is_refused(dreamzero_file: Path, encoder_file: Path) -> None:
+    with pytest.raises(ValueError, match="unknown choose 'gaol'; did you mean 'goal'"):
+        DreamZeroOptions(choose="gaol")
+    with pytest.raises(ValueError, match="mode no_video: no key points are imagined"):
+        make(dreamzero_file, encoder_file, mode="no_video", candidates=2)
+    make(dreamzero_file, encoder_file, mode="no_video", candidates=2, choose="random").act(history(0))
