@@ -26,6 +26,8 @@ class TrainingBatch:
         executed: (B, M, H, A) what was done, with the noise of the demonstration: what the video shows.
         has_actions: (B, M) 1 where the actions count.
         counts: (B, M) 1 where the chunk begins before the end of its episode.
+        foreseen: (B, M) 1 where the chunk was carried out as the expert wanted, so that its frames can be foreseen.
+            Where it was not, nothing is asked of the video, and it stays noise unless actions are to be told from it.
     """
 
     scene: SceneFeatures
@@ -34,6 +36,7 @@ class TrainingBatch:
     executed: Tensor
     has_actions: Tensor
     counts: Tensor
+    foreseen: Tensor
 
 
 @dataclass(frozen=True)

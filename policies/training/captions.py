@@ -68,7 +68,7 @@ class Captions:
         scene = SceneFeatures(latents, points, state, nothing, points)
         words = self.asked.at(asked).to(self.device)
         no_actions = nothing[..., None]
-        batch = augmentation.TrainingBatch(scene, words, no_actions, no_actions, nothing[..., 0], nothing[..., 0])
+        batch = augmentation.TrainingBatch(scene, words, no_actions, no_actions, *[nothing[..., 0]] * 3)
         return asked, batch, answers.to(self.device)
 
     def loss(self, generator: torch.Generator, count: int) -> tuple[Tensor, ...]:

@@ -63,7 +63,7 @@ class TrainConfig:
         frames_per_chunk, actions_per_chunk: Layout of dreamzero's chunks.
         prefix: Most actions of dreamzero's chunks that are given (training-time real-time chunking).
         anchors: Moments of demonstrations that policies learn from: "undisturbed" (those whose next chunk was carried
-            out as the expert wanted), or "all".
+            out as the expert wanted), or "all", of which dreamzero foresees the undisturbed ones only.
         world_model: Weights of a small DreamZero that tells the renderer what to draw (None: recorded futures do).
     """
 

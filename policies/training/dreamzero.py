@@ -65,6 +65,7 @@ class DreamZeroJob:
         self.how = augmentation.Augmentation(levels=config.levels, prefix=config.prefix)
         own = clips.offset >= 0
         quiet = clips.undisturbed(model.config.chunk_steps)
+        self.quiet = quiet.float()
         self.train_rows = clips.split(quiet if config.anchors == "undisturbed" else own)
         self.test_rows = torch.nonzero(own & quiet & clips.held_out).flatten()
 
@@ -89,7 +90,8 @@ class DreamZeroJob:
         )
         pair = [(values.to(device) - model.action_mean) / model.action_std for values in (actions, executed)]
         words = self.words.at(clips.sentence[rows]).trimmed().to(device)
-        return augmentation.TrainingBatch(scene, words, pair[0], pair[1], has.to(device), begun.float().to(device))
+        marks = (mark.to(device) for mark in (has, begun.float(), self.quiet[at]))
+        return augmentation.TrainingBatch(scene, words, pair[0], pair[1], *marks)
 
     def loss(self, model: SmallDreamZero, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the video, key point and action loss on sequences of 1, 2 or 4 chunks, `batch` chunks in all."""

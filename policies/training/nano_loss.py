@@ -26,6 +26,7 @@ def draw_levels(
     b, m = batch.counts.shape
     device = batch.counts.device
     video, action = (s.view(b, m) for s in flow_matching.LEVELS[how.levels](b * m, generator))
+    video = torch.where(batch.foreseen.cpu() > 0, video, torch.ones_like(video))
     hidden = torch.rand(b, generator=generator) < how.hide_words
     inverse = hidden & (torch.rand(b, generator=generator) < how.inverse)
     video = torch.where(inverse[:, None], torch.zeros_like(video), video)
@@ -84,7 +85,7 @@ def loss(
     levels = level * 1000.0, sigma_a * 1000.0
     video, acted = _predict(model, clean, noisy, target, levels, action.flatten(1, 2), batch, words)
     base = chunk_bases(dit, clean)
-    counts = batch.counts.repeat_interleave(k, dim=1)
+    counts = (batch.counts * batch.foreseen).repeat_interleave(k, dim=1)
     assert video.vectors is not None and base.vectors is not None and target.vectors is not None
     picture = (video.latents.float() + base.latents - target.latents).square().mean(dim=(1, 3, 4))
     vector = (video.vectors.float() + base.vectors - target.vectors).square().mean(dim=2)

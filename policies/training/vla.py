@@ -98,9 +98,8 @@ class VlaJob:
         model = self.model
         actions, executed, begun = (x.to(device) for x in clips.chunks_at(rows, [0], model.inputs.horizon))
         words = self.words.at(clips.sentence[rows]).trimmed().to(device)
-        return augmentation.TrainingBatch(
-            scene, words, actions, executed, torch.ones_like(begun).float(), begun.float()
-        )
+        counts = begun.float()
+        return augmentation.TrainingBatch(scene, words, actions, executed, torch.ones_like(counts), counts, counts)
 
     def loss(self, model: vla.Network, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns the network's losses on `batch` augmented moments, and those of its side corpus."""

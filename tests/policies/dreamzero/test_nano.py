@@ -41,7 +41,7 @@ def batch_of(count: int = 4, chunks: int = 2, seed: int = 0) -> augmentation.Tra
     words = encode_words(["reach the red cube"] * (count - 1) + ["put the blue cube beside the red cube"], POINTS)
     ones = torch.ones(count, chunks)
     actions = torch.randn(count, chunks, 16, 7, generator=g)
-    return augmentation.TrainingBatch(scene, words, actions, actions, ones, ones)
+    return augmentation.TrainingBatch(scene, words, actions, actions, ones, ones, ones)
 
 
 def test_words_name_things() -> None:
@@ -100,6 +100,41 @@ def test_video_without_actions_teaches_no_action() -> None:
         )
     for a, b in zip(*losses, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_what_cannot_be_foreseen_teaches_no_video() -> None:
+    batch = replace(batch_of(), foreseen=torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    how = augmentation.Augmentation()
+    video, action, _, inverse = nano_loss.draw_levels(batch, how, torch.Generator().manual_seed(0))
+    assert (video[(batch.foreseen == 0) & ~inverse[:, None]] == 1).all() and action.min() < 1
+    model = model_of()
+    losses = []
+    for change in (0.0, 5.0):
+        latents = batch.scene.latents.clone()
+        latents[2, 1:] += change  # the future of a sequence that cannot be foreseen
+        scene = replace(batch.scene, latents=latents)
+        g = torch.Generator().manual_seed(1)
+        losses.append(nano_loss.loss(model, replace(batch, scene=scene), CALM, g))
+    torch.testing.assert_close(losses[0][1], losses[1][1])
+    assert not torch.isclose(losses[0][2], torch.zeros(()))
+
+
+@pytest.mark.parametrize("seen", [0.31, 0.6, 1.0])
+def test_doubt_moves_no_object(seen: float) -> None:
+    model = model_of()
+    batch = batch_of(2, 1)
+    doubted = batch.scene.points.clone()
+    doubted[..., 3] *= seen
+    absent = doubted.clone()
+    absent[..., 3] *= 0.29 / seen
+    assert torch.equal(model.vectors(doubted), model.vectors(batch.scene.points))
+    assert not torch.equal(model.vectors(absent), model.vectors(batch.scene.points))
+    told = replace(batch.scene, at_chunk=doubted[:, :1])
+    sure = replace(batch.scene, at_chunk=batch.scene.points[:, :1])
+    assert torch.equal(model.states(told, batch.words), model.states(sure, batch.words))
+    before = nano.SmallDreamZero(replace(CONFIG, presence=0.0))
+    if seen < 1.0:
+        assert not torch.equal(before.vectors(doubted), before.vectors(batch.scene.points))
 
 
 def few(steps: int) -> SamplerConfig:
