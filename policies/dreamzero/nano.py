@@ -30,9 +30,8 @@ from wambench.interface import fields_of_json, unknown_name
 from wambench.policies.dreamzero.dit import CONFIGS, DiT, DiTConfig, Frames
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import POINT_UNIT_M, STATE_FEATURES
-from wambench.policies.perception.scene import SceneFeatures, Words, scene_features, scene_width
+from wambench.policies.perception.scene import PRESENT, SceneFeatures, Words, scene_features, scene_width, settled
 
-PRESENT = 0.3  # presence from which on a key point is there
 # What is left out or changed, with everything else equal. (No video at test time needs no training: `mode="no_video"`.)
 ABLATIONS = {
     "none": "joint video and actions, autoregressive over chunks",
@@ -51,8 +50,7 @@ class SmallDreamZeroConfig:
         dit: The transformer.
         points: Key points, in the encoder's order.
         ablation: A name of `ABLATIONS`.
-        presence: From which presence on a key point is there: then it counts as 1, else as 0 (0: as it is, which
-            draws objects that the encoder doubts towards the origin). In rooms it never saw the encoder doubts more.
+        presence: Presence from which on a key point is there (`scene.settled`).
     """
 
     dit: DiTConfig
@@ -151,16 +149,10 @@ class SmallDreamZero(nn.Module):
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("points_mean", torch.zeros(3))
 
-    def _presence(self, points: Tensor) -> Tensor:
-        """Returns (..., C, 1) how much each of (..., C, 4) key points counts."""
-        presence = points[..., 3:]
-        if self.config.presence:
-            presence = (presence > self.config.presence).to(points.dtype)
-        return presence * self.reads
-
     def vectors(self, points: Tensor) -> Tensor:
         """Returns (..., 4 C) vector tokens of (..., C, 4) key points; an absent object has no place."""
-        presence = self._presence(points)
+        points = settled(points, self.config.presence)
+        presence = points[..., 3:] * self.reads
         xyz = (points[..., :3] - self.points_mean) / POINT_UNIT_M * presence
         return torch.cat([xyz, 2.0 * presence - 1.0], dim=-1).flatten(-2)
 
@@ -179,5 +171,6 @@ class SmallDreamZero(nn.Module):
         """Returns the (B, M, state_dim) state vectors of the chunks."""
         standard = ((scene.state - self.state_mean) / self.state_std).clamp(-5.0, 5.0)
         own = torch.cat([standard, torch.ones_like(scene.known)], dim=-1) * scene.known
-        told = torch.cat([scene.at_chunk[..., :3], self._presence(scene.at_chunk)], dim=-1)
+        told = settled(scene.at_chunk, self.config.presence)
+        told = torch.cat([told[..., :3], told[..., 3:] * self.reads], dim=-1)
         return torch.cat([own, scene_features(replace(scene, at_chunk=told), words, self.points_mean)], dim=-1)

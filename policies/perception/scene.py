@@ -16,6 +16,7 @@ from wambench.policies.perception.encoder import POINT_UNIT_M
 
 SLOTS = 2  # named objects whose positions the state token holds: the first and the last one of the instruction
 POINT_WIDTH = 7
+PRESENT = 0.3  # presence from which on a key point is there, for networks that are trained so
 
 
 def scene_width(points: int) -> int:
@@ -97,6 +98,21 @@ class SceneFeatures:
     state: Tensor
     known: Tensor
     at_chunk: Tensor
+
+
+def settled(points: Tensor, present: float) -> Tensor:
+    """Returns (..., C, 4) key points that are there (presence 1) or not (0).
+
+    A network that takes presence as it is draws what the encoder doubts towards the origin, and in rooms that it never
+    saw the encoder doubts more.
+
+    Args:
+        points: (..., C, 4).
+        present: Presence from which on a key point is there; 0 leaves all as they are.
+    """
+    if not present:
+        return points
+    return torch.cat([points[..., :3], (points[..., 3:] > present).to(points.dtype)], dim=-1)
 
 
 def scene_features(scene: SceneFeatures, words: Words, points_mean: Tensor) -> Tensor:

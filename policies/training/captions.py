@@ -79,7 +79,7 @@ class Captions:
         return (self.network.answer_loss(self._seen(batch), answers),)
 
     def _seen(self, batch: augmentation.TrainingBatch) -> vla.EncodedObservation:
-        return vla.observe(batch.scene, batch.words, self.network.points_mean, self.network.inputs.patch)
+        return vla.observe(batch.scene, batch.words, self.network.points_mean, self.network.inputs)
 
     def validate(self) -> tuple[float, ...]:
         """Returns the shares of wrong captions, places and presences on held-out video, without augmentation."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from wambench.policies import weight_files
 from wambench.policies.perception import encoder
 from wambench.policies.perception.encoder import Encoder
-from wambench.policies.perception.scene import SceneFeatures, encode_words
+from wambench.policies.perception.scene import PRESENT, SceneFeatures, encode_words
 from wambench.policies.training import augmentation, captions, dataset, loop
 from wambench.policies.training.config import (
     VALIDATION,
@@ -110,7 +110,7 @@ class VlaJob:
             )
         rows = self.train_rows[torch.randint(len(self.train_rows), (self.batch,), generator=generator)]
         batch = augmentation.augment(self._moments(rows), self.how, model.inputs.points, generator)
-        seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
+        seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs)
         losses = model.loss(seen, batch.actions[:, 0], generator)
         return (*losses, *self._beside(generator))
 
@@ -140,7 +140,7 @@ class VlaJob:
         truth = batch.actions[:, 0]
         generators = [torch.Generator().manual_seed(64 * number + k) for k in range(len(truth))]
         noise = torch.stack([torch.randn(truth.shape[1:], generator=g) for g in generators]).to(truth.device)
-        seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs.patch)
+        seen = vla.observe(batch.scene, batch.words, model.points_mean, model.inputs)
         guess = model.sample(seen, noise, model.steps)
         error = ((guess - truth) / self.action_std.to(truth.device)).square().mean()
         wrong = ((guess[..., -1] > 0) != (truth[..., -1] > 0)).float().mean()
@@ -149,7 +149,8 @@ class VlaJob:
 
 def inputs_of(config: TrainConfig, reader: Encoder) -> vla.Inputs:
     """Returns what a network reads and writes with an encoder."""
-    return vla.Inputs(tuple(reader.config.points), reader.config.latent, horizon=config.actions_per_chunk)
+    points = tuple(reader.config.points)
+    return vla.Inputs(points, reader.config.latent, horizon=config.actions_per_chunk, presence=PRESENT)
 
 
 def fit(network: vla.Network, clips: dataset.Clips) -> None:

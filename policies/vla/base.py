@@ -15,7 +15,7 @@ import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -35,7 +35,14 @@ from wambench.policies.networks.noise import generator_at
 from wambench.policies.perception import encoder as encoding
 from wambench.policies.perception import word_embedding
 from wambench.policies.perception.encoder import STATE_FEATURES, state_features
-from wambench.policies.perception.scene import SceneFeatures, Words, encode_words, scene_features, scene_width
+from wambench.policies.perception.scene import (
+    SceneFeatures,
+    Words,
+    encode_words,
+    scene_features,
+    scene_width,
+    settled,
+)
 from wambench.policies.weight_files import digest, encoder_for, find
 
 # kind of weights -> its module, which has `build(size, inputs) -> Network` and `from_dict(config) -> Network`
@@ -63,6 +70,7 @@ class Inputs:
         patch: Latent cells per patch, (rows, columns).
         horizon: Actions of a chunk.
         action_dim: Numbers of an action.
+        presence: Presence from which on a key point is there (`scene.settled`).
     """
 
     points: tuple[str, ...]
@@ -70,6 +78,7 @@ class Inputs:
     patch: tuple[int, int] = (3, 3)
     horizon: int = 16
     action_dim: int = 7
+    presence: float = 0.0
 
     def __post_init__(self) -> None:
         if self.latent[1] % self.patch[0] or self.latent[2] % self.patch[1]:
@@ -117,11 +126,12 @@ class EncodedObservation:
     mask: Tensor
 
 
-def observe(scene: SceneFeatures, words: Words, points_mean: Tensor, patch: tuple[int, int]) -> EncodedObservation:
+def observe(scene: SceneFeatures, words: Words, points_mean: Tensor, inputs: Inputs) -> EncodedObservation:
     """Returns what a network reads of the first moment of each sequence."""
     latents = scene.latents[:, 0]
-    cells = functional.unfold(latents, patch, stride=patch).transpose(1, 2)  # (B, P, Z p q)
+    cells = functional.unfold(latents, inputs.patch, stride=inputs.patch).transpose(1, 2)  # (B, P, Z p q)
     longest = max(1, int(words.mask.sum(dim=1).max()))
+    scene = replace(scene, at_chunk=settled(scene.at_chunk, inputs.presence))
     features = scene_features(scene, words, points_mean)[:, 0]
     known = scene.known[:, 0, 0] > 0.5
     return EncodedObservation(
@@ -338,7 +348,7 @@ class Actor:
             for session, o in zip(sessions, now, strict=True)
         ]
         words = Words.joined([session.words for session in sessions])
-        seen = observe(scenes, words, self.network.points_mean, inputs.patch)
+        seen = observe(scenes, words, self.network.points_mean, inputs)
         raw = self.network.sample(seen, torch.cat(drawn).to(self.device), self.steps, guidance).cpu().numpy()
         actions = [to_commands(one, self.smooth) for one in raw]
         share = 1.0 / len(actions)

@@ -12,7 +12,7 @@ from tests.policies.conftest import observe
 from wambench.evaluation.plan_validation import validate_plan
 from wambench.interface import Observation
 from wambench.policies.dreamzero import nano
-from wambench.policies.perception.scene import SceneFeatures, encode_words
+from wambench.policies.perception.scene import PRESENT, SceneFeatures, encode_words
 from wambench.policies.training import dataset, train
 from wambench.policies.training import flops as training_flops
 from wambench.policies.training import vla as vla_training
@@ -167,10 +167,11 @@ def test_what_is_observed_is_what_dreamzero_sees(demos: Path, encoder_file: Path
     names = ("red_cube", "blue_cube", "hand")
     words = encode_words(["reach the red cube", "reach the blue cube quickly"], names)
     model = nano.SmallDreamZero(nano.config_for("tiny", names, (8, 6, 12)))
-    seen = vla.observe(scene, words, model.points_mean, (3, 3))
+    inputs = vla.Inputs(names, (8, 6, 12), presence=PRESENT)
+    seen = vla.observe(scene, words, model.points_mean, inputs)
     torch.testing.assert_close(model.states(scene, words)[:, 0, 12:], seen.scene)
     assert seen.words.shape[1] == 4 and seen.mask.tolist() == [[True] * 3 + [False], [True] * 4]
     latent = scene.latents[0, 0]
     torch.testing.assert_close(seen.patches[0, 5], latent[:, 3:6, 3:6].flatten())  # second row, second column
     blank = replace(scene, latents=scene.latents * 0)
-    assert not vla.observe(blank, words, model.points_mean, (3, 3)).patches.any()
+    assert not vla.observe(blank, words, model.points_mean, inputs).patches.any()
