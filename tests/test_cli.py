@@ -29,8 +29,8 @@ OF_RESULTS = (
     "attribute",
     "plot",
     "report",
+    "submit",
 )
-OF_RESULTS += ("submit",)
 OF_DATA = ("collect", "train", "export", "score")
 COMMANDS = (*OF_RESULTS, "rank", "list", "doctor", "bench", *OF_DATA, "experts", "serve", "film", "init")
 

@@ -209,8 +209,8 @@ def video_table() -> Iterator[str]:
 def test_the_experiment_with_video() -> None:
     assert not missing("docs/video.md", video_table())
     for minutes in ("10", "20"):
-        sides = ([RESULTS / "video" / f"{name}-minutes-{seed}" for seed in range(3)] for name in (minutes, "0"))
-        said = text(interval(compare(*sides).set_index("group").loc["all"], "difference"), sign=True)
+        ours, theirs = ([RESULTS / "video" / f"{name}-minutes-{seed}" for seed in range(3)] for name in (minutes, "0"))
+        said = text(interval(compare(ours, theirs).set_index("group").loc["all"], "difference"), sign=True)
         assert said in " ".join((ROOT / "docs" / "video.md").read_text().split())
 
 
