@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,13 @@ from wambench.evaluation.config import RunConfig
 from wambench.interface import ControlConvention, EpisodeSpec, Observation, Outcome, Plan, SimulationDiverged
 
 HORIZON = 40
+
+
+def heed_interrupts() -> None:
+    """Lets a child process be interrupted even where this one was started in the background, deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 SMALL = ControlConvention(image_size=(8, 8))
 
 

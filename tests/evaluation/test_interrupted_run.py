@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_run import recorded
+from tests.stubs import heed_interrupts
 from wambench.records import read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[s
     import resource
 
     def small_disk() -> None:
+        heed_interrupts()
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.serving.served import ROOT, served
+from tests.stubs import heed_interrupts
 from wambench import cli
 from wambench.policies.remote import codec
 
@@ -147,10 +148,15 @@ def test_an_address_of_another_machine_is_one_line(capsys: pytest.CaptureFixture
 def test_ctrl_c_ends_the_server_at_once(protocol: str) -> None:
     command = [sys.executable, "-m", "wambench", "serve", "--policy", "noop", "--protocol", protocol, "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_interrupts
+    ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)):
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            try:
+                assert process.wait(20) == 0
+            finally:
+                process.kill()  # or leaving would wait for it for ever
         assert process.stdout.read() == "\nwambench: stopped\n"

@@ -62,7 +62,6 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
         "imagined": _stack(imagined, np.uint8),
         "imagined_steps": _stack(imagined_steps, np.int64),
         "imagined_chunk": np.repeat(np.arange(len(chunks)), lengths),
-        "imagined_hands": _stack([_hands(chunk.plan) for chunk in chunks if chunk.plan.frames is not None], np.float64),
         "actions": _stack([chunk.executed for chunk in chunks], np.float64),
         "actions_start": _starts([len(chunk.executed) for chunk in chunks]),
         "planned": _stack([chunk.plan.actions for chunk in chunks], np.float64),
@@ -75,6 +74,9 @@ def encode_episode(episode: Episode, cameras: Sequence[str], frames: bytes | Non
         "snapshots": np.frombuffer(b"".join(chunk.state for chunk in chunks), np.uint8),
         "snapshots_start": _starts([len(chunk.state) for chunk in chunks]),
     }
+    if any(chunk.plan.frame_hands is not None for chunk in chunks):
+        hands = [_hands(chunk.plan) for chunk in chunks if chunk.plan.frames is not None]
+        arrays["imagined_hands"] = _stack(hands, np.float64)
     shapes = {name: arrays[name].shape for name in PACKED}
     if frames is not None:
         shapes["frames"] = (len(seen), *canvas(seen[0], cameras).shape) if seen else (0,)
