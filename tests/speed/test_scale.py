@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +55,15 @@ def test_the_published_table_is_what_was_measured() -> None:
         assert f"| {one['cpu_s_per_episode']:.3f} | {cpu} | {rate} | {one['startup_s']} |" in page
     assert f"A query takes {measured['query_ms']:.2f} ms longer" in page
     assert all(f"{ratio:.2f} for" in page for ratio in measured["batch_of_singles"].values())
+
+
+def test_processor_time_does_not_fall_when_a_process_ends() -> None:
+    spin = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\ninput()"
+    with subprocess.Popen([sys.executable, "-c", spin], stdin=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 60
+        while scale.processor_s(child.pid) < 0.3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        before = scale.processor_s(os.getpid())
+        child.communicate(b"\n")
+    assert scale.processor_s(os.getpid()) >= before

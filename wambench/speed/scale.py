@@ -81,15 +81,17 @@ class Watch(threading.Thread):
 
 
 def processor_s(process: int) -> float:
-    """Returns the processor seconds that a process and all that come from it, if they still live, have taken."""
+    """Returns the processor seconds that a process and all that come from it have taken, those that ended included.
+
+    What ended is counted by its parent once that has waited for it (`man 5 proc`, cutime and cstime), and by itself
+    until then, so that the sum never falls.
+    """
     parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # gone by now
             fields = path.read_text().rsplit(")", 1)[1].split()
-            parents[int(path.parent.name)], ticks[int(path.parent.name)] = (
-                int(fields[1]),
-                int(fields[11]) + int(fields[12]),
-            )
+            parents[int(path.parent.name)] = int(fields[1])
+            ticks[int(path.parent.name)] = sum(int(one) for one in fields[11:15])
 
     def comes_from(one: int) -> bool:
         while one in parents:
