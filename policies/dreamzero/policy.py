@@ -555,9 +555,11 @@ class DreamZero:
         """Returns (K, 4) where the vector tokens place the hand and how far they open the fingers (`Plan.frame_hands`).
 
         What is imagined counts from what is read of the frame now, so that an error of reading that stays cancels out.
+        None for a model whose key points were never learned.
         """
         names = self.model.config.points
-        if video.vectors is None or not set(encoding.HAND) <= set(names):
+        blind = self.model.config.ablation in choice.BLIND or not set(encoding.HAND) <= set(names)
+        if video.vectors is None or blind:
             return None
         places = [
             points[..., [names.index(name) for name in encoding.HAND], :3].cpu().numpy().astype(np.float64)

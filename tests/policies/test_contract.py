@@ -1,5 +1,6 @@
 """What every shipped policy promises; new policies are tested by being listed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,10 @@ def test_dreamzero_imagines_the_steps_it_says() -> None:
     assert list(plan.frame_steps) == [seen[-1].step + 8, seen[-1].step + 16]
     assert plan.frame_hands is not None and plan.frame_hands.shape == (2, 4)
     assert np.abs(plan.frame_hands[:, :3] - seen[-1].state[:3]).max() < 0.5 and (plan.frame_hands[:, 3] >= 0).all()
+    for ablation, declares in (("none", True), ("no_key_points", False), ("no_video_loss", False)):
+        policy.model.config = replace(policy.model.config, ablation=ablation)  # type: ignore[attr-defined]
+        policy.reset("lift the red cube", 0)
+        assert (policy.act(seen).frame_hands is not None) == declares, "nothing is said that was never learned"
 
 
 def test_a_policy_reads_with_the_encoder_it_was_trained_with() -> None:
