@@ -110,6 +110,20 @@ def test_recovery_perturbations_raise_the_hand_in_whole_bursts() -> None:
     assert 0.3 < np.mean([draw_noise(rng).recovery > 0 for _ in range(200)]) < 0.6
 
 
+def test_three_demonstrations_of_four_set_out_from_another_place(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    assert 0.65 < np.mean([draw_noise(rng).wander > 0 for _ in range(400)]) < 0.85
+    collect(CollectConfig.resolve("demos", ("PressButton",), 6, tmp_path))
+    moved = []
+    for path in sorted(tmp_path.glob("*.npz")):
+        found = arrays(path)
+        disturbed = np.abs(found["actions"] - found["executed"]).max(axis=1) > 1e-3
+        wander = int(np.argmin(disturbed))
+        if wander >= module.WANDER[0]:
+            moved.append(np.linalg.norm(found["states"][wander, :3] - found["states"][0, :3]))
+    assert len(moved) >= 3 and max(moved) > 0.08
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     """Two videos of one task by one arm: the short command, and the paraphrase; returns the folder and the second."""

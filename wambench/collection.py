@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -53,7 +54,11 @@ RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
 # control steps, from and below: of a burst of disturbances, and of the pause between two
 BURST, QUIET = (5, 25), (24, 56)
-PATIENCE = 1.6  # longer horizon of demonstrations that lose time by recovery perturbations
+WANDER = (6, 28)  # control steps, from and below
+# Largest part of the fastest motion that a wander takes: forwards, sideways, upwards, and about each axis. The hand turns
+# about the vertical alone, as robots do that start with a turned base joint.
+WANDERS = np.array([0.9, 0.9, 0.6, 0.03, 0.03, 0.2])
+PATIENCE = 1.6  # longer horizon of demonstrations that lose time by a wander or by recovery perturbations
 # A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
 # second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
 MAX_ENVS = 9
@@ -224,7 +229,7 @@ def _write_manifest(config: CollectConfig) -> None:
         "frame_every": FRAME_EVERY,
         "rooms": config.rooms,
         "arms": list(config.arms),
-        "disturbances": "bursts",
+        "disturbances": "wander and bursts",
     }
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "manifest.json"
@@ -271,7 +276,7 @@ class ActionNoise:
 
     Attributes:
         sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
-        wander: Steps of smooth random motion at the start.
+        wander: Steps of smooth random motion at the start, after which the expert sets out from another place and angle.
         jolt: Probability that a burst begins with a shove of four steps.
         recovery: Probability that a burst is a recovery perturbation: the hand rises, as if the task were done, and the
             fingers may do the opposite of what they should; then the expert resumes.
@@ -284,10 +289,14 @@ class ActionNoise:
 
 
 def draw_noise(rng: np.random.Generator) -> ActionNoise:
-    """Returns the disturbance of one episode: a quarter of them has none."""
+    """Returns the disturbance of one episode: a quarter of them has none beside the wander.
+
+    Three quarters begin with a wander. Without it the hand always sets out from one place, all ways to an object lie in
+    a narrow bundle, and a policy that is beside it descends where it is.
+    """
+    wander = int(rng.integers(*WANDER)) if rng.random() < 0.75 else 0
     if rng.random() < 0.25:
-        return ActionNoise(0.0, 0, 0.0)
-    wander = int(rng.integers(5, 40)) if rng.random() < 0.25 else 0
+        return ActionNoise(0.0, wander, 0.0)
     return ActionNoise(float(rng.uniform(0.2, 0.6)), wander, 0.25, 0.4 if rng.random() < 0.6 else 0.0)
 
 
@@ -336,7 +345,7 @@ def recovery_perturbations(
     out[:, 6] = 1.0
     for start, stop in bursts:
         if rng.random() < noise.recovery:
-            out[start:stop, :6] = [*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
+            out[start:stop, :6] = [*rng.uniform(-0.7, 0.7, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
             out[start:stop, 6] = -1.0 if rng.random() < 0.4 else 1.0
     return out
 
@@ -356,7 +365,7 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
     episode = episode_spec(
         env.task, ENVIRONMENT_SETS[job.environment_set], "none", index, job.seed, paraphrase=job.paraphrase
     )
-    rng = np.random.default_rng([job.seed, index, len(job.task)])
+    rng = np.random.default_rng([job.seed, index, zlib.crc32(job.task.encode())])
     noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
     try:
         played = _play(env, episode, noise, rng)
@@ -375,7 +384,8 @@ def _play(
     env: TabletopEnv, episode: EpisodeSpec, noise: ActionNoise, rng: np.random.Generator
 ) -> dict[str, np.ndarray] | None:
     """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
-    episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if noise.recovery else episode
+    slow = bool(noise.recovery or noise.wander)
+    episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if slow else episode
     bursts = draw_bursts(episode.horizon, rng)
     added = disturbances(noise, episode.horizon, rng, bursts)
     instead = recovery_perturbations(noise, episode.horizon, rng, bursts)
@@ -385,7 +395,7 @@ def _play(
     states = [env.proprioception()]
     actions: list[np.ndarray] = []
     executed: list[np.ndarray] = []
-    wander = rng.uniform(-0.6, 0.6, 6) * [1, 1, 0.6, 0.3, 0.3, 0.3]
+    wander = rng.uniform(-1.0, 1.0, 6) * WANDERS
     while not (outcome.terminated or outcome.truncated):
         wanted = env.expert_action()
         done = wanted.copy()
@@ -418,7 +428,7 @@ def _track(job: _Job) -> dict[str, np.ndarray]:
     env = _env(job.task, job.arm)
     stream, factor = TRACK_ENVIRONMENTS[job.index % len(TRACK_ENVIRONMENTS)]
     episode = episode_spec(env.task, stream, factor, TRACK_FIRST + job.index, job.seed)
-    rng = np.random.default_rng([job.seed, job.index, len(job.task)])
+    rng = np.random.default_rng([job.seed, job.index, zlib.crc32(job.task.encode())])
     added = disturbances(ActionNoise(float(rng.uniform(0.0, 0.5)), 0, 0.0), episode.horizon, rng)
     added += disturbances(ActionNoise(0.0, 0, 1.0), episode.horizon, rng, draw_bursts(episode.horizon, rng))
     outcome = env.begin(episode)

@@ -16,7 +16,7 @@ from wambench.policies.perception.encoder import POINT_UNIT_M
 
 SLOTS = 2  # named objects whose positions the state token holds: the first and the last one of the instruction
 POINT_WIDTH = 7
-PRESENT = 0.3  # presence from which on a key point is there, for networks that are trained so
+PRESENT = 0.15  # presence from which on a key point is there, for networks that are trained so
 
 
 def scene_width(points: int) -> int:
