@@ -124,6 +124,39 @@ def test_three_demonstrations_of_four_set_out_from_another_place(tmp_path: Path)
     assert len(moved) >= 3 and max(moved) > 0.08
 
 
+def test_a_learner_and_the_expert_drive_by_turns(tmp_path: Path) -> None:
+    drives = module.draw_turns(4000, np.random.default_rng(0))
+    ends = np.flatnonzero(np.diff(drives.astype(int)))
+    lengths = np.diff(np.concatenate([[-1], ends]))
+    assert drives[0]
+    assert module.LEARNER_TURN[0] <= lengths[::2].min() and lengths[::2].max() < module.LEARNER_TURN[1]
+    assert module.EXPERT_TURN[0] <= lengths[1::2].min() and lengths[1::2].max() < module.EXPERT_TURN[1]
+    collect(CollectConfig.resolve("demos", ("PressButton",), 2, tmp_path, learner="noop"))
+    still = 0
+    for path in sorted(tmp_path.glob("*.npz")):
+        found = arrays(path)
+        still += int((found["executed"][:, :6] == 0).all(axis=1).sum())
+        assert (np.abs(found["actions"][:, :6]).max(axis=1) > 0).mean() > 0.5  # the label is the expert's all the same
+    assert still >= module.LEARNER_TURN[0]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["learner"] == {"policy": "noop", "arguments": {}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"learner": "dreamzro"}, "did you mean 'dreamzero'"),
+        ({"corpus": "video", "learner": "noop"}, "demonstrations alone"),
+        ({"learner_args": {"weights": "x"}}, "none is named"),
+    ],
+)
+def test_a_learner_that_does_not_fit_is_refused(tmp_path: Path, wrong: dict[str, Any], says: str) -> None:
+    usual = {"corpus": "demos", "tasks": ("PressButton",), "episodes": 1, "out": tmp_path / "x"}
+    with pytest.raises(ValueError, match=says):
+        collect(CollectConfig.resolve(**{**usual, **wrong}))
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
     """Two videos of one task by one arm: the short command, and the paraphrase; returns the folder and the second."""

@@ -76,7 +76,7 @@ ALLOWED = {
     "watch": {"analysis", "records"},
     "registration": {"envs", "tasks"},
     "lerobot": {"envs", "tasks", "registration"},
-    "collection": {"envs", "tasks", "progress_bar", "registration", "interface"},
+    "collection": {"envs", "tasks", "policies", "progress_bar", "registration", "interface"},
     "listing": {"policies", "tasks"},
     "vla_eval": {"conventions", "envs", "tasks", "registration", "interface"},
     "serving": {"evaluation", "policies", "policies.remote", "interface"},

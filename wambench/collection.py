@@ -11,6 +11,7 @@ Demonstrations, `DIR/<task>.<index>.npz`, one file an episode of T control steps
     states (T + 1, 8) float32;  points (F, C, 3) float32: world positions of `manifest["points"]`;  present (F, C) bool;
     pixels (F, C, V, 2) float32: where they appear in each view, right and down in [-1, 1], NaN out of view
     instruction, task, arm, spec: strings;  attempt: how many tries failed before this one
+    With a learner (DAgger) a policy and the expert drive by turns; `executed` holds what the policy did in its own.
 Action-free video, `DIR/<task>.<arm>.<index>.npz`: the same without actions, executed and states. Other arms, moved by
     the same experts through the same controller (true physics); the instruction is the short command in one half and
     the motion paraphrase in the other. points, present and pixels are for the image encoder alone, as with renders.
@@ -29,16 +30,16 @@ import multiprocessing
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wambench import registration, tasks
+from wambench import policies, registration, tasks
 from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
-from wambench.interface import ControlConvention, EpisodeSpec, SimulationDiverged, canvas, unknown_name
+from wambench.interface import ControlConvention, EpisodeSpec, Policy, SimulationDiverged, canvas, unknown_name
 from wambench.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ MAX_ATTEMPTS = 40
 # control steps, from and below: of a burst of disturbances, and of the pause between two
 BURST, QUIET = (5, 25), (24, 56)
 WANDER = (6, 28)  # control steps, from and below
-# Largest part of the fastest motion that a wander takes: forwards, sideways, upwards, and about each axis. The hand turns
-# about the vertical alone, as robots do that start with a turned base joint.
+LEARNER_TURN, EXPERT_TURN = (12, 44), (24, 48)  # control steps of a turn, from and below
+# Largest part of the fastest motion that a wander takes: forwards, sideways, upwards, and about each axis. The hand
+# turns about the vertical alone, as robots do that start with a turned base joint.
 WANDERS = np.array([0.9, 0.9, 0.6, 0.03, 0.03, 0.2])
 PATIENCE = 1.6  # longer horizon of demonstrations that lose time by a wander or by recovery perturbations
 # A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
@@ -79,6 +81,9 @@ class CollectConfig:
         rooms: Environment set that renders are made in: "train" (the training environments) or "elsewhere" (the
             auxiliary set, `envs.factors.ELSEWHERE`). Demonstrations are always made in "train", videos "elsewhere".
         arms: Names of `envs.robot.ARMS`, which take turns. Demonstrations are made by the Panda alone.
+        learner: Of demonstrations: a policy that drives in turns with the expert, so that the expert shows how to
+            go on from where that policy gets to (DAgger, Ross et al. 2011); empty: the expert alone.
+        learner_args: Arguments of its class, as (name, value) pairs.
     """
 
     corpus: str
@@ -89,6 +94,8 @@ class CollectConfig:
     workers: int = 1
     rooms: str = "train"
     arms: tuple[str, ...] = ("Panda",)
+    learner: str = ""
+    learner_args: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def resolve(
@@ -101,6 +108,8 @@ class CollectConfig:
         workers: int = 1,
         rooms: str = "",
         arms: Sequence[str] = (),
+        learner: str = "",
+        learner_args: Mapping[str, Any] | None = None,
     ) -> CollectConfig:
         """Returns the configuration of what a user says; what is not named is what is usual for the corpus."""
         from wambench.envs.robot import OTHER_ARMS
@@ -109,7 +118,8 @@ class CollectConfig:
             raise ValueError("tracks are made in all rooms by turns: --rooms is for renders")
         rooms = rooms or _usual_environment_set(corpus)
         arms = tuple(dict.fromkeys(arms)) or (OTHER_ARMS if corpus == "video" else ("Panda",))
-        return cls(corpus, tuple(tasks), episodes, out, seed, workers, rooms, arms)
+        pairs = tuple((learner_args or {}).items())
+        return cls(corpus, tuple(tasks), episodes, out, seed, workers, rooms, arms, learner, pairs)
 
     def __post_init__(self) -> None:
         if self.corpus not in CORPORA:
@@ -122,6 +132,12 @@ class CollectConfig:
             raise ValueError("no tasks to collect")
         if self.episodes < 1 or self.workers < 1 or self.seed < 0:
             raise ValueError("--episodes and --workers must be at least 1, and --seed at least 0")
+        if self.learner_args and not self.learner:
+            raise ValueError("--learner-args are of a --learner, and none is named")
+        if self.learner:
+            if self.corpus != "demos":
+                raise ValueError(f"a learner drives in demonstrations alone, not in {self.corpus}")
+            policies.check_name(self.learner)
 
     def _check_environment_set(self) -> None:
         usual = _usual_environment_set(self.corpus)
@@ -145,6 +161,8 @@ def _usual_environment_set(corpus: str) -> str:
 
 def collect(config: CollectConfig) -> Path:
     """Writes the corpus and returns its folder; raises ValueError if the folder holds another one."""
+    if config.learner:
+        policies.load(config.learner, dict(config.learner_args))  # what does not fit fails before anything is made
     _write_manifest(config)
     jobs = [job for job in _jobs(config) if not job.path.exists()]
     total = len(list(_jobs(config)))
@@ -166,6 +184,8 @@ class _Job:
     environment_set: str
     arm: str
     paraphrase: bool = False
+    learner: str = ""
+    learner_args: tuple[tuple[str, Any], ...] = ()
 
 
 def _jobs(config: CollectConfig) -> Iterator[_Job]:
@@ -202,7 +222,8 @@ def _job(
     config: CollectConfig, index: int, file: str, arm: str, task: str = "", count: int = 1, paraphrase: bool = False
 ) -> _Job:
     path = config.out / file
-    return _Job(config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase)
+    scene = (config.corpus, task, index, config.seed, path, config.tasks, count, config.rooms, arm, paraphrase)
+    return _Job(*scene, config.learner, config.learner_args)
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
@@ -229,8 +250,10 @@ def _write_manifest(config: CollectConfig) -> None:
         "frame_every": FRAME_EVERY,
         "rooms": config.rooms,
         "arms": list(config.arms),
-        "disturbances": "wander and bursts",
+        "disturbances": f"turns of {config.learner}" if config.learner else "wander and bursts",
     }
+    if config.learner:
+        manifest["learner"] = {"policy": config.learner, "arguments": dict(config.learner_args)}
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "manifest.json"
     text = json.dumps(manifest, indent=1)
@@ -258,6 +281,21 @@ def _env(task: str, arm: str) -> TabletopEnv:
     return _ENVS[key]
 
 
+_LEARNERS: dict[tuple[Any, ...], Policy] = {}  # of this process
+
+
+def _learner(job: _Job) -> Policy | None:
+    if not job.learner:
+        return None
+    key = (job.learner, job.learner_args)
+    if key not in _LEARNERS:
+        import torch
+
+        torch.set_num_threads(1)  # one process per core: more threads than that only get in each other's way
+        _LEARNERS[key] = policies.load(job.learner, dict(job.learner_args))
+    return _LEARNERS[key]
+
+
 def _do(job: _Job) -> Path:
     arrays = {"renders": _renders, "tracks": _track}.get(job.corpus, _episode)(job)
     temporary = job.path.with_suffix(f".{os.getpid()}.tmp")
@@ -276,7 +314,7 @@ class ActionNoise:
 
     Attributes:
         sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
-        wander: Steps of smooth random motion at the start, after which the expert sets out from another place and angle.
+        wander: Steps of smooth random motion at the start, so that the expert sets out from another place and angle.
         jolt: Probability that a burst begins with a shove of four steps.
         recovery: Probability that a burst is a recovery perturbation: the hand rises, as if the task were done, and the
             fingers may do the opposite of what they should; then the expert resumes.
@@ -350,6 +388,42 @@ def recovery_perturbations(
     return out
 
 
+def draw_turns(steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns (steps,) bool, true where a learner drives: it begins, and then the expert and it take turns."""
+    drives = np.zeros(steps, bool)
+    start = 0
+    while start < steps:
+        stop = start + int(rng.integers(*LEARNER_TURN))
+        drives[start:stop] = True
+        start = stop + int(rng.integers(*EXPERT_TURN))
+    return drives
+
+
+class _Turns:
+    """A learner that drives in some control steps of an episode; it begins anew in each of its turns."""
+
+    def __init__(self, learner: Policy, env: TabletopEnv, episode: EpisodeSpec, rng: np.random.Generator) -> None:
+        self._learner = learner
+        self._env = env
+        self._episode = episode
+        self._drives = draw_turns(episode.horizon, rng)
+        self._left: list[np.ndarray] = []
+        self._next = -1  # the step in which its turn goes on, if it does
+
+    def action(self, step: int) -> np.ndarray | None:
+        """Returns what the learner does in a step, or None where the expert drives."""
+        if not self._drives[step]:
+            return None
+        if step != self._next:  # the last turn ended before
+            self._learner.reset(self._episode.instruction, self._episode.seed)
+            self._left = []
+        self._next = step + 1
+        if not self._left:
+            plan = self._learner.act([self._env.observe()])
+            self._left = list(plan.actions[: plan.execute])
+        return self._left.pop(0)
+
+
 def _episode(job: _Job) -> dict[str, np.ndarray]:
     for attempt in range(MAX_ATTEMPTS):
         recorded = _attempt(job, attempt)
@@ -366,9 +440,12 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
         env.task, ENVIRONMENT_SETS[job.environment_set], "none", index, job.seed, paraphrase=job.paraphrase
     )
     rng = np.random.default_rng([job.seed, index, zlib.crc32(job.task.encode())])
+    learner = _learner(job)
     noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
+    if learner is not None:
+        noise = replace(noise, sigma=0.0, jolt=0.0, recovery=0.0)
     try:
-        played = _play(env, episode, noise, rng)
+        played = _play(env, episode, noise, rng, learner)
     except SimulationDiverged:
         return None
     if played is None:
@@ -381,10 +458,10 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
 
 
 def _play(
-    env: TabletopEnv, episode: EpisodeSpec, noise: ActionNoise, rng: np.random.Generator
+    env: TabletopEnv, episode: EpisodeSpec, noise: ActionNoise, rng: np.random.Generator, learner: Policy | None = None
 ) -> dict[str, np.ndarray] | None:
     """Returns what was seen and done while the expert played an episode, or None if it did not succeed."""
-    slow = bool(noise.recovery or noise.wander)
+    slow = bool(noise.recovery or noise.wander or learner)
     episode = replace(episode, horizon=round(episode.horizon * PATIENCE)) if slow else episode
     bursts = draw_bursts(episode.horizon, rng)
     added = disturbances(noise, episode.horizon, rng, bursts)
@@ -396,6 +473,7 @@ def _play(
     actions: list[np.ndarray] = []
     executed: list[np.ndarray] = []
     wander = rng.uniform(-1.0, 1.0, 6) * WANDERS
+    turns = None if learner is None else _Turns(learner, env, episode, rng)
     while not (outcome.terminated or outcome.truncated):
         wanted = env.expert_action()
         done = wanted.copy()
@@ -403,6 +481,8 @@ def _play(
         done[:6] = wander if step < noise.wander else done[:6] + added[step]
         done = np.where(np.isnan(instead[step]), done, instead[step])
         done[6] = wanted[6] * instead[step, 6]
+        driven = None if turns is None or step < noise.wander else turns.action(step)
+        done = done if driven is None else driven
         done = np.clip(done, -1, 1).astype(np.float32)  # as it is stored, so that playing it again is exact
         actions.append(wanted)
         executed.append(done)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wambench.commands import playing
 from wambench.commands.arguments import (
     Commands,
+    Pairs,
     add_command,
     add_seed,
     add_task_module,
@@ -44,6 +45,9 @@ def add_collect(commands: Commands) -> None:
     it.add_argument("--rooms", default="", metavar="ROOMS", help="of renders: train (default), or elsewhere")
     arms = "of video and renders: Panda, UR5e, Sawyer, Kinova3, IIWA (default: of video, all others than Panda)"
     it.add_argument("--arms", type=names, default=(), metavar="ARM,ARM", help=arms)
+    learner = "of demos: a policy that drives in turns with the expert, who shows how to go on (DAgger)"
+    it.add_argument("--learner", default="", metavar="POLICY", help=learner)
+    it.add_argument("--learner-args", nargs="+", action=Pairs, default={}, metavar="NAME=VALUE", help="of its class")
     it.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command continues there")
     add_seed(it)
     add_workers(it)
