@@ -32,7 +32,7 @@ SETTINGS: Any = {  # Matplotlib's type is a list of all its settings
 FAMILIES = MappingProxyType(
     {
         "dreamzero": "#0072b2", "pi0": "#e69f00", "pi05": "#d55e00", "ki": "#cc79a7", "groot": "#009e73",
-        "l1": "#56b4e9", "cem": "#332288", "oracle-choice": "#666699", "expert": "#4d4d4d", "random": "#8c8c8c",
+        "l1": "#56b4e9", "cem": "#1f4e79", "oracle-choice": "#666699", "expert": "#4d4d4d", "random": "#8c8c8c",
         "noop": "#bfbfbf",
     }
 )  # fmt: skip
