@@ -29,6 +29,7 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "noop": "wambench.policies.baselines:Noop",
         "random": "wambench.policies.baselines:Random",
         "dreamzero": "wambench.policies.dreamzero.policy:policy",
+        "cem": "wambench.policies.dreamzero.planner:policy",
         ORACLE_CHOICE: "wambench.policies.dreamzero.oracle_choice:policy",
         "pi0": "wambench.policies.vla.pi0:policy",
         "pi05": "wambench.policies.vla.pi05:policy",

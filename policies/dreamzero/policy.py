@@ -270,8 +270,7 @@ class DreamZero:
         By inpainting; a model that was trained with prefixes is given them instead, as many as it knows.
         """
         began = time.perf_counter()
-        raw = torch.as_tensor(previous, dtype=torch.float32, device=self.device)
-        played = (raw - self.model.action_mean) / self.model.action_std
+        played = self._standardised(previous)
         trained = int(self.meta.get("prefix", 0))
         if trained:
             how = replace(self.sampling, prefix=played[: min(delay, trained)])
@@ -304,10 +303,7 @@ class DreamZero:
     def imagine(self, history: Sequence[Observation], actions: np.ndarray | None = None) -> np.ndarray:
         """Returns (K, h, w, 3) uint8 imagined frames, the actions left at noise, or (H, A) given ones in [-1, 1]."""
         session = self._ready(history)
-        given = None
-        if actions is not None:
-            raw = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-            given = ((raw - self.model.action_mean) / self.model.action_std)[None]
+        given = None if actions is None else self._standardised(actions)[None]
         how = replace(self.sampling, action=False)
         video, _ = self._sample(session, history[-1].step, False, how, given=given)
         session.dream = self._decode(session, video), video
@@ -581,6 +577,11 @@ class DreamZero:
         then = Told(latents, self.model.points(video.vectors[0]))
         base = seen.frame.to(self.device).expand(len(latents), -1, -1, -1)
         return self.renderer.draw(base, now, then).cpu().numpy()
+
+    def _standardised(self, actions: np.ndarray) -> Tensor:
+        """Returns (..., A) actions of the environment as the model knows them."""
+        raw = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        return (raw - self.model.action_mean) / self.model.action_std
 
     def _commands(self, actions: Tensor) -> np.ndarray:
         """Returns (H, A) float32 actions in [-1, 1] with a gripper that opens or closes, of standardised ones."""

@@ -99,8 +99,7 @@ class ActionConditionedDreamZero(DreamZero):
         session = self._current()
         self._recognise(session, history)
         self._look([session], [history])
-        raw = torch.as_tensor(np.asarray(actions), dtype=torch.float32, device=self.device)
-        given = ((raw - self.model.action_mean) / self.model.action_std)[None]
+        given = self._standardised(np.asarray(actions))[None]
         now = history[-1].step
         how = replace(self.sampling, action=False)
         video, _ = self._sample(session, now, not self._told, how, given=given)

@@ -32,7 +32,8 @@ SETTINGS: Any = {  # Matplotlib's type is a list of all its settings
 FAMILIES = MappingProxyType(
     {
         "dreamzero": "#0072b2", "pi0": "#e69f00", "pi05": "#d55e00", "ki": "#cc79a7", "groot": "#009e73",
-        "l1": "#56b4e9", "oracle-choice": "#666699", "expert": "#4d4d4d", "random": "#8c8c8c", "noop": "#bfbfbf",
+        "l1": "#56b4e9", "cem": "#1f4e79", "oracle-choice": "#666699", "expert": "#4d4d4d", "random": "#8c8c8c",
+        "noop": "#bfbfbf",
     }
 )  # fmt: skip
 # Ablation -> its parent, and how far its colour is mixed with white.
@@ -49,7 +50,7 @@ KINDS = ("#77aadd", "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbc
 LABELS = MappingProxyType(
     {
         "dreamzero": "DreamZero", "pi0": "π0", "pi05": "π0.5", "ki": "KI", "groot": "GR00T", "l1": "L1 regression",
-        "oracle-choice": "DreamZero, chosen by the simulator",
+        "cem": "DreamZero, planned by CEM", "oracle-choice": "DreamZero, chosen by the simulator",
         "expert": "scripted expert", "random": "random actions", "noop": "no action",
         "bidirectional": "DreamZero, bidirectional", "no_test_time_video": "DreamZero, no test-time video",
         "no_video_loss": "DreamZero, no video loss", "separate": "DreamZero, separate models",

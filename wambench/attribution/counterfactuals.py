@@ -44,7 +44,7 @@ class Imagining(Policy, Protocol):
 
 def can_extract(policy: Policy) -> TypeGuard[Imagining]:
     """Returns whether a policy's actions for a given future can be asked for."""
-    return hasattr(policy, "extract")
+    return callable(getattr(policy, "extract", None))
 
 
 @dataclass(frozen=True)

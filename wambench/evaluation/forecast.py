@@ -37,7 +37,7 @@ COMPILING_S = 2.0  # of a task's scene, once in every worker; PressButton and Op
 # Bytes of an episode's file per control step: of DreamZero nano 23 and 27 kB (45 episodes of seen and of unseen-envs),
 # of pi0 4.5 and 6.1 kB (27 and 8 episodes). Imagined frames are the difference.
 BYTES, BYTES_WITH_VIDEO = 5_300, 25_200
-IMAGINES = ("dreamzero",)
+IMAGINES = ("dreamzero", "cem")
 OTHERWISE = ("split", "seed", "name", "instruction_of")  # what may differ in a run that takes as long
 
 
