@@ -250,7 +250,7 @@ def _write_manifest(config: CollectConfig) -> None:
         "frame_every": FRAME_EVERY,
         "rooms": config.rooms,
         "arms": list(config.arms),
-        "disturbances": f"turns of {config.learner}" if config.learner else "wander and bursts",
+        "disturbances": _law_of_disturbances(config),
     }
     if config.learner:
         manifest["learner"] = {"policy": config.learner, "arguments": dict(config.learner_args)}
@@ -260,6 +260,13 @@ def _write_manifest(config: CollectConfig) -> None:
     if path.exists() and json.loads(path.read_text()) != json.loads(text):
         raise ValueError(f"{config.out} holds another corpus (see {path}); choose another --out")
     path.write_text(text)
+
+
+def _law_of_disturbances(config: CollectConfig) -> str:
+    """Returns the name of what disturbs the expert: a folder is continued only under the law it was begun with."""
+    if config.learner:
+        return f"turns of {config.learner}"
+    return "wander and bursts" if config.corpus in ("demos", "video") else "bursts"
 
 
 _ENVS: OrderedDict[tuple[Any, ...], TabletopEnv] = OrderedDict()  # of this process, those used last at the end

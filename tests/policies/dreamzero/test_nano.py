@@ -9,7 +9,7 @@ from wambench.policies.dreamzero import nano, sampling
 from wambench.policies.dreamzero.dit import bases_of
 from wambench.policies.dreamzero.solvers import SamplerConfig
 from wambench.policies.perception.encoder import STATE_FEATURES
-from wambench.policies.perception.scene import SceneFeatures, encode_words
+from wambench.policies.perception.scene import PRESENT, SceneFeatures, encode_words
 from wambench.policies.training import augmentation, nano_loss, warm_start
 
 POINTS = ("red_cube", "blue_cube", "hand")
@@ -126,7 +126,7 @@ def test_doubt_moves_no_object(seen: float) -> None:
     doubted = batch.scene.points.clone()
     doubted[..., 3] *= seen
     absent = doubted.clone()
-    absent[..., 3] *= 0.29 / seen
+    absent[..., 3] *= 0.9 * PRESENT / seen
     assert torch.equal(model.vectors(doubted), model.vectors(batch.scene.points))
     assert not torch.equal(model.vectors(absent), model.vectors(batch.scene.points))
     told = replace(batch.scene, at_chunk=doubted[:, :1])
