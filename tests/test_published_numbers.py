@@ -29,6 +29,7 @@ NOVELTIES = ("word", "pairing", "motion")
 FACTORS = ("camera", "lighting", "background", "table", "object", "distractors", "robot")
 OPPONENTS = ("pi0", "pi05", "ki", "groot", "l1")
 SEEDS = {"no_video_loss": 3, "no_test_time_video": 3, "separate": 1, "bidirectional": 3, "no_key_points": 1}
+PLANNER = ("head", "refined", "lots", "rest")  # runs of docs/dreamzero.md, "A pilot of the planner"
 LOOKAHEAD = {
     "one": "`candidates=1`",
     "random": "`choose=random`",
@@ -169,6 +170,10 @@ def known() -> set[tuple[str, str, str]]:
     for name in LOOKAHEAD:
         found.append(interval(leaderboard(records.load([RESULTS / "lookahead" / name])).iloc[0], "progress"))
         found += [interval(chosen(name, other), "difference") for other in ("one", "random")]
+    for name in PLANNER:
+        found.append(interval(leaderboard(records.load([RESULTS / "planner" / name])).iloc[0], "progress"))
+        for other in ("head", "lots"):
+            found.append(interval(planned(name, other), "difference"))
     both = {tuple(f"{value:.{digits}f}" for value in one) for one in found for digits in (2, 3)}
     return {(a, b, c) for a, b, c in both}
 
@@ -178,6 +183,11 @@ def test_estimates_in_the_text_come_from_the_rows(document: str) -> None:
     quoted = AN_ESTIMATE.findall(" ".join((ROOT / document).read_text().split()))
     stale = [one for one in quoted if tuple(value.removeprefix("+") for value in one) not in known()]
     assert quoted and not stale
+
+
+def planned(a: str, b: str) -> Any:
+    """Returns the paired difference of two conditions of the planner's pilot, all tasks together."""
+    return difference((RESULTS / "planner" / a,), (RESULTS / "planner" / b,)).loc["all"]
 
 
 def chosen(a: str, b: str) -> Any:
