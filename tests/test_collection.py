@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from wambench import collection as module
+from wambench import disturbances as law
 from wambench import tasks
-from wambench.collection import CollectConfig, collect, disturbances, draw_mild_noise, draw_noise
+from wambench.collection import CollectConfig, collect
+from wambench.disturbances import disturbances, draw_mild_noise, draw_noise
 from wambench.envs.factors import ELSEWHERE, TRAIN
 from wambench.envs.objects import HAND_POINTS, KEYPOINTS
 from wambench.envs.robot import OTHER_ARMS
@@ -80,17 +82,17 @@ def test_noise_of_videos_is_milder() -> None:
     rough = [draw_noise(rng) for _ in range(200)]
     assert max(n.sigma for n in mild) <= 0.3 < max(n.sigma for n in rough)
     assert {n.jolt for n in mild} == {0.0} and 0.3 < np.mean([n.sigma == 0 for n in mild]) < 0.7
-    assert not disturbances(module.ActionNoise(0.0, 0, 0.0), 20, rng).any()
+    assert not disturbances(law.ActionNoise(0.0, 0, 0.0), 20, rng).any()
 
 
 def test_disturbances_come_in_bursts_with_quiet_between() -> None:
     rng = np.random.default_rng(0)
-    bursts = module.draw_bursts(4000, rng)
-    added = disturbances(module.ActionNoise(0.3, 0, 0.5), 4000, rng, bursts)
+    bursts = law.draw_bursts(4000, rng)
+    added = disturbances(law.ActionNoise(0.3, 0, 0.5), 4000, rng, bursts)
     disturbed = (added != 0).any(axis=1)
     begins, ends = (np.flatnonzero(np.diff(disturbed.astype(int)) == way) for way in (1, -1))
     pauses = begins[1:] - ends[: len(begins) - 1]
-    assert pauses.min() >= module.QUIET[0] and pauses.max() < module.QUIET[1]
+    assert pauses.min() >= law.QUIET[0] and pauses.max() < law.QUIET[1]
     assert 0.2 < disturbed.mean() < 0.35
     shoved = [np.abs(added[start : start + 4, :3]).mean() for start, _ in bursts]
     calm = [np.abs(added[start + 4 : stop, :3]).mean() for start, stop in bursts if stop > start + 4]
@@ -99,9 +101,9 @@ def test_disturbances_come_in_bursts_with_quiet_between() -> None:
 
 def test_recovery_perturbations_raise_the_hand_in_whole_bursts() -> None:
     rng = np.random.default_rng(0)
-    bursts = module.draw_bursts(4000, rng)
-    assert np.isnan(module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0), 4000, rng, bursts)[:, :6]).all()
-    instead = module.recovery_perturbations(module.ActionNoise(0.0, 0, 0.0, 0.4), 4000, rng, bursts)
+    bursts = law.draw_bursts(4000, rng)
+    assert np.isnan(law.recovery_perturbations(law.ActionNoise(0.0, 0, 0.0), 4000, rng, bursts)[:, :6]).all()
+    instead = law.recovery_perturbations(law.ActionNoise(0.0, 0, 0.0, 0.4), 4000, rng, bursts)
     raised = ~np.isnan(instead[:, 0])
     share = [raised[start:stop].mean() for start, stop in bursts]
     assert set(share) == {0.0, 1.0} and 0.2 < np.mean(share) < 0.6
@@ -119,25 +121,25 @@ def test_three_demonstrations_of_four_set_out_from_another_place(tmp_path: Path)
         found = arrays(path)
         disturbed = np.abs(found["actions"] - found["executed"]).max(axis=1) > 1e-3
         wander = int(np.argmin(disturbed))
-        if wander >= module.WANDER[0]:
+        if wander >= law.WANDER[0]:
             moved.append(np.linalg.norm(found["states"][wander, :3] - found["states"][0, :3]))
     assert len(moved) >= 3 and max(moved) > 0.08
 
 
 def test_a_learner_and_the_expert_drive_by_turns(tmp_path: Path) -> None:
-    drives = module.draw_turns(4000, np.random.default_rng(0))
+    drives = law.draw_turns(4000, np.random.default_rng(0))
     ends = np.flatnonzero(np.diff(drives.astype(int)))
     lengths = np.diff(np.concatenate([[-1], ends]))
     assert drives[0]
-    assert module.LEARNER_TURN[0] <= lengths[::2].min() and lengths[::2].max() < module.LEARNER_TURN[1]
-    assert module.EXPERT_TURN[0] <= lengths[1::2].min() and lengths[1::2].max() < module.EXPERT_TURN[1]
+    assert law.LEARNER_TURN[0] <= lengths[::2].min() and lengths[::2].max() < law.LEARNER_TURN[1]
+    assert law.EXPERT_TURN[0] <= lengths[1::2].min() and lengths[1::2].max() < law.EXPERT_TURN[1]
     collect(CollectConfig.resolve("demos", ("PressButton",), 2, tmp_path, learner="noop"))
     still = 0
     for path in sorted(tmp_path.glob("*.npz")):
         found = arrays(path)
         still += int((found["executed"][:, :6] == 0).all(axis=1).sum())
         assert (np.abs(found["actions"][:, :6]).max(axis=1) > 0).mean() > 0.5  # the label is the expert's all the same
-    assert still >= module.LEARNER_TURN[0]
+    assert still >= law.LEARNER_TURN[0]
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["learner"] == {"policy": "noop", "arguments": {}}
 
@@ -148,6 +150,7 @@ def test_a_learner_and_the_expert_drive_by_turns(tmp_path: Path) -> None:
         ({"learner": "dreamzro"}, "did you mean 'dreamzero'"),
         ({"corpus": "video", "learner": "noop"}, "demonstrations alone"),
         ({"learner_args": {"weights": "x"}}, "none is named"),
+        ({"learner": "noop", "learner_args": {"robot": "droid"}}, "does not fit the robot"),
     ],
 )
 def test_a_learner_that_does_not_fit_is_refused(tmp_path: Path, wrong: dict[str, Any], says: str) -> None:

@@ -76,7 +76,10 @@ ALLOWED = {
     "watch": {"analysis", "records"},
     "registration": {"envs", "tasks"},
     "lerobot": {"envs", "tasks", "registration"},
-    "collection": {"envs", "tasks", "policies", "progress_bar", "registration", "interface"},
+    "disturbances": set(),
+    "collection": {
+        "disturbances", "envs", "evaluation", "tasks", "policies", "progress_bar", "registration", "interface",
+    },
     "listing": {"policies", "tasks"},
     "vla_eval": {"conventions", "envs", "tasks", "registration", "interface"},
     "serving": {"evaluation", "policies", "policies.remote", "interface"},

@@ -38,8 +38,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wambench import policies, registration, tasks
+from wambench.disturbances import (
+    ActionNoise,
+    disturbances,
+    draw_bursts,
+    draw_mild_noise,
+    draw_noise,
+    draw_turns,
+    draw_wander,
+    recovery_perturbations,
+)
 from wambench.envs.episodes import TRAINING, VIDEO, episode_spec
-from wambench.interface import ControlConvention, EpisodeSpec, Policy, SimulationDiverged, canvas, unknown_name
+from wambench.evaluation.plan_validation import validate_plan
+from wambench.interface import (
+    ControlConvention,
+    EpisodeSpec,
+    Policy,
+    SimulationDiverged,
+    canvas,
+    mismatches,
+    unknown_name,
+)
 from wambench.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -53,13 +72,6 @@ TRACK_FIRST = 900_000_000  # number of their first episode, far from those of de
 FRAME_EVERY = 2  # control steps between stored frames: anchors at 10 Hz
 RENDERS_PER_FILE = 250
 MAX_ATTEMPTS = 40
-# control steps, from and below: of a burst of disturbances, and of the pause between two
-BURST, QUIET = (5, 25), (24, 56)
-WANDER = (6, 28)  # control steps, from and below
-LEARNER_TURN, EXPERT_TURN = (12, 44), (24, 48)  # control steps of a turn, from and below
-# Largest part of the fastest motion that a wander takes: forwards, sideways, upwards, and about each axis. The hand
-# turns about the vertical alone, as robots do that start with a turned base joint.
-WANDERS = np.array([0.9, 0.9, 0.6, 0.03, 0.03, 0.2])
 PATIENCE = 1.6  # longer horizon of demonstrations that lose time by a wander or by recovery perturbations
 # A worker keeps this many environments (about 60 MB each), enough for all scenes of one arm. Making one takes half a
 # second, so jobs come in rounds of so many videos of a task, within which those of one environment follow each other.
@@ -162,7 +174,7 @@ def _usual_environment_set(corpus: str) -> str:
 def collect(config: CollectConfig) -> Path:
     """Writes the corpus and returns its folder; raises ValueError if the folder holds another one."""
     if config.learner:
-        policies.load(config.learner, dict(config.learner_args))  # what does not fit fails before anything is made
+        _learner(config.learner, config.learner_args)  # what does not fit fails before anything is made
     _write_manifest(config)
     jobs = [job for job in _jobs(config) if not job.path.exists()]
     total = len(list(_jobs(config)))
@@ -288,18 +300,21 @@ def _env(task: str, arm: str) -> TabletopEnv:
     return _ENVS[key]
 
 
-_LEARNERS: dict[tuple[Any, ...], Policy] = {}  # of this process
+_LEARNERS: dict[str, Policy] = {}  # of this process
 
 
-def _learner(job: _Job) -> Policy | None:
-    if not job.learner:
-        return None
-    key = (job.learner, job.learner_args)
+def _learner(name: str, arguments: tuple[tuple[str, Any], ...]) -> Policy:
+    """Returns the policy that drives by turns; one of another convention raises ValueError."""
+    key = repr((name, arguments))
     if key not in _LEARNERS:
         import torch
 
         torch.set_num_threads(1)  # one process per core: more threads than that only get in each other's way
-        _LEARNERS[key] = policies.load(job.learner, dict(job.learner_args))
+        learner = policies.load(name, dict(arguments))
+        lines = mismatches(ControlConvention(), learner.convention)
+        if lines:
+            raise ValueError(f"learner {name!r} does not fit the robot of demonstrations: {'; '.join(lines)}")
+        _LEARNERS[key] = learner
     return _LEARNERS[key]
 
 
@@ -310,100 +325,6 @@ def _do(job: _Job) -> Path:
         np.savez(file, **arrays)
     temporary.rename(job.path)
     return job.path
-
-
-@dataclass(frozen=True)
-class ActionNoise:
-    """What disturbs a demonstration. How the expert answers a disturbance is what teaches a policy to recover.
-
-    Disturbances come in bursts with quiet between them, because what noise does to the future cannot be foreseen: a
-    model of the future learns from the quiet moments, among them those in which the expert makes up for a burst.
-
-    Attributes:
-        sigma: Standard deviation of an Ornstein-Uhlenbeck process on the six motion numbers (0: none).
-        wander: Steps of smooth random motion at the start, so that the expert sets out from another place and angle.
-        jolt: Probability that a burst begins with a shove of four steps.
-        recovery: Probability that a burst is a recovery perturbation: the hand rises, as if the task were done, and the
-            fingers may do the opposite of what they should; then the expert resumes.
-    """
-
-    sigma: float
-    wander: int
-    jolt: float
-    recovery: float = 0.0
-
-
-def draw_noise(rng: np.random.Generator) -> ActionNoise:
-    """Returns the disturbance of one episode: a quarter of them has none beside the wander.
-
-    Three quarters begin with a wander. Without it the hand always sets out from one place, all ways to an object lie in
-    a narrow bundle, and a policy that is beside it descends where it is.
-    """
-    wander = int(rng.integers(*WANDER)) if rng.random() < 0.75 else 0
-    if rng.random() < 0.25:
-        return ActionNoise(0.0, wander, 0.0)
-    return ActionNoise(float(rng.uniform(0.2, 0.6)), wander, 0.25, 0.4 if rng.random() < 0.6 else 0.0)
-
-
-def draw_mild_noise(rng: np.random.Generator) -> ActionNoise:
-    """Returns the disturbance of one video: half of them have none, and nobody shoves the arm."""
-    if rng.random() < 0.5:
-        return ActionNoise(0.0, 0, 0.0)
-    wander = int(rng.integers(5, 20)) if rng.random() < 0.2 else 0
-    return ActionNoise(float(rng.uniform(0.1, 0.3)), wander, 0.0)
-
-
-def draw_bursts(steps: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Returns (first, past the last) step of every burst: `BURST` steps long, with `QUIET` steps between them."""
-    bursts = []
-    start = int(rng.integers(QUIET[1]))
-    while start < steps:
-        stop = start + int(rng.integers(*BURST))
-        bursts.append((start, stop))
-        start = stop + int(rng.integers(*QUIET))
-    return bursts
-
-
-def disturbances(
-    noise: ActionNoise, steps: int, rng: np.random.Generator, bursts: list[tuple[int, int]] | None = None
-) -> np.ndarray:
-    """Returns (steps, 6) numbers to be added to the expert's motion in some bursts; None: without a pause."""
-    out = np.zeros((steps, 6))
-    for start, stop in [(0, steps)] if bursts is None else bursts:
-        drift = np.zeros(6)
-        shove = rng.uniform(-0.8, 0.8, 6) if rng.random() < noise.jolt else np.zeros(6)
-        for i in range(start, min(stop, steps)):
-            drift = 0.85 * drift + noise.sigma * np.sqrt(1 - 0.85**2) * rng.normal(size=6)
-            out[i] = drift + (shove if i < start + 4 else 0)
-    out[:, 3:] *= 0.3  # a turned hand is no use for learning to recover
-    return out
-
-
-def recovery_perturbations(
-    noise: ActionNoise, steps: int, rng: np.random.Generator, bursts: list[tuple[int, int]]
-) -> np.ndarray:
-    """Returns (steps, 7): six numbers of motion that replace the expert's (NaN: none do), and a factor of its gripper.
-
-    Policies stop too early, as if the task were done. Only demonstrations that go on from such a state cure that.
-    """
-    out = np.full((steps, 7), np.nan)
-    out[:, 6] = 1.0
-    for start, stop in bursts:
-        if rng.random() < noise.recovery:
-            out[start:stop, :6] = [*rng.uniform(-0.7, 0.7, 2), rng.uniform(0.2, 1.0), *rng.uniform(-0.1, 0.1, 3)]
-            out[start:stop, 6] = -1.0 if rng.random() < 0.4 else 1.0
-    return out
-
-
-def draw_turns(steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns (steps,) bool, true where a learner drives: it begins, and then the expert and it take turns."""
-    drives = np.zeros(steps, bool)
-    start = 0
-    while start < steps:
-        stop = start + int(rng.integers(*LEARNER_TURN))
-        drives[start:stop] = True
-        start = stop + int(rng.integers(*EXPERT_TURN))
-    return drives
 
 
 class _Turns:
@@ -426,7 +347,7 @@ class _Turns:
             self._left = []
         self._next = step + 1
         if not self._left:
-            plan = self._learner.act([self._env.observe()])
+            plan = validate_plan(self._learner.act([self._env.observe()]), self._env.convention)
             self._left = list(plan.actions[: plan.execute])
         return self._left.pop(0)
 
@@ -447,7 +368,7 @@ def _attempt(job: _Job, attempt: int) -> dict[str, np.ndarray] | None:
         env.task, ENVIRONMENT_SETS[job.environment_set], "none", index, job.seed, paraphrase=job.paraphrase
     )
     rng = np.random.default_rng([job.seed, index, zlib.crc32(job.task.encode())])
-    learner = _learner(job)
+    learner = _learner(job.learner, job.learner_args) if job.learner else None
     noise = draw_noise(rng) if job.corpus == "demos" else draw_mild_noise(rng)
     if learner is not None:
         noise = replace(noise, sigma=0.0, jolt=0.0, recovery=0.0)
@@ -479,7 +400,7 @@ def _play(
     states = [env.proprioception()]
     actions: list[np.ndarray] = []
     executed: list[np.ndarray] = []
-    wander = rng.uniform(-1.0, 1.0, 6) * WANDERS
+    wander = draw_wander(rng)
     turns = None if learner is None else _Turns(learner, env, episode, rng)
     while not (outcome.terminated or outcome.truncated):
         wanted = env.expert_action()

@@ -96,14 +96,14 @@ class Pairs(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        pairs = dict(_pair(parser, text) for text in values or ())
+        pairs = dict(_pair(parser, text, option_string or self.option_strings[0]) for text in values or ())
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **pairs})
 
 
-def _pair(parser: argparse.ArgumentParser, text: str) -> tuple[str, Any]:
+def _pair(parser: argparse.ArgumentParser, text: str, option: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
-        parser.error(f"argument --policy-args: {text!r} is not of the form name=value")
+        parser.error(f"argument {option}: {text!r} is not of the form name=value")
     try:
         return key, json.loads(value)
     except json.JSONDecodeError:
